@@ -1,0 +1,37 @@
+# Tidewire's commands. Each sets up what it needs by itself, in ignored folders of the repository.
+# The steps are in scripts/; settings such as PORT=9000 reach them through the environment.
+
+PORT ?= 8787
+STATE ?= .state/dev
+ENV_FILE ?= .dev.vars
+export PORT STATE ENV_FILE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build dev test check deploy clean distclean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Fetch the pinned tools (the other targets do it too)
+	@scripts/setup.sh
+
+build: setup ## Build both Workers to wasm
+	@scripts/build.sh
+
+dev: build ## Run both Workers at one URL [PORT=8787] [STATE=.state/dev] [ENV_FILE=.dev.vars]
+	@exec scripts/dev.sh
+
+test: build ## Run all tests: native ones, then those in the Workers' own runtime
+	@scripts/test.sh
+
+check: build ## Formatting, lints, documentation, licences, and both deployments as a dry run
+	@scripts/check.sh
+
+deploy: build ## Deploy both Workers to Cloudflare, the sync Worker first
+	@scripts/deploy.sh
+
+clean: ## Delete build output and local state; keep the fetched tools
+	@rm -rf target app-worker/build* sync-worker/build* .wrangler .state
+
+distclean: clean ## Delete the fetched tools too
+	@rm -rf .tools node_modules

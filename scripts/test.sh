@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# All tests: native ones on cargo, then tests/workerd/ against the built Workers in workerd.
+source "$(dirname "$0")/env.sh"
+
+say "Native tests"
+cargo test --workspace --locked --quiet
+
+if compgen -G 'tests/workerd/*.test.mjs' >/dev/null; then
+  say "Tests in workerd"
+  # Each file starts Workers of its own: two at a time is what two cores carry.
+  node --test --test-reporter=spec --test-concurrency=2 --test-timeout=300000 \
+    tests/workerd/*.test.mjs
+fi

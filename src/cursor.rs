@@ -1,0 +1,133 @@
+//! Cursors: "I have everything of this channel that I may see, up to here", as text.
+
+use std::fmt;
+use std::rc::Rc;
+
+use crate::limits;
+use crate::names::Seq;
+
+/// The identity of a space's log, new whenever the log is lost, restored or imported.
+/// 1–16 characters of `[a-z0-9]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch(Rc<str>);
+
+impl Epoch {
+    /// Accepts `[a-z0-9]{1,16}`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        ((1..=16).contains(&text.len()) && text.bytes().all(allowed)).then(|| Self(text.into()))
+    }
+
+    /// The epoch as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A position in the log of one space. Clients keep the text and return it as it is.
+///
+/// Written `epoch.seq`; inside a paged answer `epoch.seq.start`, so that deletions and losses of
+/// all its pages are judged from where the first began. Text with further parts comes from a
+/// newer server: its first two parts are understood, the position is not, so it resumes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The log that the position lies in.
+    pub epoch: Epoch,
+    /// Everything up to and including this seq has been delivered.
+    pub seq: Seq,
+    /// Where the paged answer began that this cursor continues.
+    pub start: Option<Seq>,
+    /// Whether parts follow that this version does not know.
+    pub foreign: bool,
+}
+
+impl Cursor {
+    /// The cursor of a live channel, or of the last page.
+    #[must_use]
+    pub fn at(epoch: &Epoch, seq: Seq) -> Self {
+        Self {
+            epoch: epoch.clone(),
+            seq,
+            start: None,
+            foreign: false,
+        }
+    }
+
+    /// Reads a cursor that a client returned; `None` if the text is no cursor at all.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > limits::ID_BYTES {
+            return None;
+        }
+        let mut parts = text.split('.');
+        let epoch = Epoch::parse(parts.next()?)?;
+        let seq = number(parts.next()?)?;
+        let start = parts.next();
+        let known = start.map(number);
+        Some(Self {
+            epoch,
+            seq,
+            start: known.flatten(),
+            foreign: known == Some(None) || parts.next().is_some(),
+        })
+    }
+
+    /// From where deletions, losses and the floor are judged.
+    #[must_use]
+    pub fn began(&self) -> Seq {
+        self.start.unwrap_or(self.seq)
+    }
+}
+
+/// A plain decimal below 2^53, as [`Seq`] writes it.
+fn number(text: &str) -> Option<Seq> {
+    let plain = text == "0" || !text.starts_with('0');
+    let digits = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    let number = (plain && digits).then(|| text.parse().ok())??;
+    (number <= limits::SAFE_INTEGER).then_some(Seq(number))
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch.as_str(), self.seq)?;
+        match self.start {
+            Some(start) => write!(f, ".{start}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_read_back_as_they_were_written() {
+        for text in ["k3j9x2.0", "k3j9x2.1523", "a.9007199254740991", "a.7.3"] {
+            let cursor = Cursor::parse(text).unwrap();
+            assert_eq!(cursor.to_string(), text);
+            assert!(!cursor.foreign);
+        }
+        assert_eq!(Cursor::parse("a.7.3").unwrap().began(), Seq(3));
+        assert_eq!(Cursor::parse("a.7").unwrap().began(), Seq(7));
+    }
+
+    #[test]
+    fn text_that_is_no_cursor_is_none() {
+        for text in [
+            "", ".", "a", "a.", ".1", "A.1", "a.-1", "a.+1", "a.01", "a.1e3", "a.x", "a 1",
+            "a.9007199254740992", "aaaaaaaaaaaaaaaaa.1", "é.1",
+        ] {
+            assert_eq!(Cursor::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_newer_servers_cursor_is_foreign() {
+        for text in ["a.1.2.3", "a.1.page-token"] {
+            assert!(Cursor::parse(text).unwrap().foreign, "{text}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The engine: one space's state machine. Inputs in, effects out; no clock, no sockets, no async.
+
+mod change;
+mod connect;
+mod fanout;
+mod mutate;
+mod publish;
+mod subscribe;
+
+use std::rc::Rc;
+
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::limits;
+use crate::names::{ConnId, Millis, SessionId, Space};
+use crate::outbox::{Outbox, Outgoing};
+use crate::protocol::{self, ClientMessage, Close, Code, Problem, Refused};
+use crate::session::{Dialect, Grant, Session};
+use crate::store::{Seed, Sql, SqlError, Store};
+
+/// Something that happened outside, to be answered in one turn.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Somebody with a verified grant wants to connect. Refused when [`Effects::reply`] is set.
+    Connect {
+        /// The connection's number, unused so far.
+        conn: ConnId,
+        /// The session's public name, drawn by the host.
+        session: SessionId,
+        /// What the token grants.
+        grant: Grant,
+    },
+    /// A text frame came.
+    Frame {
+        /// From whom.
+        conn: ConnId,
+        /// The frame.
+        text: &'a str,
+    },
+    /// A binary frame came.
+    Binary {
+        /// From whom.
+        conn: ConnId,
+    },
+    /// A socket has closed.
+    Closed {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// A publisher, whose key has been checked, posted to `/broadcast` or `/broadcast-batch`.
+    Publish {
+        /// Which of the two.
+        call: PublishCall,
+        /// The request's body.
+        body: &'a str,
+        /// The `Idempotency-Key` header.
+        idempotency_key: Option<&'a str>,
+    },
+    /// An operator asked for `/stats`.
+    Stats,
+    /// The alarm rang.
+    Alarm,
+}
+
+/// Which publishing call was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishCall {
+    /// `/broadcast`: one change.
+    One,
+    /// `/broadcast-batch`: 1–1,000 changes, all or nothing.
+    Batch,
+}
+
+impl PublishCall {
+    /// The call's public path.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::One => "/broadcast",
+            Self::Batch => "/broadcast-batch",
+        }
+    }
+}
+
+/// The answer to an HTTP call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The JSON body.
+    pub body: String,
+}
+
+impl Reply {
+    /// A refusal with its fitting status.
+    #[must_use]
+    pub fn refusal(problem: &Problem) -> Self {
+        Self {
+            status: problem.code.status(),
+            body: protocol::object(|o| problem.write(o.name("error"))),
+        }
+    }
+}
+
+/// What the host must do after a turn, in the order of the fields.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Attachments to write, so that the sessions outlive sleep.
+    pub saves: Vec<(ConnId, Vec<u8>)>,
+    /// Frames to send.
+    pub frames: Vec<Outgoing>,
+    /// Sockets to close. The engine has forgotten them.
+    pub closes: Vec<(ConnId, Close)>,
+    /// When the alarm should ring at the latest.
+    pub alarm: Option<Millis>,
+    /// The answer to the HTTP call that the input was.
+    pub reply: Option<Reply>,
+    /// Failures of ours, for the log. They may hold what SQLite said, so they go nowhere else.
+    pub faults: Vec<String>,
+}
+
+/// The state machine of one space over its log.
+#[derive(Debug)]
+pub struct Engine<S> {
+    config: Rc<Config>,
+    space: Space,
+    store: Store<S>,
+    hub: Hub,
+    /// The turn under way.
+    out: Outbox,
+    effects: Effects,
+    /// Sessions that changed in this turn.
+    dirty: Vec<ConnId>,
+}
+
+impl<S: Sql> Engine<S> {
+    /// Opens a space's log; `seed` is used once, when there is none yet.
+    ///
+    /// # Errors
+    /// When SQLite refuses: the object cannot work then and must be restarted.
+    pub fn open(
+        config: Rc<Config>,
+        space: Space,
+        sql: S,
+        seed: Seed,
+        now: Millis,
+    ) -> Result<Self, SqlError> {
+        Ok(Self {
+            config,
+            space,
+            store: Store::open(sql, seed, now)?,
+            hub: Hub::default(),
+            out: Outbox::default(),
+            effects: Effects::default(),
+            dirty: Vec::new(),
+        })
+    }
+
+    /// Takes a socket back in on waking. Whether its attachment holds a session; if not, close
+    /// the socket with 4000.
+    pub fn restore(&mut self, conn: ConnId, attachment: &[u8]) -> bool {
+        let session = Session::decode(attachment);
+        session.map(|session| self.hub.insert(conn, session)).is_some()
+    }
+
+    /// Answers one input.
+    pub fn handle(&mut self, input: Input<'_>, now: Millis) -> Effects {
+        self.expire(now);
+        match input {
+            Input::Connect {
+                conn,
+                session,
+                grant,
+            } => self.connect(conn, session, grant, now),
+            Input::Frame { conn, text } => self.frame(conn, text, now),
+            Input::Binary { conn } => {
+                self.send_error(conn, &Problem::malformed("frames must be text"));
+            }
+            Input::Closed { conn } => _ = self.hub.remove(conn),
+            Input::Publish {
+                call,
+                body,
+                idempotency_key,
+            } => self.publish(call, body, idempotency_key, now),
+            Input::Stats => self.stats(),
+            Input::Alarm => {}
+        }
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Effects {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.dirty.sort_unstable();
+        self.dirty.dedup();
+        for conn in std::mem::take(&mut self.dirty) {
+            match self.hub.session(conn).map(Session::encode) {
+                Some(Ok(attachment)) => effects.saves.push((conn, attachment)),
+                Some(Err(error)) => effects.faults.push(error.to_string()),
+                None => {}
+            }
+        }
+        let hub = &self.hub;
+        effects.frames = std::mem::take(&mut self.out).finish(|conn| {
+            hub.session(conn).is_some_and(|session| session.dialect == Dialect::Hello)
+        });
+        effects.alarm = self.hub.next_expiry();
+        effects
+    }
+
+    /// Closes whoever's token has ended, before anything is received from or sent to them.
+    fn expire(&mut self, now: Millis) {
+        for conn in self.hub.expired(now) {
+            self.close(conn, Close::AuthExpired);
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, close: Close) {
+        if self.hub.remove(conn).is_some() {
+            self.effects.closes.push((conn, close));
+        }
+    }
+
+    fn frame(&mut self, conn: ConnId, text: &str, now: Millis) {
+        let Some(session) = self.hub.session(conn) else {
+            return; // Closed in an earlier turn; what it still sends is void.
+        };
+        if text.len() > limits::FRAME_BYTES {
+            let problem = Problem::new(Code::FrameTooLarge, "the frame is too large");
+            self.send_error(conn, &problem);
+            self.close(conn, Close::Protocol);
+            return;
+        }
+        match protocol::decode(text) {
+            Ok(frame) if frame.is_array && session.dialect != Dialect::Hello => {
+                self.send_error(conn, &Problem::malformed("arrays are for after hello"));
+            }
+            Ok(frame) => {
+                for message in frame.messages {
+                    if self.hub.session(conn).is_some() {
+                        self.message(conn, message, now);
+                    }
+                }
+            }
+            Err(problem) => self.send_error(conn, &problem),
+        }
+    }
+
+    fn message(
+        &mut self,
+        conn: ConnId,
+        message: Result<ClientMessage<'_>, Refused>,
+        now: Millis,
+    ) {
+        let message = match message {
+            Ok(message) => message,
+            Err(refused) => return self.refuse(conn, &refused),
+        };
+        match message {
+            ClientMessage::Ping => return self.out.alone(conn, "pong"),
+            ClientMessage::Hello(hello) => return self.hello(conn, hello, now),
+            _ => self.speak_legacy_unless_hello(conn),
+        }
+        match message {
+            ClientMessage::Ping | ClientMessage::Hello(_) => {}
+            ClientMessage::Subscribe(message) => self.subscribe(conn, &message),
+            ClientMessage::Unsubscribe { channel } => self.unsubscribe(conn, &channel),
+            ClientMessage::Mutate(message) => self.mutate(conn, &message, now),
+            ClientMessage::Auth { .. }
+            | ClientMessage::Presence(_)
+            | ClientMessage::Signal(_) => {
+                self.send_error(conn, &Problem::malformed("no message has this type"));
+            }
+        }
+    }
+
+    /// Refuses a message: with a `reject` where it has an id, else with an `error`.
+    fn refuse(&mut self, conn: ConnId, refused: &Refused) {
+        let Some(id) = &refused.id else {
+            return self.send_error(conn, &refused.problem);
+        };
+        self.send_reject(conn, Some(id.as_str()), refused.channel.as_ref(), &refused.problem);
+    }
+
+    fn send_reject(
+        &mut self,
+        conn: ConnId,
+        id: Option<&str>,
+        channel: Option<&crate::names::Channel>,
+        problem: &Problem,
+    ) {
+        let dialect = self.hub.session(conn).map(|session| session.dialect);
+        let legacy = dialect == Some(Dialect::Legacy);
+        self.out.to_one(conn, protocol::reject(id, channel, problem, legacy));
+    }
+
+    fn send_error(&mut self, conn: ConnId, problem: &Problem) {
+        if self.hub.session(conn).is_some() {
+            self.out.to_one(conn, protocol::error(problem));
+        }
+    }
+
+    /// Turns a failure of SQLite into what the peer may know of it, and logs it.
+    fn fault(&mut self, error: &SqlError) -> Problem {
+        self.effects.faults.push(error.to_string());
+        Problem::new(Code::Unavailable, "storage failed, try again")
+    }
+
+    fn reply(&mut self, reply: Result<String, Problem>) {
+        self.effects.reply = Some(match reply {
+            Ok(body) => Reply { status: 200, body },
+            Err(problem) => Reply::refusal(&problem),
+        });
+    }
+
+    fn stats(&mut self) {
+        let (connections, channels, subscriptions) = self.hub.counts();
+        let body = protocol::object(|o| {
+            o.text("space", self.space.as_str());
+            o.text("epoch", self.store.epoch().as_str());
+            o.number("seq", self.store.head().0);
+            o.number("connections", connections as u64);
+            o.number("channels", channels as u64);
+            o.number("subscriptions", subscriptions as u64);
+        });
+        self.reply(Ok(body));
+    }
+}
+
+/// Why a turn's work failed: the peer's fault, or storage's.
+#[derive(Debug)]
+enum Failure {
+    Peer(Problem),
+    Storage(SqlError),
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Peer(problem)
+    }
+}
+
+impl From<SqlError> for Failure {
+    fn from(error: SqlError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl<S: Sql> Engine<S> {
+    fn problem(&mut self, failure: Failure) -> Problem {
+        match failure {
+            Failure::Peer(problem) => problem,
+            Failure::Storage(error) => self.fault(&error),
+        }
+    }
+}

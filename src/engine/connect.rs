@@ -1,0 +1,78 @@
+//! Connecting, `hello`, and which dialect a client speaks.
+
+use super::Engine;
+use crate::limits;
+use crate::names::{ConnId, Millis, SessionId};
+use crate::protocol::{self, Close, Code, Hello, Problem};
+use crate::session::{Dialect, Grant, Session};
+use crate::store::Sql;
+
+impl<S: Sql> Engine<S> {
+    pub(super) fn connect(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        grant: Grant,
+        now: Millis,
+    ) {
+        let (connections, _, _) = self.hub.counts();
+        if connections >= limits::CONNECTIONS {
+            return self.reply(Err(Problem::new(
+                Code::Unavailable,
+                "the space has no room for another connection",
+            )));
+        }
+        if grant.expires_at.is_some_and(|at| at <= now) {
+            return self.reply(Err(Problem::new(
+                Code::Unauthorized,
+                "the token has expired",
+            )));
+        }
+        self.hub.insert(conn, Session::new(session, grant));
+        self.dirty.push(conn);
+    }
+
+    pub(super) fn hello(&mut self, conn: ConnId, hello: Hello<'_>, _now: Millis) {
+        let Some(session) = self.hub.session_mut(conn) else {
+            return;
+        };
+        if session.dialect != Dialect::Unknown {
+            let problem = Problem::malformed("hello comes once, before anything else");
+            return self.send_error(conn, &problem);
+        }
+        if hello.version != protocol::VERSION {
+            let problem = Problem::new(
+                Code::UnsupportedVersion,
+                "this server speaks protocol version 1",
+            );
+            self.send_error(conn, &problem);
+            return self.close(conn, Close::Version);
+        }
+        session.dialect = Dialect::Hello;
+        let welcome = protocol::welcome(
+            &session.id,
+            self.store.epoch(),
+            session.grant.identity.as_ref(),
+            session.grant.expires_at,
+            None,
+        );
+        self.out.alone(conn, welcome);
+        self.dirty.push(conn);
+        for subscription in hello.subscribe {
+            match subscription {
+                Ok(message) => self.subscribe(conn, &message),
+                Err(refused) => self.refuse(conn, &refused),
+            }
+        }
+    }
+
+    /// Whoever does anything before a hello is a legacy client from then on.
+    pub(super) fn speak_legacy_unless_hello(&mut self, conn: ConnId) {
+        if let Some(session) = self.hub.session_mut(conn)
+            && session.dialect == Dialect::Unknown
+        {
+            session.dialect = Dialect::Legacy;
+            self.dirty.push(conn);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Fan-out: which connections receive which of the committed changes, each text encoded once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::change::Committed;
+use crate::audience::Audience;
+use crate::cursor::{Cursor, Epoch};
+use crate::hub::Hub;
+use crate::limits;
+use crate::names::{Channel, ConnId, Identity};
+use crate::outbox::Outgoing;
+use crate::protocol::{self, Action, ChangeFrame};
+
+/// What a change is to one of its receivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Sight {
+    /// It saw the row before, or the row is new: the change as it is.
+    Same,
+    /// The row has come into its sight: a create.
+    Gained,
+    /// The row has left its sight: a delete, and not a word about who and what.
+    Lost,
+}
+
+/// Changes whose receivers are the same: by audience before and after.
+type Class<'a> = (Option<&'a Audience>, &'a Audience);
+
+/// The frames that tell `changes` to everyone live on their channels who may know, except the
+/// one who made them, and how many connections that are.
+pub(super) fn deliver(
+    hub: &Hub,
+    epoch: &Epoch,
+    changes: &[Committed],
+    except: Option<ConnId>,
+) -> (Vec<Outgoing>, usize) {
+    let mut channels: Vec<(&Channel, Vec<&Committed>)> = Vec::new();
+    let mut places: BTreeMap<&Channel, usize> = BTreeMap::new();
+    for change in changes {
+        let channel = &change.draft.channel;
+        let place = *places.entry(channel).or_insert_with(|| {
+            channels.push((channel, Vec::new()));
+            channels.len() - 1
+        });
+        if let Some((_, list)) = channels.get_mut(place) {
+            list.push(change);
+        }
+    }
+    let mut frames = Vec::new();
+    let mut reached = BTreeSet::new();
+    let mut count = 0;
+    let several = channels.len() > 1;
+    for (channel, changes) in channels {
+        for (slots, to) in groups(hub, channel, &changes, except) {
+            count += to.len();
+            if several {
+                reached.extend(to.iter().copied());
+            }
+            for text in encode(channel, epoch, &changes, &slots) {
+                frames.push(Outgoing {
+                    to: to.clone(),
+                    text: text.into(),
+                });
+            }
+        }
+    }
+    (frames, if several { reached.len() } else { count })
+}
+
+fn class_of(change: &Committed) -> Class<'_> {
+    (change.before.as_ref(), &change.draft.audience)
+}
+
+/// What of each class a group of connections sees.
+type Sights<'a> = Vec<(Class<'a>, Sight)>;
+
+/// Splits the channel's connections into groups that receive the same. The work is the number of
+/// classes times their receivers, whatever the number of changes.
+fn groups<'a>(
+    hub: &Hub,
+    channel: &Channel,
+    changes: &[&'a Committed],
+    except: Option<ConnId>,
+) -> Vec<(Sights<'a>, Vec<ConnId>)> {
+    let classes: BTreeSet<Class<'a>> = changes.iter().map(|change| class_of(change)).collect();
+    let mut parts: Sights<'a> = Vec::new();
+    let mut receivers: Vec<Vec<ConnId>> = Vec::new();
+    for class in classes {
+        for (sight, mut to) in sights(hub, channel, class) {
+            to.retain(|conn| Some(*conn) != except);
+            parts.push((class, sight));
+            receivers.push(to);
+        }
+    }
+    let mut by_conn: BTreeMap<ConnId, Vec<usize>> = BTreeMap::new();
+    if parts.iter().any(|(class, _)| Some(class) != parts.first().map(|(first, _)| first)) {
+        for (part, to) in receivers.iter().enumerate() {
+            for conn in to {
+                by_conn.entry(*conn).or_default().push(part);
+            }
+        }
+        let mut grouped: BTreeMap<Vec<usize>, Vec<ConnId>> = BTreeMap::new();
+        for (conn, list) in by_conn {
+            grouped.entry(list).or_default().push(conn);
+        }
+        let sights = |list: Vec<usize>| -> Sights<'a> {
+            list.iter().filter_map(|part| parts.get(*part).copied()).collect()
+        };
+        return grouped.into_iter().map(|(list, to)| (sights(list), to)).collect();
+    }
+    // Of one class each connection has one part.
+    let one = parts.into_iter().zip(receivers);
+    one.filter(|(_, to)| !to.is_empty()).map(|(part, to)| (vec![part], to)).collect()
+}
+
+/// Who receives a class of changes, by what it is to them. No connection comes twice.
+fn sights(hub: &Hub, channel: &Channel, (before, after): Class<'_>) -> Vec<(Sight, Vec<ConnId>)> {
+    let now = hub.receivers(channel, after);
+    let Some(before) = before.filter(|before| *before != after) else {
+        return vec![(Sight::Same, now)];
+    };
+    let then = hub.receivers(channel, before);
+    let among = |list: &[ConnId], conn: &ConnId| list.binary_search(conn).is_ok();
+    let (kept, gained): (Vec<_>, Vec<_>) = now.into_iter().partition(|conn| among(&then, conn));
+    let lost = then.into_iter().filter(|conn| !among(&kept, conn)).collect();
+    vec![
+        (Sight::Same, kept),
+        (Sight::Gained, gained),
+        (Sight::Lost, lost),
+    ]
+}
+
+/// What a change looks like to those who see it so.
+fn frame<'a>(change: &'a Committed, sight: Sight) -> ChangeFrame<'a> {
+    let (action, data, by) = match sight {
+        Sight::Same => (change.draft.action, change.draft.data.as_deref(), true),
+        Sight::Gained => (Action::Create, change.draft.data.as_deref(), true),
+        Sight::Lost => (Action::Delete, None, false),
+    };
+    ChangeFrame {
+        action,
+        key: &change.draft.key,
+        data,
+        by: change.draft.by.as_ref().filter(|_| by).map(Identity::as_str),
+        at: change.at,
+    }
+}
+
+/// The texts for one group: a `change`, or a `batch` in as many frames as it needs.
+fn encode(
+    channel: &Channel,
+    epoch: &Epoch,
+    changes: &[&Committed],
+    sights: &Sights<'_>,
+) -> Vec<String> {
+    let sight_of = |class| sights.iter().find_map(|(seen, sight)| (*seen == class).then_some(*sight));
+    let visible: Vec<ChangeFrame<'_>> = changes
+        .iter()
+        .filter_map(|change| Some(frame(change, sight_of(class_of(change))?)))
+        .collect();
+    // Whoever gets a part of the changes has all that it may see up to the last of them.
+    let Some(last) = changes.last() else {
+        return Vec::new();
+    };
+    let cursor = Cursor::at(epoch, last.seq);
+    if let [one] = visible.as_slice() {
+        return vec![protocol::change(channel, one, &cursor)];
+    }
+    let mut texts = Vec::new();
+    let mut part: Vec<&ChangeFrame<'_>> = Vec::new();
+    let mut bytes = BATCH_OVERHEAD;
+    for change in &visible {
+        if !part.is_empty() && bytes + change.len() > limits::FRAME_OUT_BYTES {
+            texts.push(protocol::batch_part(channel, &part));
+            part.clear();
+            bytes = BATCH_OVERHEAD;
+        }
+        bytes += change.len();
+        part.push(change);
+    }
+    texts.push(protocol::batch(channel, &part, &cursor));
+    texts
+}
+
+/// What a batch takes beside its changes: the channel's name, escaped, and the cursor.
+const BATCH_OVERHEAD: usize = 6 * limits::CHANNEL_BYTES + 256;
+
+/// A frame for a writer who has just written a row out of its own sight.
+pub(super) fn lost_by_writer(epoch: &Epoch, change: &Committed) -> String {
+    let frame = frame(change, Sight::Lost);
+    protocol::change(&change.draft.channel, &frame, &Cursor::at(epoch, change.seq))
+}

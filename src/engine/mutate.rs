@@ -1,0 +1,254 @@
+//! Mutations: executed once, written only where the writer may, acknowledged when durable.
+
+use std::cmp::Ordering;
+
+use serde_json::value::RawValue;
+
+use super::change::{Committed, Draft, commit};
+use super::{Engine, Failure, fanout};
+use crate::channel::{Keep, Rule, Scope};
+use crate::digest;
+use crate::names::{Channel, ConnId, Key, Millis};
+use crate::protocol::{
+    self, Action, Code, Fields, MutateMessage, Problem, key_of, text_of,
+};
+use crate::row;
+use crate::session::{Grant, Session};
+use crate::store::{Outcome, Owner, Sql, StoredRow};
+
+/// What came of a mutation.
+enum Done {
+    /// It was executed before.
+    Replayed { ack: String },
+    /// It was executed now.
+    Executed { ack: String, change: Committed },
+}
+
+impl<S: Sql> Engine<S> {
+    pub(super) fn mutate(&mut self, conn: ConnId, message: &MutateMessage<'_>, now: Millis) {
+        let Some(session) = self.hub.session(conn).cloned() else {
+            return;
+        };
+        let (ack, change) = match self.execute(&session, message, now) {
+            Ok(Done::Replayed { ack }) => (ack, None),
+            Ok(Done::Executed { ack, change }) => (ack, Some(change)),
+            Err(failure) => {
+                let problem = self.problem(failure);
+                let id = Some(message.id.as_str());
+                return self.send_reject(conn, id, Some(&message.channel), &problem);
+            }
+        };
+        self.out.to_one(conn, ack);
+        let Some(change) = change else { return };
+        let live = session.subscriptions.contains_key(&message.channel);
+        if live && !change.draft.audience.sees(&session.grant.topics) {
+            let gone = fanout::lost_by_writer(self.store.epoch(), &change);
+            self.out.to_one(conn, gone);
+        }
+        let (frames, _) = fanout::deliver(
+            &self.hub,
+            self.store.epoch(),
+            std::slice::from_ref(&change),
+            Some(conn),
+        );
+        for frame in frames {
+            self.out.to_many(frame.to, frame.text);
+        }
+    }
+
+    fn execute(
+        &mut self,
+        session: &Session,
+        message: &MutateMessage<'_>,
+        now: Millis,
+    ) -> Result<Done, Failure> {
+        let grant = &session.grant;
+        let rule = self.config.rules.find(&message.channel)?.clone();
+        let request = Request::read(message)?;
+        let owner = match &grant.identity {
+            Some(identity) => Owner::Identity(identity),
+            None => Owner::Session(&session.id),
+        };
+        if let Some(outcome) = self.store.outcome(owner, message.id.as_str())? {
+            if outcome.hash != request.hash {
+                return Err(Problem::new(
+                    Code::Conflict,
+                    "this id was used for another mutation",
+                )
+                .into());
+            }
+            let held = self.store.row(&message.channel, &request.key)?;
+            let visible = held.filter(|row| request.sees(&rule, grant, row));
+            let cursor = self.store.cursor(outcome.seq);
+            let data = visible.and_then(|row| row.data);
+            let ack = protocol::ack(&message.id, data.as_deref(), &cursor, true);
+            return Ok(Done::Replayed { ack });
+        }
+        rule.may_write(&message.channel, grant.identity.as_ref(), &grant.topics)?;
+        let held = self.store.row(&message.channel, &request.key)?;
+        let draft = request.draft(&rule, grant, held.as_ref())?;
+        let outcome = Outcome {
+            hash: request.hash,
+            seq: self.store.head().next(),
+            result: None,
+        };
+        let mut taken = Some((draft, held));
+        let change = self.store.transaction(|store| {
+            let (draft, held) = taken.take().ok_or_else(retried)?;
+            let change = commit(store, draft, held, now)?;
+            store.put_outcome(owner, message.id.as_str(), &outcome, now)?;
+            Ok::<_, crate::store::SqlError>(change)
+        })?;
+        let data = match change.draft.action {
+            _ if !change.draft.audience.sees(&grant.topics) => None,
+            Action::Delete => Some(row::deleted(&change.draft.key)),
+            Action::Create | Action::Update => change.draft.data.clone(),
+        };
+        let cursor = self.store.cursor(change.seq);
+        let ack = protocol::ack(&message.id, data.as_deref(), &cursor, false);
+        Ok(Done::Executed { ack, change })
+    }
+}
+
+fn retried() -> crate::store::SqlError {
+    crate::store::SqlError("a transaction ran twice".to_owned())
+}
+
+/// A mutation whose shape is right.
+struct Request<'a> {
+    channel: &'a Channel,
+    action: Action,
+    key: Key,
+    data: Option<&'a RawValue>,
+    /// The digest of its content.
+    hash: String,
+}
+
+impl<'a> Request<'a> {
+    fn read(message: &'a MutateMessage<'a>) -> Result<Self, Problem> {
+        let object = || Problem::invalid("data", "must be an object without doubled fields");
+        let fields = message.data.map(|raw| Fields::parse(raw.get()));
+        let id = match (fields, message.action) {
+            (Some(Ok(fields)), Action::Create) => match fields.get("id") {
+                None => return Err(Problem::invalid("id", "a create needs data.id")),
+                id => id,
+            },
+            (Some(Ok(fields)), Action::Update) => fields.get("id"),
+            (_, Action::Create | Action::Update) => return Err(object()),
+            (Some(Err(_)), Action::Delete) => return Err(object()),
+            (fields, Action::Delete) => fields.and_then(Result::ok).and_then(|f| f.get("id")),
+        };
+        let key = key_of(message.key.as_deref(), id)?;
+        let data = message.data.map_or("", RawValue::get);
+        let parts = [
+            message.channel.as_str(),
+            message.action.as_str(),
+            key.as_str(),
+            data,
+        ];
+        Ok(Self {
+            channel: &message.channel,
+            action: message.action,
+            hash: digest::content(&parts),
+            key,
+            data: message.data,
+        })
+    }
+
+    /// Whether the writer may see a row of the channel. What it may not see, it must not learn of.
+    fn sees(&self, rule: &Rule, grant: &Grant, row: &StoredRow) -> bool {
+        let may_read = rule.may_read(self.channel, grant.identity.as_ref(), &grant.topics);
+        may_read.is_ok() && row.audience.sees(&grant.topics)
+    }
+
+    /// The change that the writer may make of what the log holds.
+    fn draft(
+        &self,
+        rule: &Rule,
+        grant: &Grant,
+        held: Option<&StoredRow>,
+    ) -> Result<Draft, Problem> {
+        if rule.keep == Keep::Every && self.action != Action::Create {
+            return Err(Problem::invalid("action", "events of this channel are not changed"));
+        }
+        let live = held.and_then(|row| Some((row, row.data.as_deref()?)));
+        let visible = live.filter(|(row, _)| self.sees(rule, grant, row));
+        if let Some((_, current)) = visible {
+            self.check_timestamp(rule, current)?;
+        }
+        let data = match (self.action, visible) {
+            (Action::Create, None) if live.is_some() => {
+                return Err(Problem::new(Code::Forbidden, "this key is taken"));
+            }
+            (Action::Create, Some(_)) if rule.keep == Keep::Every => {
+                return Err(Problem::new(Code::Conflict, "this key was used before"));
+            }
+            (Action::Create, _) => Some(row::create(&self.key, self.json())?),
+            (Action::Update, Some((_, current))) => Some(row::merge(current, self.json())?),
+            (Action::Delete, Some(_)) => None,
+            (Action::Update | Action::Delete, None) => {
+                return Err(Problem::new(Code::NotFound, "no such row"));
+            }
+        };
+        let kept = visible.map(|(row, _)| row.audience.clone());
+        let audience = match (&rule.scope, &data) {
+            (Scope::Field(scope), Some(data)) => {
+                let fields = Fields::parse(data).unwrap_or_default();
+                let missing = || Problem::invalid(&scope.field, "is missing: it scopes the row");
+                let audience = rule.audience_of(&fields)?.ok_or_else(missing)?;
+                if !scope.leave && !audience.sees(&grant.topics) {
+                    let message = "a write must keep the row in its writer's sight";
+                    return Err(Problem::new(Code::Forbidden, message));
+                }
+                audience
+            }
+            (Scope::All, _) | (Scope::Field(_), None) => {
+                kept.unwrap_or(crate::audience::Audience::All)
+            }
+        };
+        Ok(Draft {
+            channel: self.channel.clone(),
+            key: self.key.clone(),
+            action: self.action,
+            data,
+            audience,
+            by: grant.identity.clone(),
+        })
+    }
+
+    fn json(&self) -> &str {
+        self.data.map_or("null", RawValue::get)
+    }
+
+    /// Where the channel orders writes by a field, refuses one that is older than the row.
+    fn check_timestamp(&self, rule: &Rule, current: &str) -> Result<(), Problem> {
+        let Some(field) = &rule.timestamp else {
+            return Ok(());
+        };
+        let new = Fields::parse(self.json()).unwrap_or_default();
+        let old = Fields::parse(current).unwrap_or_default();
+        let (new, old) = match (new.get(field), old.get(field)) {
+            (None, _) if self.action == Action::Delete => return Ok(()),
+            (None, _) => return Err(Problem::invalid(field, "is missing: it orders writes")),
+            (Some(_), None) => return Ok(()),
+            (Some(new), Some(old)) => (new, old),
+        };
+        match compare_times(new, old) {
+            None => Err(Problem::invalid(field, "must be a number or a text, as in the row")),
+            Some(Ordering::Less) => Err(Problem {
+                current: Some(current.to_owned()),
+                ..Problem::new(Code::Conflict, "the row is newer than this write")
+            }),
+            Some(Ordering::Equal | Ordering::Greater) => Ok(()),
+        }
+    }
+}
+
+/// Compares two numbers, or two texts in the order of their characters (ISO dates of one form).
+fn compare_times(new: &RawValue, old: &RawValue) -> Option<Ordering> {
+    if let (Some(new), Some(old)) = (text_of(new), text_of(old)) {
+        return Some(new.cmp(&old));
+    }
+    let number = |raw: &RawValue| serde_json::from_str::<f64>(raw.get()).ok();
+    number(new)?.partial_cmp(&number(old)?)
+}

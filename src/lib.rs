@@ -1,0 +1,47 @@
+//! Realtime sync for Cloudflare: channels, rows, cursors and scoped fan-out in a Durable Object.
+//!
+//! ```text
+//! browser ── /api/sync ──▶ app Worker ── service binding ──▶ sync Worker ──▶ SyncEngine
+//! publisher ─ /broadcast ─▶                                   token, space    Durable Object
+//!
+//! inside the object, one turn:
+//!
+//!   frame, publish,      ┌───────────────── Engine::handle ─────────────────┐      Effects:
+//!   close, alarm ──────▶ │ protocol ▶ rules ▶ store (SQLite) ▶ hub ▶ outbox │ ───▶ saves, frames,
+//!                        └──────────────────────────────────────────────────┘      closes, reply
+//! ```
+//!
+//! The engine is synchronous and pure: no clock, no socket, no `async`, so that *read the backlog,
+//! reply, join the hub* is one turn and nothing falls between a snapshot and the live stream.
+//! `workers` alone knows the platform.
+
+mod audience;
+mod auth;
+mod channel;
+mod config;
+mod cursor;
+mod digest;
+mod engine;
+mod hub;
+pub mod limits;
+mod names;
+mod outbox;
+pub mod protocol;
+mod row;
+mod session;
+mod store;
+#[cfg(target_arch = "wasm32")]
+pub mod workers;
+
+pub use audience::{Audience, Topics, TopicsError};
+pub use auth::{AuthError, Claims, Secret, verify_hs256};
+pub use channel::{Access, FieldScope, Keep, Retain, Rule, Rules, Scope};
+pub use config::{Config, ConfigError};
+pub use cursor::{Cursor, Epoch};
+pub use engine::{Effects, Engine, Input, PublishCall, Reply};
+pub use names::{
+    Channel, ConnId, Identity, Key, Millis, NameError, RequestId, Seq, SessionId, Space, Topic,
+};
+pub use outbox::Outgoing;
+pub use session::{Dialect, Grant, Session, Subscription};
+pub use store::{Columns, Param, Seed, Sql, SqlError};

@@ -1,0 +1,89 @@
+//! Every bound of Tidewire: its number, its unit and its reason, in one place.
+//!
+//! A bound that a peer can reach has a test at the bound and one past it.
+//! Sizes are bytes of UTF-8 unless the name says otherwise.
+
+/// Largest inbound WebSocket frame. A larger one closes the socket with 4502.
+pub const FRAME_BYTES: usize = 256 * 1024;
+
+/// Largest outbound frame: frames near 1 MB have failed on hibernated sockets.
+pub const FRAME_OUT_BYTES: usize = 900_000;
+
+/// Messages in one inbound array, so that one frame cannot hold the object's thread for long.
+pub const FRAME_MESSAGES: usize = 1_000;
+
+/// Nesting of objects and arrays in anything inbound, far below what any JSON parser on the
+/// receiving side can follow.
+pub const JSON_DEPTH: usize = 64;
+
+/// Length of a channel's name.
+pub const CHANNEL_BYTES: usize = 256;
+
+/// Length of a row's key.
+pub const KEY_BYTES: usize = 256;
+
+/// Length of an encoded row, also after a merge.
+pub const ROW_BYTES: usize = 256 * 1024;
+
+/// Length of a request's `id` (subscriptions and mutations) and of an `Idempotency-Key`.
+pub const ID_BYTES: usize = 128;
+
+/// Length of a space's name.
+pub const SPACE_BYTES: usize = 64;
+
+/// Length of an identity.
+pub const IDENTITY_BYTES: usize = 256;
+
+/// Topics that a token may grant, and that an audience may name.
+pub const TOPICS: usize = 64;
+
+/// Length of all topics that a token grants, together. They live in the socket's attachment.
+pub const TOPICS_BYTES: usize = 4 * 1024;
+
+/// Length of one topic: `user:` and an identity.
+pub const TOPIC_BYTES: usize = IDENTITY_BYTES + 5;
+
+/// Length of a token, as header, query parameter, cookie or `auth` message.
+pub const TOKEN_BYTES: usize = 8 * 1024;
+
+/// Length of the names of one connection's channels, together. They live in the attachment.
+pub const SUBSCRIPTIONS_BYTES: usize = 8 * 1024;
+
+/// Subscriptions of one connection: each costs up to three bytes of the attachment beside its
+/// name.
+pub const SUBSCRIPTIONS: usize = 256;
+
+/// Length of a socket's attachment (the platform's own bound).
+pub const ATTACHMENT_BYTES: usize = 16_384;
+
+/// Sockets that one object accepts (the platform's own bound).
+pub const CONNECTIONS: usize = 32_768;
+
+/// Sum of all attachments of an object: a quarter of an isolate's 128 MB.
+pub const ATTACHMENTS_BYTES: usize = 32 * 1024 * 1024;
+
+/// Rows and deleted keys on a page where the client names no `limit`.
+pub const PAGE_DEFAULT: usize = 500;
+
+/// Largest `limit` that a client may name.
+pub const PAGE_MAX: usize = 1_000;
+
+/// Rows that one page reads at most, visible to its reader or not, so that a page has a bounded
+/// cost even where the reader may see next to nothing.
+pub const PAGE_SCAN: usize = 10_000;
+
+/// Length of an HTTP body. A larger one is 413.
+pub const BODY_BYTES: usize = 8 * 1024 * 1024;
+
+/// Changes in one `/broadcast-batch`.
+pub const BATCH_CHANGES: usize = 1_000;
+
+/// Topics kept in a row's `lost`; beyond it the oldest loss is dropped and the channel's floor
+/// rises to it.
+pub const LOST_TOPICS: usize = 256;
+
+/// Largest integer that crosses JSON and SQLite's JavaScript binding unharmed: 2^53 - 1.
+pub const SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// Length of `client` and `device` in `hello`.
+pub const DEVICE_BYTES: usize = 128;

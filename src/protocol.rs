@@ -1,0 +1,24 @@
+//! The wire contract as types: what clients and publishers send, what they get back.
+//!
+//! Nothing here decides anything. Rows pass through as raw JSON text.
+
+mod client;
+mod codec;
+mod error;
+mod publish;
+mod server;
+
+pub(crate) use client::key_of;
+pub use client::{
+    Action, ClientMessage, Hello, MutateMessage, PresenceChange, PresenceMessage, Refused,
+    SignalMessage, SubscribeMessage, decode,
+};
+pub(crate) use codec::{Fields, JsonWriter, object, text_of, write_text};
+pub use error::{Close, Code, Problem};
+pub use publish::{ChangeRequest, PublishBody};
+pub(crate) use server::{
+    ChangeFrame, Snapshot, ack, authed, batch, batch_part, change, error, notice, reject, welcome,
+};
+
+/// The protocol version that this server speaks.
+pub const VERSION: u64 = 1;

@@ -1,0 +1,231 @@
+//! What the server sends: one function a message, fields in the contract's order.
+
+use super::client::Action;
+use super::codec::{JsonWriter, object};
+use super::error::Problem;
+use crate::cursor::{Cursor, Epoch};
+use crate::limits;
+use crate::names::{Channel, Identity, Key, Millis, RequestId, SessionId};
+
+pub(crate) fn welcome(
+    session: &SessionId,
+    epoch: &Epoch,
+    identity: Option<&Identity>,
+    expires_at: Option<Millis>,
+    schema: Option<u64>,
+) -> String {
+    object(|o| {
+        o.text("type", "welcome");
+        o.number("v", super::VERSION);
+        o.text("session", session.as_str());
+        o.text("epoch", epoch.as_str());
+        o.opt_text("identity", identity.map(Identity::as_str));
+        expiry(o, expires_at);
+        if let Some(schema) = schema {
+            o.number("schema", schema);
+        }
+        o.name("limits").object(|l| {
+            for (name, bound) in [
+                ("frameBytes", limits::FRAME_BYTES),
+                ("frameMessages", limits::FRAME_MESSAGES),
+                ("channelBytes", limits::CHANNEL_BYTES),
+                ("keyBytes", limits::KEY_BYTES),
+                ("idBytes", limits::ID_BYTES),
+                ("rowBytes", limits::ROW_BYTES),
+                ("pageRows", limits::PAGE_MAX),
+                ("subscriptions", limits::SUBSCRIPTIONS),
+                ("subscriptionsBytes", limits::SUBSCRIPTIONS_BYTES),
+            ] {
+                l.number(name, bound as u64);
+            }
+        });
+    })
+}
+
+pub(crate) fn authed(identity: Option<&Identity>, expires_at: Option<Millis>, view: &str) -> String {
+    object(|o| {
+        o.text("type", "authed");
+        o.opt_text("identity", identity.map(Identity::as_str));
+        expiry(o, expires_at);
+        o.text("view", view);
+    })
+}
+
+fn expiry(o: &mut JsonWriter, expires_at: Option<Millis>) {
+    match expires_at {
+        Some(at) => o.number("expiresAt", at.0),
+        None => o.raw("expiresAt", "null"),
+    }
+}
+
+/// One answer to a subscription, or one body of `GET /api/sync/changes`.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Whether the client replaces what it has.
+    pub(crate) full: bool,
+    /// The rows as JSON, separated by commas.
+    pub(crate) data: String,
+    /// The deleted keys as JSON, separated by commas.
+    pub(crate) deleted: String,
+    /// `"key":{"by":…,"at":…}`, separated by commas, where asked for.
+    pub(crate) meta: Option<String>,
+    /// Whether the client must ask again.
+    pub(crate) more: bool,
+}
+
+impl Snapshot {
+    pub(crate) fn encode(
+        &self,
+        id: Option<&RequestId>,
+        channel: &Channel,
+        cursor: &Cursor,
+        view: &str,
+    ) -> String {
+        let mut out = JsonWriter::with_capacity(256 + self.data.len() + self.deleted.len());
+        out.object(|o| {
+            o.text("type", "snapshot");
+            if let Some(id) = id {
+                o.text("id", id.as_str());
+            }
+            o.text("channel", channel.as_str());
+            o.text("mode", if self.full { "full" } else { "delta" });
+            o.bool("isDelta", !self.full);
+            o.name("data").array(|a| append(a, &self.data));
+            o.name("deleted").array(|a| append(a, &self.deleted));
+            if let Some(meta) = &self.meta {
+                o.name("meta").object(|m| append(m, meta));
+            }
+            o.text("cursor", &cursor.to_string());
+            o.text("view", view);
+            o.bool("more", self.more);
+        });
+        out.finish()
+    }
+}
+
+fn append(out: &mut JsonWriter, items: &str) {
+    if !items.is_empty() {
+        out.raw_item(items);
+    }
+}
+
+/// A change as its receivers see it.
+#[derive(Debug)]
+pub(crate) struct ChangeFrame<'a> {
+    pub(crate) action: Action,
+    pub(crate) key: &'a Key,
+    /// The full row after the change; `None` for a delete.
+    pub(crate) data: Option<&'a str>,
+    pub(crate) by: Option<&'a str>,
+    pub(crate) at: Millis,
+}
+
+impl ChangeFrame<'_> {
+    fn write(&self, o: &mut JsonWriter) {
+        o.text("action", self.action.as_str());
+        o.text("key", self.key.as_str());
+        o.raw("data", self.data.unwrap_or("null"));
+        o.opt_text("by", self.by);
+        o.number("at", self.at.0);
+    }
+
+    /// About how many bytes the change takes in a batch.
+    pub(crate) fn len(&self) -> usize {
+        128 + self.data.map_or(4, str::len)
+            + 6 * (self.key.as_str().len() + self.by.map_or(0, str::len))
+    }
+}
+
+pub(crate) fn change(channel: &Channel, change: &ChangeFrame<'_>, cursor: &Cursor) -> String {
+    let mut out = JsonWriter::with_capacity(192 + change.len());
+    out.object(|o| {
+        o.text("type", "change");
+        o.text("channel", channel.as_str());
+        change.write(o);
+        o.text("cursor", &cursor.to_string());
+    });
+    out.finish()
+}
+
+/// Several changes of one channel, applied as one.
+pub(crate) fn batch(channel: &Channel, changes: &[&ChangeFrame<'_>], cursor: &Cursor) -> String {
+    batch_frame(channel, changes, |o| o.text("cursor", &cursor.to_string()))
+}
+
+/// A part of a batch that is too large for a frame: to be applied with the part that has a cursor.
+pub(crate) fn batch_part(channel: &Channel, changes: &[&ChangeFrame<'_>]) -> String {
+    batch_frame(channel, changes, |o| o.bool("more", true))
+}
+
+fn batch_frame(
+    channel: &Channel,
+    changes: &[&ChangeFrame<'_>],
+    end: impl FnOnce(&mut JsonWriter),
+) -> String {
+    let bytes: usize = changes.iter().map(|change| change.len()).sum();
+    let mut out = JsonWriter::with_capacity(128 + bytes);
+    out.object(|o| {
+        o.text("type", "batch");
+        o.text("channel", channel.as_str());
+        o.name("changes").array(|a| {
+            for change in changes {
+                a.object(|o| change.write(o));
+            }
+        });
+        end(o);
+    });
+    out.finish()
+}
+
+/// The answer to a mutation that is durable. `data` is the row as its sender may see it now.
+pub(crate) fn ack(id: &RequestId, data: Option<&str>, cursor: &Cursor, replayed: bool) -> String {
+    object(|o| {
+        o.text("type", "ack");
+        o.text("id", id.as_str());
+        o.raw("data", data.unwrap_or("null"));
+        o.text("cursor", &cursor.to_string());
+        o.bool("replayed", replayed);
+    })
+}
+
+/// A request that was refused. Legacy clients know an error as a plain text.
+pub(crate) fn reject(
+    id: Option<&str>,
+    channel: Option<&Channel>,
+    problem: &Problem,
+    legacy: bool,
+) -> String {
+    object(|o| {
+        o.text("type", "reject");
+        if let Some(id) = id {
+            o.text("id", id);
+        }
+        if let Some(channel) = channel {
+            o.text("channel", channel.as_str());
+        }
+        if legacy {
+            o.text("error", &problem.message);
+        } else {
+            problem.write(o.name("error"));
+        }
+    })
+}
+
+/// A frame that cannot be tied to a request.
+pub(crate) fn error(problem: &Problem) -> String {
+    object(|o| {
+        o.text("type", "error");
+        problem.write(o.name("error"));
+    })
+}
+
+/// `channel-reset` (with a reason) and `channel-change`.
+pub(crate) fn notice(kind: &'static str, channel: &Channel, reason: Option<&str>) -> String {
+    object(|o| {
+        o.text("type", kind);
+        o.text("channel", channel.as_str());
+        if let Some(reason) = reason {
+            o.text("reason", reason);
+        }
+    })
+}

@@ -1,0 +1,128 @@
+//! Rows as JSON text: made, merged and checked without touching the values inside.
+
+use crate::limits;
+use crate::names::Key;
+use crate::protocol::{Fields, JsonWriter, Problem};
+
+/// Fields that JavaScript gives a meaning of its own; a merge on a client's side could reach
+/// every object through them.
+const REFUSED_FIELDS: [&str; 3] = ["__proto__", "constructor", "prototype"];
+
+fn checked<'a>(json: &'a str) -> Result<Fields<'a>, Problem> {
+    let object = || Problem::invalid("data", "must be an object without doubled fields");
+    let fields = Fields::parse(json).map_err(|_| object())?;
+    for refused in REFUSED_FIELDS {
+        if fields.get(refused).is_some() {
+            return Err(Problem::invalid(refused, "is no field's name"));
+        }
+    }
+    Ok(fields)
+}
+
+fn bounded(row: JsonWriter) -> Result<String, Problem> {
+    let row = row.finish();
+    if row.len() > limits::ROW_BYTES {
+        return Err(Problem::invalid("data", "the row must be at most 256 KiB"));
+    }
+    Ok(row)
+}
+
+/// The row of `key` with the given fields. An `id` comes first where it was left out.
+///
+/// # Errors
+/// `invalid` when the data is no object, has a refused field, or makes too large a row.
+pub(crate) fn create(key: &Key, data: &str) -> Result<String, Problem> {
+    let fields = checked(data)?;
+    let mut row = JsonWriter::with_capacity(data.len() + 16);
+    row.object(|o| {
+        if fields.get("id").is_none() {
+            o.text("id", key.as_str());
+        }
+        for (name, value) in fields.iter() {
+            o.raw(name, value.get());
+        }
+    });
+    bounded(row)
+}
+
+/// The row with the given fields in place of those of the same names, and new ones at its end.
+///
+/// # Errors
+/// `invalid` as for [`create`].
+pub(crate) fn merge(row: &str, data: &str) -> Result<String, Problem> {
+    let old = Fields::parse(row).unwrap_or_default();
+    let new = checked(data)?;
+    let mut merged = JsonWriter::with_capacity(row.len() + data.len());
+    merged.object(|o| {
+        for (name, value) in old.iter() {
+            o.raw(name, new.get(name).unwrap_or(value).get());
+        }
+        for (name, value) in new.iter().filter(|(name, _)| old.get(name).is_none()) {
+            o.raw(name, value.get());
+        }
+    });
+    bounded(merged)
+}
+
+/// What the deleted row of a key is acknowledged with.
+pub(crate) fn deleted(key: &Key) -> String {
+    let mut row = JsonWriter::default();
+    row.object(|o| o.text("id", key.as_str()));
+    row.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        Key::parse(text).unwrap()
+    }
+
+    #[test]
+    fn values_pass_through_untouched() {
+        let data = r#"{"id":"k","n":1.10,"big":12345678901234567890,"s":"\u00e9","x":{"a" : [1]}}"#;
+        assert_eq!(create(&key("k"), data).unwrap(), data);
+    }
+
+    #[test]
+    fn a_missing_id_is_added() {
+        assert_eq!(create(&key("k"), r#"{"a":1}"#).unwrap(), r#"{"id":"k","a":1}"#);
+        assert_eq!(create(&key("k\""), "{}").unwrap(), r#"{"id":"k\""}"#);
+    }
+
+    #[test]
+    fn a_merge_replaces_adds_and_stores_null() {
+        let merged = merge(r#"{"id":"k","a":1,"b":2}"#, r#"{"c":{},"a":null}"#).unwrap();
+        assert_eq!(merged, r#"{"id":"k","a":null,"b":2,"c":{}}"#);
+    }
+
+    #[test]
+    fn dangerous_fields_are_refused_by_name() {
+        for field in REFUSED_FIELDS {
+            let data = format!(r#"{{"id":"k","{field}":1}}"#);
+            assert_eq!(create(&key("k"), &data).unwrap_err().field.as_deref(), Some(field));
+            assert!(merge(r#"{"id":"k"}"#, &data).is_err());
+        }
+        let escaped = r#"{"id":"k","__proto\u005f_":1}"#;
+        assert!(create(&key("k"), escaped).is_err());
+    }
+
+    #[test]
+    fn rows_hold_at_their_bound_and_not_past_it_also_after_a_merge() {
+        let of = |bytes: usize| format!(r#"{{"id":"k","t":"{}"}}"#, "x".repeat(bytes - 17));
+        assert_eq!(of(limits::ROW_BYTES).len(), limits::ROW_BYTES);
+        assert!(create(&key("k"), &of(limits::ROW_BYTES)).is_ok());
+        let error = create(&key("k"), &of(limits::ROW_BYTES + 1)).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some("data"));
+        assert!(merge(&of(limits::ROW_BYTES - 6), r#"{"a":1}"#).is_ok());
+        assert!(merge(&of(limits::ROW_BYTES - 5), r#"{"a":1}"#).is_err());
+    }
+
+    #[test]
+    fn what_is_no_object_is_no_row() {
+        for data in ["null", "[]", "1", "\"x\"", r#"{"a":1,"a":2}"#] {
+            assert!(create(&key("k"), data).is_err(), "{data}");
+        }
+    }
+}

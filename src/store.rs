@@ -1,0 +1,123 @@
+//! All SQL of the engine: rows, outcomes, and what a space knows of itself.
+
+mod outcomes;
+mod rows;
+mod schema;
+mod sql;
+
+use std::ops::ControlFlow;
+
+use crate::cursor::{Cursor, Epoch};
+use crate::names::{Millis, Seq};
+
+pub(crate) use outcomes::{Outcome, Owner};
+pub(crate) use rows::{PageRow, StoredRow};
+pub use schema::Seed;
+pub use sql::{Columns, Param, Sql, SqlError};
+
+/// What is kept in memory of a space's log.
+#[derive(Debug)]
+struct Meta {
+    epoch: Option<Epoch>,
+    view_key: String,
+    head: Seq,
+    clock: Millis,
+    outcomes_day: u64,
+}
+
+/// The log of one space over its SQLite database.
+#[derive(Debug)]
+pub(crate) struct Store<S> {
+    sql: S,
+    epoch: Epoch,
+    view_key: String,
+    head: Seq,
+    clock: Millis,
+    outcomes_day: u64,
+}
+
+impl<S: Sql> Store<S> {
+    /// Opens the log, making it from `seed` where there is none.
+    pub(crate) fn open(sql: S, seed: Seed, now: Millis) -> Result<Self, SqlError> {
+        let meta = schema::open(&sql, seed, now)?;
+        let missing = || SqlError("meta holds no epoch".to_owned());
+        Ok(Self {
+            sql,
+            epoch: meta.epoch.ok_or_else(missing)?,
+            view_key: meta.view_key,
+            head: meta.head,
+            clock: meta.clock,
+            outcomes_day: meta.outcomes_day,
+        })
+    }
+
+    /// The identity of the log.
+    pub(crate) fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// The key of the hash that makes views.
+    pub(crate) fn view_key(&self) -> &str {
+        &self.view_key
+    }
+
+    /// The seq of the newest change.
+    pub(crate) fn head(&self) -> Seq {
+        self.head
+    }
+
+    /// The cursor of whoever has everything up to `seq`.
+    pub(crate) fn cursor(&self, seq: Seq) -> Cursor {
+        Cursor::at(&self.epoch, seq)
+    }
+
+    /// Takes the next seq and its time. The clock of rows never runs back, whatever `now` does.
+    pub(crate) fn advance(&mut self, now: Millis) -> (Seq, Millis) {
+        self.head = self.head.next();
+        self.clock = self.clock.max(now);
+        (self.head, self.clock)
+    }
+
+    /// Runs `body` in a transaction; when it fails, nothing of it remains, in memory neither.
+    pub(crate) fn transaction<T, E: From<SqlError>>(
+        &mut self,
+        mut body: impl FnMut(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let sql = self.sql.clone();
+        let before = (self.head, self.clock, self.outcomes_day);
+        let mut result = None;
+        let outer = sql.transaction(&mut || match result.insert(body(self)) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(SqlError("rolled back".to_owned())),
+        });
+        let result = match (outer, result) {
+            (_, Some(Err(error))) => Err(error),
+            (Err(error), _) => Err(error.into()),
+            (Ok(()), Some(Ok(value))) => Ok(value),
+            (Ok(()), None) => Err(SqlError("the transaction did not run".to_owned()).into()),
+        };
+        if result.is_err() {
+            (self.head, self.clock, self.outcomes_day) = before;
+        }
+        result
+    }
+
+    fn exec(&self, sql: &'static str, params: &[Param<'_>]) -> Result<(), SqlError> {
+        self.sql.run(sql, params, &mut |_| ControlFlow::Continue(()))
+    }
+}
+
+/// All rows of a result that `read` makes something of.
+fn collect<T>(
+    sql: &impl Sql,
+    text: &'static str,
+    params: &[Param<'_>],
+    read: impl Fn(&dyn Columns) -> Option<T>,
+) -> Result<Vec<T>, SqlError> {
+    let mut found = Vec::new();
+    sql.run(text, params, &mut |row| {
+        found.extend(read(row));
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,159 @@
+//! The latest state of every row, tombstones, and the floors of channels.
+
+use std::ops::ControlFlow;
+
+use crate::audience::{Audience, Losses};
+use crate::names::{Channel, Key, Millis, Seq};
+
+use super::sql::{Columns, Param, Sql, SqlError};
+use super::{Store, collect};
+
+/// A row as it is stored.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredRow {
+    /// The seq of its last change.
+    pub(crate) seq: Seq,
+    /// The row as JSON; `None` for a tombstone.
+    pub(crate) data: Option<String>,
+    /// Who may see it; for a tombstone, who could when it was deleted.
+    pub(crate) audience: Audience,
+    /// The identity that changed it last.
+    pub(crate) author: Option<String>,
+    /// When it was changed last.
+    pub(crate) at: Millis,
+    /// Who lost sight of it, and when.
+    pub(crate) lost: Losses,
+}
+
+/// A stored row while a page is read: columns are decoded only when they are asked for.
+pub(crate) struct PageRow<'a>(&'a dyn Columns);
+
+impl PageRow<'_> {
+    pub(crate) fn key(&self) -> String {
+        self.0.text(0).unwrap_or_default()
+    }
+
+    pub(crate) fn seq(&self) -> Seq {
+        Seq(self.0.int(1).unwrap_or_default())
+    }
+
+    pub(crate) fn audience(&self) -> Audience {
+        Audience::from_column(self.0.text(2).as_deref())
+    }
+
+    pub(crate) fn lost(&self) -> Losses {
+        Losses::from_column(self.0.text(3).as_deref())
+    }
+
+    pub(crate) fn data(&self) -> Option<String> {
+        self.0.text(4)
+    }
+
+    pub(crate) fn author(&self) -> Option<String> {
+        self.0.text(5)
+    }
+
+    pub(crate) fn at(&self) -> Millis {
+        Millis(self.0.int(6).unwrap_or_default())
+    }
+}
+
+impl<S: Sql> Store<S> {
+    /// The row of a key, tombstones included.
+    pub(crate) fn row(&self, channel: &Channel, key: &Key) -> Result<Option<StoredRow>, SqlError> {
+        let found = collect(
+            &self.sql,
+            "SELECT seq, data, audience, author, at, lost FROM rows WHERE channel = ? AND key = ?",
+            &[Param::Text(channel.as_str()), Param::Text(key.as_str())],
+            |row| {
+                Some(StoredRow {
+                    seq: Seq(row.int(0)?),
+                    data: row.text(1),
+                    audience: Audience::from_column(row.text(2).as_deref()),
+                    author: row.text(3),
+                    at: Millis(row.int(4)?),
+                    lost: Losses::from_column(row.text(5).as_deref()),
+                })
+            },
+        )?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Writes the latest state of a row. Two billed rows: the row and its index entry.
+    pub(crate) fn put_row(
+        &self,
+        channel: &Channel,
+        key: &Key,
+        row: &StoredRow,
+    ) -> Result<(), SqlError> {
+        self.exec(
+            "INSERT INTO rows (channel, key, seq, data, audience, author, at, lost)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (channel, key) DO UPDATE SET seq = excluded.seq, data = excluded.data,
+                audience = excluded.audience, author = excluded.author, at = excluded.at,
+                lost = excluded.lost",
+            &[
+                Param::Text(channel.as_str()),
+                Param::Text(key.as_str()),
+                Param::Int(row.seq.0),
+                row.data.as_deref().into(),
+                row.audience.to_column().as_deref().into(),
+                row.author.as_deref().into(),
+                Param::Int(row.at.0),
+                row.lost.to_column().as_deref().into(),
+            ],
+        )
+    }
+
+    /// Hands the channel's rows after `after` to `each`, in the order of their last change, at
+    /// most `most` of them, until `each` breaks.
+    pub(crate) fn page(
+        &self,
+        channel: &Channel,
+        after: Seq,
+        most: usize,
+        each: &mut dyn FnMut(PageRow<'_>) -> ControlFlow<()>,
+    ) -> Result<(), SqlError> {
+        self.sql.run(
+            "SELECT key, seq, audience, lost, data, author, at FROM rows INDEXED BY rows_by_seq
+             WHERE channel = ? AND seq > ? ORDER BY seq LIMIT ?",
+            &[
+                Param::Text(channel.as_str()),
+                Param::Int(after.0),
+                Param::Int(most as u64),
+            ],
+            &mut |row| each(PageRow(row)),
+        )
+    }
+
+    /// The highest seq that is not provable any more for the channel: a trimmed tombstone or
+    /// loss, or the last reset. Cursors before it get a full snapshot.
+    pub(crate) fn floor(&self, channel: &Channel) -> Result<Seq, SqlError> {
+        let found = collect(
+            &self.sql,
+            "SELECT floor FROM channels WHERE name = ?",
+            &[Param::Text(channel.as_str())],
+            |row| row.int(0),
+        )?;
+        Ok(Seq(found.into_iter().next().unwrap_or_default()))
+    }
+
+    /// Raises the channel's floor to `floor`.
+    pub(crate) fn raise_floor(
+        &self,
+        channel: &Channel,
+        floor: Seq,
+        at: Millis,
+    ) -> Result<(), SqlError> {
+        self.exec(
+            "INSERT INTO channels (name, floor, floor_at, swept) VALUES (?, ?, ?, 0)
+             ON CONFLICT (name) DO UPDATE SET floor = max(floor, excluded.floor),
+                floor_at = max(floor_at, excluded.floor_at)",
+            &[
+                Param::Text(channel.as_str()),
+                Param::Int(floor.0),
+                Param::Int(at.0),
+            ],
+        )
+    }
+}

@@ -1,0 +1,152 @@
+//! The tables, their first contents, and what is read of them on waking.
+//!
+//! - `rows`: one row per (channel, key) with its latest state, deletes as tombstones (`data` is
+//!   null). Catch-up is `seq > cursor` over `rows_by_seq`, so it costs what changed.
+//! - `channels`: what is known of a channel beside its rows; only channels that were reset or
+//!   trimmed have an entry.
+//! - `outcomes_0`, `outcomes_1`: what was executed, by owner and id. They alternate by day, the
+//!   older is dropped whole: dropping a table writes no rows, deleting from it would.
+//! - `meta`: single values.
+//!
+//! `WITHOUT ROWID` and no index by time: a write of `rows` costs two billed rows and an outcome
+//! one, see `docs/architecture.md`.
+
+use crate::cursor::Epoch;
+use crate::names::{Millis, Seq};
+
+use super::sql::{Param, Sql, SqlError};
+use super::{Meta, collect};
+
+/// Raised with every change of the tables; older spaces are migrated on waking.
+const SCHEMA_VERSION: u64 = 1;
+
+const TABLES: [&str; 6] = [
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE rows (
+        channel TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, data TEXT,
+        audience TEXT, author TEXT, at INTEGER NOT NULL, lost TEXT,
+        PRIMARY KEY (channel, key)) WITHOUT ROWID",
+    "CREATE INDEX rows_by_seq ON rows (channel, seq)",
+    "CREATE TABLE channels (
+        name TEXT PRIMARY KEY, floor INTEGER NOT NULL, floor_at INTEGER NOT NULL,
+        swept INTEGER NOT NULL) WITHOUT ROWID",
+    OUTCOMES_CREATE[0],
+    OUTCOMES_CREATE[1],
+];
+
+pub(super) const OUTCOMES_CREATE: [&str; 2] = [
+    "CREATE TABLE IF NOT EXISTS outcomes_0 (
+        owner TEXT NOT NULL, id TEXT NOT NULL, hash TEXT NOT NULL, seq INTEGER NOT NULL,
+        result TEXT, PRIMARY KEY (owner, id)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS outcomes_1 (
+        owner TEXT NOT NULL, id TEXT NOT NULL, hash TEXT NOT NULL, seq INTEGER NOT NULL,
+        result TEXT, PRIMARY KEY (owner, id)) WITHOUT ROWID",
+];
+
+/// Chance for a new space: its epoch and the key of its views. Drawn by the host.
+#[derive(Debug, Clone, Copy)]
+pub struct Seed(pub [u8; 32]);
+
+impl Seed {
+    fn epoch(&self) -> String {
+        const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+        self.0
+            .iter()
+            .take(8)
+            .filter_map(|byte| ALPHABET.get(usize::from(byte % 32)))
+            .map(|symbol| char::from(*symbol))
+            .collect()
+    }
+
+    fn view_key(&self) -> String {
+        crate::digest::hex(self.0.get(8..).unwrap_or_default())
+    }
+}
+
+/// Makes the tables where they are missing and reads what the engine keeps in memory.
+pub(super) fn open(sql: &impl Sql, seed: Seed, now: Millis) -> Result<Meta, SqlError> {
+    let exists = collect(
+        sql,
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'meta'",
+        &[],
+        |row| row.int(0),
+    )?;
+    if exists.is_empty() {
+        sql.transaction(&mut || create(sql, seed, now))?;
+    }
+    let mut meta = Meta {
+        epoch: None,
+        view_key: String::new(),
+        head: Seq(0),
+        clock: Millis(0),
+        outcomes_day: 0,
+    };
+    let values = collect(sql, "SELECT name, value FROM meta", &[], |row| {
+        Some((row.text(0)?, row.text(1)?))
+    })?;
+    for (name, value) in values {
+        let number = || value.parse().unwrap_or_default();
+        match name.as_str() {
+            "epoch" => meta.epoch = Epoch::parse(&value),
+            "view_key" => meta.view_key = value,
+            "head" => meta.head = Seq(number()),
+            "clock" => meta.clock = Millis(number()),
+            "outcomes_day" => meta.outcomes_day = number(),
+            _ => {}
+        }
+    }
+    let (head, clock) = newest(sql)?;
+    meta.head = meta.head.max(head);
+    meta.clock = meta.clock.max(clock);
+    Ok(meta)
+}
+
+fn create(sql: &impl Sql, seed: Seed, now: Millis) -> Result<(), SqlError> {
+    for table in TABLES {
+        collect(sql, table, &[], |_| None::<()>)?;
+    }
+    for (name, value) in [
+        ("schema", SCHEMA_VERSION.to_string()),
+        ("epoch", seed.epoch()),
+        ("epoch_at", now.0.to_string()),
+        ("view_key", seed.view_key()),
+        ("outcomes_day", super::outcomes::day(now).to_string()),
+    ] {
+        collect(
+            sql,
+            "INSERT INTO meta (name, value) VALUES (?, ?)",
+            &[Param::Text(name), Param::Text(&value)],
+            |_| None::<()>,
+        )?;
+    }
+    Ok(())
+}
+
+/// The seq and the time of the newest row: a loose scan, one step per channel, because
+/// `max(seq)` would read every row.
+fn newest(sql: &impl Sql) -> Result<(Seq, Millis), SqlError> {
+    let newest = collect(
+        sql,
+        "WITH RECURSIVE names (name) AS (
+            SELECT min(channel) FROM rows
+            UNION ALL
+            SELECT (SELECT min(channel) FROM rows WHERE channel > names.name)
+            FROM names WHERE names.name IS NOT NULL)
+         SELECT name,
+            (SELECT max(seq) FROM rows INDEXED BY rows_by_seq WHERE channel = names.name) AS head
+         FROM names WHERE name IS NOT NULL ORDER BY head DESC LIMIT 1",
+        &[],
+        |row| Some((row.text(0)?, Seq(row.int(1)?))),
+    )?;
+    let Some((channel, head)) = newest.into_iter().next() else {
+        return Ok((Seq(0), Millis(0)));
+    };
+    let at = collect(
+        sql,
+        "SELECT at FROM rows INDEXED BY rows_by_seq WHERE channel = ? AND seq = ?",
+        &[Param::Text(&channel), Param::Int(head.0)],
+        |row| row.int(0),
+    )?;
+    Ok((head, Millis(at.into_iter().next().unwrap_or_default())))
+}
+

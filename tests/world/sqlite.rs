@@ -1,0 +1,109 @@
+//! The native driver of the engine's SQL: rusqlite, in memory.
+
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ToSql};
+
+use super::{Columns, Param, Sql, SqlError};
+
+/// One space's database. Clones share it, as the object's driver does.
+#[derive(Debug, Clone)]
+pub struct Sqlite {
+    connection: Rc<Connection>,
+    /// Fails the n-th statement from now, once: a full disk in the middle of a turn.
+    fail_after: Rc<Cell<Option<u32>>>,
+}
+
+impl Sqlite {
+    pub fn new() -> Self {
+        Self {
+            connection: Rc::new(Connection::open_in_memory().unwrap()),
+            fail_after: Rc::default(),
+        }
+    }
+
+    #[allow(dead_code)]
+    pub fn fail_after(&self, statements: u32) {
+        self.fail_after.set(Some(statements));
+    }
+
+    /// One number that a query gives.
+    #[allow(dead_code)]
+    pub fn number(&self, sql: &str) -> u64 {
+        self.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() as u64
+    }
+
+    #[allow(dead_code)]
+    pub fn execute(&self, sql: &str) {
+        self.connection.execute_batch(sql).unwrap();
+    }
+}
+
+struct Row<'a, 'b>(&'a rusqlite::Row<'b>);
+
+impl Columns for Row<'_, '_> {
+    fn int(&self, column: usize) -> Option<u64> {
+        match self.0.get_ref(column).ok()? {
+            ValueRef::Integer(value) => u64::try_from(value).ok(),
+            _ => None,
+        }
+    }
+
+    fn text(&self, column: usize) -> Option<String> {
+        self.0.get_ref(column).ok()?.as_str().ok().map(str::to_owned)
+    }
+}
+
+fn error(error: rusqlite::Error) -> SqlError {
+    SqlError(error.to_string())
+}
+
+impl Sql for Sqlite {
+    fn run(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+        each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
+    ) -> Result<(), SqlError> {
+        match self.fail_after.get() {
+            Some(0) => {
+                self.fail_after.set(None);
+                return Err(SqlError("disk full, says the test".to_owned()));
+            }
+            Some(left) => self.fail_after.set(Some(left - 1)),
+            None => {}
+        }
+        // The object binds every number as a double: what survives here must survive that.
+        let bound: Vec<Box<dyn ToSql>> = params
+            .iter()
+            .map(|param| match *param {
+                Param::Null => Box::new(rusqlite::types::Null) as Box<dyn ToSql>,
+                Param::Int(value) => Box::new(value as f64),
+                Param::Text(text) => Box::new(text.to_owned()),
+            })
+            .collect();
+        let bound: Vec<&dyn ToSql> = bound.iter().map(AsRef::as_ref).collect();
+        let mut statement = self.connection.prepare_cached(sql).map_err(error)?;
+        let mut rows = statement.query(bound.as_slice()).map_err(error)?;
+        while let Some(row) = rows.next().map_err(error)? {
+            if each(&Row(row)).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn transaction(
+        &self,
+        body: &mut dyn FnMut() -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        self.connection.execute_batch("BEGIN").map_err(error)?;
+        let result = body();
+        let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        self.connection.execute_batch(end).map_err(error)?;
+        result
+    }
+}
