@@ -183,7 +183,11 @@ impl Losses {
     pub(crate) fn to_column(&self) -> Option<String> {
         (!self.0.is_empty()).then(|| {
             let mut out = JsonWriter::default();
-            out.object(|o| self.0.iter().for_each(|(topic, seq)| o.number(topic, seq.0)));
+            out.object(|o| {
+                self.0
+                    .iter()
+                    .for_each(|(topic, seq)| o.number(topic, seq.0))
+            });
             out.finish()
         })
     }
@@ -220,8 +224,14 @@ mod tests {
         };
         let granted = |list: &[String]| Topics::granted(None, list.iter().map(String::as_str));
         assert!(granted(&topics(limits::TOPICS, 64)).is_ok()); // 64 × 64 = 4 KiB
-        assert_eq!(granted(&topics(limits::TOPICS, 65)), Err(TopicsError::TooMany));
-        assert_eq!(granted(&topics(limits::TOPICS + 1, 4)), Err(TopicsError::TooMany));
+        assert_eq!(
+            granted(&topics(limits::TOPICS, 65)),
+            Err(TopicsError::TooMany)
+        );
+        assert_eq!(
+            granted(&topics(limits::TOPICS + 1, 4)),
+            Err(TopicsError::TooMany)
+        );
     }
 
     #[test]
@@ -237,7 +247,10 @@ mod tests {
     #[test]
     fn the_wire_takes_all_or_1_to_64_topics() {
         assert_eq!(Audience::from_wire(&raw("\"all\"")), Ok(Audience::All));
-        assert_eq!(Audience::from_wire(&raw(r#"["a","b","a"]"#)), Ok(audience(&["a", "b"])));
+        assert_eq!(
+            Audience::from_wire(&raw(r#"["a","b","a"]"#)),
+            Ok(audience(&["a", "b"]))
+        );
         let list = |n: usize| {
             let items: Vec<_> = (0..n).map(|i| format!("\"t{i}\"")).collect();
             raw(&format!("[{}]", items.join(",")))

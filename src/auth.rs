@@ -197,7 +197,10 @@ impl Grant {
     /// Only if the encoder fails, which it does not for these types.
     pub fn to_header(&self) -> Result<String, serde_json::Error> {
         let own = self.identity.as_ref().map(Identity::topic);
-        let granted = self.topics.iter().filter(|topic| own.as_ref() != Some(*topic));
+        let granted = self
+            .topics
+            .iter()
+            .filter(|topic| own.as_ref() != Some(*topic));
         let carried = Carried {
             identity: self.identity.clone(),
             topics: granted.map(ToString::to_string).collect(),
@@ -210,8 +213,7 @@ impl Grant {
     /// Reads a header's value; `None` if it holds no grant.
     #[must_use]
     pub fn from_header(value: &str) -> Option<Self> {
-        let carried: Carried =
-            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(value).ok()?).ok()?;
+        let carried: Carried = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(value).ok()?).ok()?;
         let granted = carried.topics.iter().map(String::as_str);
         Some(Self {
             topics: Topics::granted(carried.identity.as_ref(), granted).ok()?,
@@ -238,12 +240,20 @@ mod tests {
             URL_SAFE_NO_PAD.encode(header),
             URL_SAFE_NO_PAD.encode(payload)
         );
-        let tag = secret().mac().unwrap().chain_update(signed.as_bytes()).finalize();
+        let tag = secret()
+            .mac()
+            .unwrap()
+            .chain_update(signed.as_bytes())
+            .finalize();
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag.into_bytes()))
     }
 
     fn verify(payload: &str) -> Result<Claims, AuthError> {
-        verify_hs256(&sign(r#"{"alg":"HS256","typ":"JWT"}"#, payload), &secret(), NOW)
+        verify_hs256(
+            &sign(r#"{"alg":"HS256","typ":"JWT"}"#, payload),
+            &secret(),
+            NOW,
+        )
     }
 
     #[test]
@@ -262,7 +272,10 @@ mod tests {
     #[test]
     fn a_token_ends_at_its_exp() {
         assert!(verify(r#"{"sub":"a","exp":1700000000.001}"#).is_ok());
-        assert_eq!(verify(r#"{"sub":"a","exp":1700000000}"#), Err(AuthError::Expired));
+        assert_eq!(
+            verify(r#"{"sub":"a","exp":1700000000}"#),
+            Err(AuthError::Expired)
+        );
         assert!(verify(r#"{"sub":"a","exp":1800000000,"nbf":1700000030}"#).is_ok());
         let early = verify(r#"{"sub":"a","exp":1800000000,"nbf":1700000031}"#);
         assert_eq!(early, Err(AuthError::NotYet));
@@ -278,7 +291,10 @@ mod tests {
             (r#"{"sub":"a","exp":1e300}"#, AuthError::Claim("exp")),
             (r#"{"sub":1,"exp":1800000000}"#, AuthError::Invalid),
             (r#"{"sub":"a","exp":"1800000000"}"#, AuthError::Invalid),
-            (r#"{"sub":"a","exp":1800000000,"space":"A"}"#, AuthError::Claim("space")),
+            (
+                r#"{"sub":"a","exp":1800000000,"space":"A"}"#,
+                AuthError::Claim("space"),
+            ),
             (
                 r#"{"sub":"a","exp":1800000000,"topics":["all"]}"#,
                 AuthError::Topics(TopicsError::Reserved),
@@ -307,7 +323,11 @@ mod tests {
             r#"{}"#,
         ] {
             let token = sign(header, payload);
-            assert_eq!(verify_hs256(&token, &secret(), NOW), Err(AuthError::Invalid), "{header}");
+            assert_eq!(
+                verify_hs256(&token, &secret(), NOW),
+                Err(AuthError::Invalid),
+                "{header}"
+            );
         }
         let (signed, signature) = good.rsplit_once('.').unwrap();
         let unsigned = format!("{signed}.");
@@ -315,7 +335,11 @@ mod tests {
         let resigned = format!("{}.{signature}", signed.replace("ey", "eY"));
         let extra = format!("{good}.x");
         for bad in ["", "a", "a.b", "..", &unsigned, cut, &resigned, &extra] {
-            assert_eq!(verify_hs256(bad, &secret(), NOW), Err(AuthError::Invalid), "{bad}");
+            assert_eq!(
+                verify_hs256(bad, &secret(), NOW),
+                Err(AuthError::Invalid),
+                "{bad}"
+            );
         }
         let other = Secret::new("another secret".to_owned());
         assert_eq!(verify_hs256(&good, &other, NOW), Err(AuthError::Invalid));
@@ -328,23 +352,38 @@ mod tests {
                 let payload = format!(r#"{{"sub":"a","exp":1800000000,"p":"{}"}}"#, "x".repeat(n));
                 sign(r#"{"alg":"HS256"}"#, &payload)
             };
-            (0..bytes).rev().map(pad).find(|token| token.len() <= bytes).unwrap()
+            (0..bytes)
+                .rev()
+                .map(pad)
+                .find(|token| token.len() <= bytes)
+                .unwrap()
         };
         let largest = of(limits::TOKEN_BYTES);
         assert!(largest.len() >= limits::TOKEN_BYTES - 1);
         assert!(verify_hs256(&largest, &secret(), NOW).is_ok());
-        let larger = format!("{largest}{}", "x".repeat(limits::TOKEN_BYTES + 1 - largest.len()));
-        assert_eq!(verify_hs256(&larger, &secret(), NOW), Err(AuthError::Invalid));
+        let larger = format!(
+            "{largest}{}",
+            "x".repeat(limits::TOKEN_BYTES + 1 - largest.len())
+        );
+        assert_eq!(
+            verify_hs256(&larger, &secret(), NOW),
+            Err(AuthError::Invalid)
+        );
     }
 
     #[test]
     fn grants_cross_a_header_unchanged() {
-        let grant = verify(r#"{"sub":"ålice 🌊","exp":1800000000,"topics":["t"]}"#).unwrap().grant;
+        let grant = verify(r#"{"sub":"ålice 🌊","exp":1800000000,"topics":["t"]}"#)
+            .unwrap()
+            .grant;
         let header = grant.to_header().unwrap();
         assert!(header.is_ascii());
         assert_eq!(Grant::from_header(&header), Some(grant));
         let nobody = Grant::default();
-        assert_eq!(Grant::from_header(&nobody.to_header().unwrap()), Some(nobody));
+        assert_eq!(
+            Grant::from_header(&nobody.to_header().unwrap()),
+            Some(nobody)
+        );
         assert_eq!(Grant::from_header("garbage"), None);
     }
 

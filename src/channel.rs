@@ -116,7 +116,10 @@ impl Default for Rule {
 
 fn scope<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Scope, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "scope must be \"all\" or {\"field\": …, \"as\": …, \"leave\": …}")]
+    #[serde(
+        untagged,
+        expecting = "scope must be \"all\" or {\"field\": …, \"as\": …, \"leave\": …}"
+    )]
     enum Written {
         Word(All),
         Field(FieldScope),
@@ -178,7 +181,10 @@ impl Rule {
         topics: &Topics,
     ) -> Result<(), Problem> {
         if self.write == Access::None {
-            return Err(Problem::new(Code::ReadOnly, "clients may not write to this channel"));
+            return Err(Problem::new(
+                Code::ReadOnly,
+                "clients may not write to this channel",
+            ));
         }
         let allowed = self.write.allows(channel, identity, topics);
         allowed.then_some(()).ok_or_else(|| refusal(identity))
@@ -237,7 +243,9 @@ impl Rules {
                 None => _ = rules.exact.insert(name.to_owned(), rule),
             }
         }
-        rules.prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        rules
+            .prefixes
+            .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         Ok(rules)
     }
 
@@ -273,7 +281,11 @@ impl Rules {
     /// `unknown_channel` when nothing matches: unknown channels are refused.
     pub fn find(&self, channel: &Channel) -> Result<&Rule, Problem> {
         let name = channel.as_str();
-        let by_prefix = || self.prefixes.iter().find(|(prefix, _)| name.starts_with(prefix));
+        let by_prefix = || {
+            self.prefixes
+                .iter()
+                .find(|(prefix, _)| name.starts_with(prefix))
+        };
         self.exact
             .get(name)
             .or_else(|| by_prefix().map(|(_, rule)| rule))
@@ -349,13 +361,20 @@ mod tests {
         let of = |topics: &[&str]| Audience::of(topics.iter().map(|t| Topic::parse(t).unwrap()));
         let owner = r#"{"scope":{"field":"o"}}"#;
         assert_eq!(audience(owner, r#"{"o":"alice"}"#), Ok(of(&["user:alice"])));
-        assert_eq!(audience(owner, r#"{"o":["a","b"]}"#), Ok(of(&["user:a", "user:b"])));
+        assert_eq!(
+            audience(owner, r#"{"o":["a","b"]}"#),
+            Ok(of(&["user:a", "user:b"]))
+        );
         assert_eq!(audience(owner, r#"{"x":1}"#), Ok(None));
         let team = r#"{"scope":{"field":"o","as":"team:"}}"#;
         assert_eq!(audience(team, r#"{"o":"7"}"#), Ok(of(&["team:7"])));
         for bad in ["1", "null", "[]", "[1]", "\"\"", "{}", "[\"\"]"] {
             let row = format!(r#"{{"o":{bad}}}"#);
-            assert_eq!(audience(owner, &row).unwrap_err().field.as_deref(), Some("o"), "{bad}");
+            assert_eq!(
+                audience(owner, &row).unwrap_err().field.as_deref(),
+                Some("o"),
+                "{bad}"
+            );
         }
         let bare = r#"{"scope":{"field":"o","as":""}}"#;
         assert!(audience(bare, r#"{"o":"all"}"#).is_err());

@@ -38,6 +38,8 @@ pub struct Config {
     session_cookie: String,
     /// Patterns of spaces that open without a `space` claim.
     spaces: Vec<String>,
+    /// Origins beside the app's own whose pages may use the visitor's cookies.
+    origins: Vec<String>,
 }
 
 impl Config {
@@ -57,17 +59,26 @@ impl Config {
         }
         let channels = given("SYNC_CHANNELS")
             .ok_or_else(|| error("SYNC_CHANNELS", "is not set; declare your channels"))?;
-        let spaces = given("SYNC_SPACES").unwrap_or_default();
-        let spaces: Vec<String> = spaces
-            .split([',', ' '])
-            .filter(|pattern| !pattern.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let list = |name| -> Vec<String> {
+            let text = given(name).unwrap_or_default();
+            let items = text.split([',', ' ']).filter(|item| !item.is_empty());
+            items.map(str::to_owned).collect()
+        };
+        let (spaces, origins) = (list("SYNC_SPACES"), list("ALLOWED_ORIGINS"));
         for pattern in &spaces {
             let stem = pattern.strip_suffix('*').unwrap_or(pattern);
             if pattern != "*" && Space::parse(stem).is_err() {
                 let what = "is a list of names or `prefix*`, separated by commas, of [a-z0-9_-]";
                 return Err(error("SYNC_SPACES", what));
+            }
+        }
+        for origin in &origins {
+            let host = origin.split_once("://").map_or("", |(_, host)| host);
+            let stem = host.strip_prefix("*.").unwrap_or(host);
+            if stem.is_empty() || stem.contains(['*', '/']) {
+                let what = "is a list of origins, e.g. https://app.example.com or \
+                    https://*.example.com, separated by commas";
+                return Err(error("ALLOWED_ORIGINS", what));
             }
         }
         Ok(Self {
@@ -76,6 +87,36 @@ impl Config {
             publish_key: given("PUBLISH_KEY").map(Secret::new),
             session_cookie: given("SESSION_COOKIE").unwrap_or_else(|| "session".to_owned()),
             spaces,
+            origins,
+        })
+    }
+
+    /// Whether a page of this origin may use its visitor's cookies. `own_host` is the host (with
+    /// port) that the browser used for the app Worker.
+    ///
+    /// # Errors
+    /// `forbidden` for an origin that is neither the app's own nor in `ALLOWED_ORIGINS`.
+    pub fn check_origin(&self, origin: &str, own_host: &str) -> Result<(), Problem> {
+        let own = origin
+            .split_once("://")
+            .is_some_and(|(_, host)| host == own_host);
+        let listed = self
+            .origins
+            .iter()
+            .any(|allowed| match allowed.split_once("://*.") {
+                Some((scheme, domain)) => origin
+                    .strip_prefix(scheme)
+                    .and_then(|rest| rest.strip_prefix("://"))
+                    .and_then(|host| host.strip_suffix(domain))
+                    .is_some_and(|sub| sub.ends_with('.') && sub.len() > 1),
+                None => origin == allowed,
+            });
+        let allowed = !own_host.is_empty() && own || listed;
+        allowed.then_some(()).ok_or_else(|| {
+            Problem::new(
+                Code::Forbidden,
+                "cookies are not taken from pages of this origin",
+            )
         })
     }
 
@@ -98,7 +139,10 @@ impl Config {
         if key.is_some_and(|key| expected.is(key)) {
             Ok(())
         } else {
-            Err(Problem::new(Code::Unauthorized, "the publish key is missing or wrong"))
+            Err(Problem::new(
+                Code::Unauthorized,
+                "the publish key is missing or wrong",
+            ))
         }
     }
 
@@ -107,12 +151,7 @@ impl Config {
     /// # Errors
     /// `unauthorized` or `forbidden` by the token; a [`ConfigError`] as `internal` where tokens
     /// cannot be verified.
-    pub fn admit(
-        &self,
-        token: Option<&str>,
-        space: &Space,
-        now: Millis,
-    ) -> Result<Grant, Problem> {
+    pub fn admit(&self, token: Option<&str>, space: &Space, now: Millis) -> Result<Grant, Problem> {
         let Some(secret) = &self.jwt_secret else {
             let what = "is not set; connections are refused until it is";
             return Err((&error("JWT_SECRET", what)).into());
@@ -167,7 +206,10 @@ mod tests {
     fn mistakes_are_refused_by_the_settings_name() {
         assert!(refused(&[]).starts_with("SYNC_CHANNELS"));
         let typo = refused(&[("SYNC_CHANNELS", r#"{"todos":{"raed":"anyone"}}"#)]);
-        assert!(typo.starts_with("SYNC_CHANNELS") && typo.contains("todos"), "{typo}");
+        assert!(
+            typo.starts_with("SYNC_CHANNELS") && typo.contains("todos"),
+            "{typo}"
+        );
         let spaces = refused(&[("SYNC_CHANNELS", "{}"), ("SYNC_SPACES", "Team")]);
         assert!(spaces.starts_with("SYNC_SPACES"));
     }
@@ -189,7 +231,9 @@ mod tests {
     #[test]
     fn without_a_secret_nobody_connects_and_nobody_publishes() {
         let config = read(&[("SYNC_CHANNELS", "{}")]).unwrap();
-        let connect = config.admit(None, &Space::default_space(), Millis(0)).unwrap_err();
+        let connect = config
+            .admit(None, &Space::default_space(), Millis(0))
+            .unwrap_err();
         assert!(connect.message.starts_with("JWT_SECRET"));
         assert_eq!(connect.code.status(), 500);
         let publish = config.check_publisher(Some("")).unwrap_err();
@@ -202,7 +246,59 @@ mod tests {
         let config = read(&[("SYNC_CHANNELS", "{}"), ("PUBLISH_KEY", "right")]).unwrap();
         assert!(config.check_publisher(Some("right")).is_ok());
         for key in [None, Some(""), Some("wrong")] {
-            assert_eq!(config.check_publisher(key).unwrap_err().code, Code::Unauthorized);
+            assert_eq!(
+                config.check_publisher(key).unwrap_err().code,
+                Code::Unauthorized
+            );
+        }
+    }
+
+    #[test]
+    fn cookies_come_from_the_apps_own_pages_or_from_listed_origins() {
+        let config = read(&[
+            ("SYNC_CHANNELS", "{}"),
+            (
+                "ALLOWED_ORIGINS",
+                "https://a.example.com, https://*.example.org",
+            ),
+        ])
+        .unwrap();
+        let allowed = |origin: &str| config.check_origin(origin, "app.test:8787").is_ok();
+        for origin in [
+            "http://app.test:8787",
+            "https://a.example.com",
+            "https://x.example.org",
+            "https://x.y.example.org",
+        ] {
+            assert!(allowed(origin), "{origin}");
+        }
+        for origin in [
+            "null",
+            "",
+            "http://app.test",
+            "http://app.test:8787.evil.com",
+            "http://a.example.com",
+            "https://a.example.com.evil.com",
+            "https://example.org",
+            "https://.example.org",
+            "https://evilexample.org",
+            "http://x.example.org",
+        ] {
+            assert!(!allowed(origin), "{origin}");
+        }
+        assert!(config.check_origin("http://", "").is_err());
+        for bad in [
+            "*",
+            "https://*",
+            "example.com",
+            "https://*.a.*",
+            "https://a.com/x",
+        ] {
+            assert!(
+                refused(&[("SYNC_CHANNELS", "{}"), ("ALLOWED_ORIGINS", bad)])
+                    .starts_with("ALLOWED_ORIGINS"),
+                "{bad}"
+            );
         }
     }
 

@@ -117,8 +117,21 @@ mod tests {
     #[test]
     fn text_that_is_no_cursor_is_none() {
         for text in [
-            "", ".", "a", "a.", ".1", "A.1", "a.-1", "a.+1", "a.01", "a.1e3", "a.x", "a 1",
-            "a.9007199254740992", "aaaaaaaaaaaaaaaaa.1", "é.1",
+            "",
+            ".",
+            "a",
+            "a.",
+            ".1",
+            "A.1",
+            "a.-1",
+            "a.+1",
+            "a.01",
+            "a.1e3",
+            "a.x",
+            "a 1",
+            "a.9007199254740992",
+            "aaaaaaaaaaaaaaaaa.1",
+            "é.1",
         ] {
             assert_eq!(Cursor::parse(text), None, "{text}");
         }

@@ -56,8 +56,13 @@ pub enum Input<'a> {
         /// The `Idempotency-Key` header.
         idempotency_key: Option<&'a str>,
     },
-    /// An operator asked for `/stats`.
-    Stats,
+    /// An operator, whose key has been checked, asked for `/stats`.
+    Stats {
+        /// The name of this life of the object: another one after every sleep, crash or deploy.
+        instance: &'a str,
+        /// Rows that this life has written, as the platform bills them.
+        rows_written: u64,
+    },
     /// The alarm rang.
     Alarm,
 }
@@ -160,7 +165,14 @@ impl<S: Sql> Engine<S> {
     /// the socket with 4000.
     pub fn restore(&mut self, conn: ConnId, attachment: &[u8]) -> bool {
         let session = Session::decode(attachment);
-        session.map(|session| self.hub.insert(conn, session)).is_some()
+        session
+            .map(|session| self.hub.insert(conn, session))
+            .is_some()
+    }
+
+    /// When something is due without any input: the alarm must ring then at the latest.
+    pub fn next_due(&self) -> Option<Millis> {
+        self.hub.next_expiry()
     }
 
     /// Answers one input.
@@ -182,7 +194,10 @@ impl<S: Sql> Engine<S> {
                 body,
                 idempotency_key,
             } => self.publish(call, body, idempotency_key, now),
-            Input::Stats => self.stats(),
+            Input::Stats {
+                instance,
+                rows_written,
+            } => self.stats(instance, rows_written),
             Input::Alarm => {}
         }
         self.finish()
@@ -201,9 +216,10 @@ impl<S: Sql> Engine<S> {
         }
         let hub = &self.hub;
         effects.frames = std::mem::take(&mut self.out).finish(|conn| {
-            hub.session(conn).is_some_and(|session| session.dialect == Dialect::Hello)
+            hub.session(conn)
+                .is_some_and(|session| session.dialect == Dialect::Hello)
         });
-        effects.alarm = self.hub.next_expiry();
+        effects.alarm = self.next_due();
         effects
     }
 
@@ -245,12 +261,7 @@ impl<S: Sql> Engine<S> {
         }
     }
 
-    fn message(
-        &mut self,
-        conn: ConnId,
-        message: Result<ClientMessage<'_>, Refused>,
-        now: Millis,
-    ) {
+    fn message(&mut self, conn: ConnId, message: Result<ClientMessage<'_>, Refused>, now: Millis) {
         let message = match message {
             Ok(message) => message,
             Err(refused) => return self.refuse(conn, &refused),
@@ -265,9 +276,7 @@ impl<S: Sql> Engine<S> {
             ClientMessage::Subscribe(message) => self.subscribe(conn, &message),
             ClientMessage::Unsubscribe { channel } => self.unsubscribe(conn, &channel),
             ClientMessage::Mutate(message) => self.mutate(conn, &message, now),
-            ClientMessage::Auth { .. }
-            | ClientMessage::Presence(_)
-            | ClientMessage::Signal(_) => {
+            ClientMessage::Auth { .. } | ClientMessage::Presence(_) | ClientMessage::Signal(_) => {
                 self.send_error(conn, &Problem::malformed("no message has this type"));
             }
         }
@@ -278,7 +287,12 @@ impl<S: Sql> Engine<S> {
         let Some(id) = &refused.id else {
             return self.send_error(conn, &refused.problem);
         };
-        self.send_reject(conn, Some(id.as_str()), refused.channel.as_ref(), &refused.problem);
+        self.send_reject(
+            conn,
+            Some(id.as_str()),
+            refused.channel.as_ref(),
+            &refused.problem,
+        );
     }
 
     fn send_reject(
@@ -290,12 +304,13 @@ impl<S: Sql> Engine<S> {
     ) {
         let dialect = self.hub.session(conn).map(|session| session.dialect);
         let legacy = dialect == Some(Dialect::Legacy);
-        self.out.to_one(conn, protocol::reject(id, channel, problem, legacy));
+        self.out
+            .send_one(conn, protocol::reject(id, channel, problem, legacy));
     }
 
     fn send_error(&mut self, conn: ConnId, problem: &Problem) {
         if self.hub.session(conn).is_some() {
-            self.out.to_one(conn, protocol::error(problem));
+            self.out.send_one(conn, protocol::error(problem));
         }
     }
 
@@ -312,7 +327,7 @@ impl<S: Sql> Engine<S> {
         });
     }
 
-    fn stats(&mut self) {
+    fn stats(&mut self, instance: &str, rows_written: u64) {
         let (connections, channels, subscriptions) = self.hub.counts();
         let body = protocol::object(|o| {
             o.text("space", self.space.as_str());
@@ -321,6 +336,8 @@ impl<S: Sql> Engine<S> {
             o.number("connections", connections as u64);
             o.number("channels", channels as u64);
             o.number("subscriptions", subscriptions as u64);
+            o.text("instance", instance);
+            o.number("rowsWritten", rows_written);
         });
         self.reply(Ok(body));
     }

@@ -28,7 +28,8 @@ impl Hub {
     /// Takes a connection in, new or found again on waking.
     pub(crate) fn insert(&mut self, conn: ConnId, session: Session) {
         self.remove(conn);
-        self.expiries.extend(session.grant.expires_at.map(|at| (at, conn)));
+        self.expiries
+            .extend(session.grant.expires_at.map(|at| (at, conn)));
         for channel in session.subscriptions.keys() {
             index(&mut self.channels, conn, channel, &session);
         }
@@ -49,10 +50,6 @@ impl Hub {
 
     pub(crate) fn session(&self, conn: ConnId) -> Option<&Session> {
         self.sessions.get(&conn)
-    }
-
-    pub(crate) fn sessions(&self) -> impl Iterator<Item = (ConnId, &Session)> {
-        self.sessions.iter().map(|(conn, session)| (*conn, session))
     }
 
     /// Changes what does not decide who receives: anything but the grant and the subscriptions.
@@ -85,7 +82,9 @@ impl Hub {
         match audience {
             Audience::All => subscribers.all.iter().copied().collect(),
             Audience::Topics(topics) => {
-                let holders = topics.iter().filter_map(|topic| subscribers.by_topic.get(topic));
+                let holders = topics
+                    .iter()
+                    .filter_map(|topic| subscribers.by_topic.get(topic));
                 let mut found: Vec<ConnId> = holders.flatten().copied().collect();
                 found.sort_unstable();
                 found.dedup();
@@ -121,7 +120,11 @@ fn index(
     let subscribers = channels.entry(channel.clone()).or_default();
     subscribers.all.insert(conn);
     for topic in session.grant.topics.iter() {
-        subscribers.by_topic.entry(topic.clone()).or_default().insert(conn);
+        subscribers
+            .by_topic
+            .entry(topic.clone())
+            .or_default()
+            .insert(conn);
     }
 }
 
@@ -172,7 +175,10 @@ mod tests {
 
     #[test]
     fn a_change_reaches_its_audience_once_and_nobody_else() {
-        let (todos, other) = (Channel::parse("todos").unwrap(), Channel::parse("x").unwrap());
+        let (todos, other) = (
+            Channel::parse("todos").unwrap(),
+            Channel::parse("x").unwrap(),
+        );
         let mut hub = Hub::default();
         for (conn, user) in ["alice", "bob", "carol"].into_iter().enumerate() {
             hub.insert(ConnId(conn as u32), session(user, &["team:a"], 100));
@@ -180,10 +186,16 @@ mod tests {
         }
         hub.unsubscribe(ConnId(2), &todos);
         let receivers = |hub: &Hub, channel, audience: &Audience| -> Vec<u32> {
-            hub.receivers(channel, audience).iter().map(|c| c.0).collect()
+            hub.receivers(channel, audience)
+                .iter()
+                .map(|c| c.0)
+                .collect()
         };
         assert_eq!(receivers(&hub, &todos, &Audience::All), [0, 1]);
-        assert_eq!(receivers(&hub, &todos, &to(&["user:bob", "team:a"])), [0, 1]);
+        assert_eq!(
+            receivers(&hub, &todos, &to(&["user:bob", "team:a"])),
+            [0, 1]
+        );
         assert_eq!(receivers(&hub, &todos, &to(&["user:bob"])), [1]);
         assert_eq!(receivers(&hub, &todos, &to(&["user:carol"])), [0; 0]);
         assert_eq!(receivers(&hub, &other, &Audience::All), [0; 0]);

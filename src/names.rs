@@ -231,7 +231,9 @@ mod tests {
         assert!(Space::parse(&"a".repeat(limits::SPACE_BYTES)).is_ok());
         assert!(Space::parse(&"a".repeat(limits::SPACE_BYTES + 1)).is_err());
         assert!(Space::parse("team-7_x").is_ok());
-        for bad in ["", "Team", "a.b", "a/b", "ü", "changes", "mutate", "session"] {
+        for bad in [
+            "", "Team", "a.b", "a/b", "ü", "changes", "mutate", "session",
+        ] {
             assert!(Space::parse(bad).is_err(), "{bad}");
         }
     }

@@ -28,11 +28,11 @@ struct Entry {
 pub(crate) struct Outbox(Vec<Entry>);
 
 impl Outbox {
-    pub(crate) fn to_one(&mut self, conn: ConnId, text: impl Into<Rc<str>>) {
-        self.to_many(vec![conn], text);
+    pub(crate) fn send_one(&mut self, conn: ConnId, text: impl Into<Rc<str>>) {
+        self.send_many(vec![conn], text);
     }
 
-    pub(crate) fn to_many(&mut self, to: Vec<ConnId>, text: impl Into<Rc<str>>) {
+    pub(crate) fn send_many(&mut self, to: Vec<ConnId>, text: impl Into<Rc<str>>) {
         if !to.is_empty() {
             let message = Outgoing {
                 to,
@@ -46,7 +46,7 @@ impl Outbox {
     }
 
     pub(crate) fn alone(&mut self, conn: ConnId, text: impl Into<Rc<str>>) {
-        self.to_one(conn, text);
+        self.send_one(conn, text);
         if let Some(entry) = self.0.last_mut() {
             entry.alone = true;
         }
@@ -138,9 +138,9 @@ mod tests {
     #[test]
     fn messages_to_one_socket_are_joined_in_order_and_shared() {
         let mut outbox = Outbox::default();
-        outbox.to_many(vec![A, B, LEGACY], "1");
-        outbox.to_one(ConnId(9), "x");
-        outbox.to_many(vec![A, B, LEGACY], "2");
+        outbox.send_many(vec![A, B, LEGACY], "1");
+        outbox.send_one(ConnId(9), "x");
+        outbox.send_many(vec![A, B, LEGACY], "2");
         assert_eq!(
             finish(outbox),
             [
@@ -155,10 +155,10 @@ mod tests {
     #[test]
     fn a_message_that_stands_alone_is_not_joined() {
         let mut outbox = Outbox::default();
-        outbox.to_one(A, "1");
+        outbox.send_one(A, "1");
         outbox.alone(A, "pong");
-        outbox.to_one(A, "2");
-        outbox.to_one(A, "3");
+        outbox.send_one(A, "2");
+        outbox.send_one(A, "3");
         let texts: Vec<_> = finish(outbox).into_iter().map(|(_, text)| text).collect();
         assert_eq!(texts, ["1", "pong", "[2,3]"]);
     }
@@ -168,7 +168,7 @@ mod tests {
         let half = limits::FRAME_OUT_BYTES / 2;
         let mut outbox = Outbox::default();
         for bytes in [half - 2, half - 1, 1] {
-            outbox.to_one(A, "x".repeat(bytes));
+            outbox.send_one(A, "x".repeat(bytes));
         }
         let lengths: Vec<_> = finish(outbox).iter().map(|(_, text)| text.len()).collect();
         assert_eq!(lengths, [limits::FRAME_OUT_BYTES, 1]);

@@ -17,7 +17,7 @@ pub(crate) use codec::{Fields, JsonWriter, object, text_of, write_text};
 pub use error::{Close, Code, Problem};
 pub use publish::{ChangeRequest, PublishBody};
 pub(crate) use server::{
-    ChangeFrame, Snapshot, ack, authed, batch, batch_part, change, error, notice, reject, welcome,
+    ChangeFrame, Snapshot, ack, batch, batch_part, change, error, reject, welcome,
 };
 
 /// The protocol version that this server speaks.

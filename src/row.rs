@@ -87,7 +87,10 @@ mod tests {
 
     #[test]
     fn a_missing_id_is_added() {
-        assert_eq!(create(&key("k"), r#"{"a":1}"#).unwrap(), r#"{"id":"k","a":1}"#);
+        assert_eq!(
+            create(&key("k"), r#"{"a":1}"#).unwrap(),
+            r#"{"id":"k","a":1}"#
+        );
         assert_eq!(create(&key("k\""), "{}").unwrap(), r#"{"id":"k\""}"#);
     }
 
@@ -101,7 +104,10 @@ mod tests {
     fn dangerous_fields_are_refused_by_name() {
         for field in REFUSED_FIELDS {
             let data = format!(r#"{{"id":"k","{field}":1}}"#);
-            assert_eq!(create(&key("k"), &data).unwrap_err().field.as_deref(), Some(field));
+            assert_eq!(
+                create(&key("k"), &data).unwrap_err().field.as_deref(),
+                Some(field)
+            );
             assert!(merge(r#"{"id":"k"}"#, &data).is_err());
         }
         let escaped = r#"{"id":"k","__proto\u005f_":1}"#;

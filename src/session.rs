@@ -96,7 +96,11 @@ impl Session {
     /// Only if the encoder fails, which it does not for these types.
     pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
         let own = self.grant.identity.as_ref().map(Identity::topic);
-        let granted = self.grant.topics.iter().filter(|topic| own.as_ref() != Some(*topic));
+        let granted = self
+            .grant
+            .topics
+            .iter()
+            .filter(|topic| own.as_ref() != Some(*topic));
         postcard::to_allocvec(&Attachment::V1 {
             id: self.id.clone(),
             dialect: self.dialect,
@@ -158,7 +162,9 @@ mod tests {
             if !session.has_room_for(&channel) {
                 break;
             }
-            session.subscriptions.insert(channel, Subscription { meta: true });
+            session
+                .subscriptions
+                .insert(channel, Subscription { meta: true });
         }
         session
     }
@@ -181,7 +187,10 @@ mod tests {
     #[test]
     fn subscriptions_are_bounded_in_number_and_in_bytes() {
         assert_eq!(largest(3).subscriptions.len(), limits::SUBSCRIPTIONS);
-        assert_eq!(largest(256).subscriptions.len(), limits::SUBSCRIPTIONS_BYTES / 256);
+        assert_eq!(
+            largest(256).subscriptions.len(),
+            limits::SUBSCRIPTIONS_BYTES / 256
+        );
         let full = largest(256);
         let held = full.subscriptions.keys().next().unwrap();
         assert!(full.has_room_for(held), "subscribing again needs no room");

@@ -103,7 +103,8 @@ impl<S: Sql> Store<S> {
     }
 
     fn exec(&self, sql: &'static str, params: &[Param<'_>]) -> Result<(), SqlError> {
-        self.sql.run(sql, params, &mut |_| ControlFlow::Continue(()))
+        self.sql
+            .run(sql, params, &mut |_| ControlFlow::Continue(()))
     }
 }
 

@@ -1,8 +1,17 @@
-//! Placeholder for the app Worker, so that the tooling has something to build.
+//! The app Worker: passes sync traffic on to the sync Worker. Your app's own routes go here.
 
+use tidewire::workers::{gateway, start};
 use worker::{Context, Env, Request, Response, Result, event};
 
+#[event(start)]
+fn on_start() {
+    start();
+}
+
 #[event(fetch)]
-async fn fetch(req: Request, env: Env, _ctx: Context) -> Result<Response> {
-    env.service("SYNC_WORKER")?.fetch_request(req).await
+async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response> {
+    if gateway::is_sync_path(&request.path()) {
+        return gateway::forward(request, &env).await;
+    }
+    Response::error("not found", 404)
 }

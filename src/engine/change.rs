@@ -38,7 +38,10 @@ pub(super) fn commit<S: Sql>(
     now: Millis,
 ) -> Result<Committed, SqlError> {
     let (seq, at) = store.advance(now);
-    let mut lost = held.as_ref().map(|row| row.lost.clone()).unwrap_or_default();
+    let mut lost = held
+        .as_ref()
+        .map(|row| row.lost.clone())
+        .unwrap_or_default();
     if let Some(row) = &held {
         // Who could see a live row loses it now; who could see a tombstone lost it back then.
         let since = if row.data.is_some() { seq } else { row.seq };

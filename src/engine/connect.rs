@@ -8,13 +8,7 @@ use crate::session::{Dialect, Grant, Session};
 use crate::store::Sql;
 
 impl<S: Sql> Engine<S> {
-    pub(super) fn connect(
-        &mut self,
-        conn: ConnId,
-        session: SessionId,
-        grant: Grant,
-        now: Millis,
-    ) {
+    pub(super) fn connect(&mut self, conn: ConnId, session: SessionId, grant: Grant, now: Millis) {
         let (connections, _, _) = self.hub.counts();
         if connections >= limits::CONNECTIONS {
             return self.reply(Err(Problem::new(

@@ -92,7 +92,10 @@ fn groups<'a>(
         }
     }
     let mut by_conn: BTreeMap<ConnId, Vec<usize>> = BTreeMap::new();
-    if parts.iter().any(|(class, _)| Some(class) != parts.first().map(|(first, _)| first)) {
+    if parts
+        .iter()
+        .any(|(class, _)| Some(class) != parts.first().map(|(first, _)| first))
+    {
         for (part, to) in receivers.iter().enumerate() {
             for conn in to {
                 by_conn.entry(*conn).or_default().push(part);
@@ -103,13 +106,20 @@ fn groups<'a>(
             grouped.entry(list).or_default().push(conn);
         }
         let sights = |list: Vec<usize>| -> Sights<'a> {
-            list.iter().filter_map(|part| parts.get(*part).copied()).collect()
+            list.iter()
+                .filter_map(|part| parts.get(*part).copied())
+                .collect()
         };
-        return grouped.into_iter().map(|(list, to)| (sights(list), to)).collect();
+        return grouped
+            .into_iter()
+            .map(|(list, to)| (sights(list), to))
+            .collect();
     }
     // Of one class each connection has one part.
     let one = parts.into_iter().zip(receivers);
-    one.filter(|(_, to)| !to.is_empty()).map(|(part, to)| (vec![part], to)).collect()
+    one.filter(|(_, to)| !to.is_empty())
+        .map(|(part, to)| (vec![part], to))
+        .collect()
 }
 
 /// Who receives a class of changes, by what it is to them. No connection comes twice.
@@ -121,7 +131,10 @@ fn sights(hub: &Hub, channel: &Channel, (before, after): Class<'_>) -> Vec<(Sigh
     let then = hub.receivers(channel, before);
     let among = |list: &[ConnId], conn: &ConnId| list.binary_search(conn).is_ok();
     let (kept, gained): (Vec<_>, Vec<_>) = now.into_iter().partition(|conn| among(&then, conn));
-    let lost = then.into_iter().filter(|conn| !among(&kept, conn)).collect();
+    let lost = then
+        .into_iter()
+        .filter(|conn| !among(&kept, conn))
+        .collect();
     vec![
         (Sight::Same, kept),
         (Sight::Gained, gained),
@@ -140,7 +153,12 @@ fn frame<'a>(change: &'a Committed, sight: Sight) -> ChangeFrame<'a> {
         action,
         key: &change.draft.key,
         data,
-        by: change.draft.by.as_ref().filter(|_| by).map(Identity::as_str),
+        by: change
+            .draft
+            .by
+            .as_ref()
+            .filter(|_| by)
+            .map(Identity::as_str),
         at: change.at,
     }
 }
@@ -152,7 +170,11 @@ fn encode(
     changes: &[&Committed],
     sights: &Sights<'_>,
 ) -> Vec<String> {
-    let sight_of = |class| sights.iter().find_map(|(seen, sight)| (*seen == class).then_some(*sight));
+    let sight_of = |class| {
+        sights
+            .iter()
+            .find_map(|(seen, sight)| (*seen == class).then_some(*sight))
+    };
     let visible: Vec<ChangeFrame<'_>> = changes
         .iter()
         .filter_map(|change| Some(frame(change, sight_of(class_of(change))?)))
@@ -187,5 +209,9 @@ const BATCH_OVERHEAD: usize = 6 * limits::CHANNEL_BYTES + 256;
 /// A frame for a writer who has just written a row out of its own sight.
 pub(super) fn lost_by_writer(epoch: &Epoch, change: &Committed) -> String {
     let frame = frame(change, Sight::Lost);
-    protocol::change(&change.draft.channel, &frame, &Cursor::at(epoch, change.seq))
+    protocol::change(
+        &change.draft.channel,
+        &frame,
+        &Cursor::at(epoch, change.seq),
+    )
 }

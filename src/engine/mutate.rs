@@ -9,9 +9,7 @@ use super::{Engine, Failure, fanout};
 use crate::channel::{Keep, Rule, Scope};
 use crate::digest;
 use crate::names::{Channel, ConnId, Key, Millis};
-use crate::protocol::{
-    self, Action, Code, Fields, MutateMessage, Problem, key_of, text_of,
-};
+use crate::protocol::{self, Action, Code, Fields, MutateMessage, Problem, key_of, text_of};
 use crate::row;
 use crate::session::{Grant, Session};
 use crate::store::{Outcome, Owner, Sql, StoredRow};
@@ -38,12 +36,12 @@ impl<S: Sql> Engine<S> {
                 return self.send_reject(conn, id, Some(&message.channel), &problem);
             }
         };
-        self.out.to_one(conn, ack);
+        self.out.send_one(conn, ack);
         let Some(change) = change else { return };
         let live = session.subscriptions.contains_key(&message.channel);
         if live && !change.draft.audience.sees(&session.grant.topics) {
             let gone = fanout::lost_by_writer(self.store.epoch(), &change);
-            self.out.to_one(conn, gone);
+            self.out.send_one(conn, gone);
         }
         let (frames, _) = fanout::deliver(
             &self.hub,
@@ -52,7 +50,7 @@ impl<S: Sql> Engine<S> {
             Some(conn),
         );
         for frame in frames {
-            self.out.to_many(frame.to, frame.text);
+            self.out.send_many(frame.to, frame.text);
         }
     }
 
@@ -71,11 +69,9 @@ impl<S: Sql> Engine<S> {
         };
         if let Some(outcome) = self.store.outcome(owner, message.id.as_str())? {
             if outcome.hash != request.hash {
-                return Err(Problem::new(
-                    Code::Conflict,
-                    "this id was used for another mutation",
-                )
-                .into());
+                return Err(
+                    Problem::new(Code::Conflict, "this id was used for another mutation").into(),
+                );
             }
             let held = self.store.row(&message.channel, &request.key)?;
             let visible = held.filter(|row| request.sees(&rule, grant, row));
@@ -169,7 +165,10 @@ impl<'a> Request<'a> {
         held: Option<&StoredRow>,
     ) -> Result<Draft, Problem> {
         if rule.keep == Keep::Every && self.action != Action::Create {
-            return Err(Problem::invalid("action", "events of this channel are not changed"));
+            return Err(Problem::invalid(
+                "action",
+                "events of this channel are not changed",
+            ));
         }
         let live = held.and_then(|row| Some((row, row.data.as_deref()?)));
         let visible = live.filter(|(row, _)| self.sees(rule, grant, row));
@@ -234,7 +233,10 @@ impl<'a> Request<'a> {
             (Some(new), Some(old)) => (new, old),
         };
         match compare_times(new, old) {
-            None => Err(Problem::invalid(field, "must be a number or a text, as in the row")),
+            None => Err(Problem::invalid(
+                field,
+                "must be a number or a text, as in the row",
+            )),
             Some(Ordering::Less) => Err(Problem {
                 current: Some(current.to_owned()),
                 ..Problem::new(Code::Conflict, "the row is newer than this write")

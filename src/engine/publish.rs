@@ -9,9 +9,7 @@ use crate::channel::{Keep, Rule, Rules, Scope};
 use crate::digest;
 use crate::names::{Millis, RequestId, Seq};
 use crate::outbox::Outgoing;
-use crate::protocol::{
-    self, Action, ChangeRequest, Code, Fields, Problem, PublishBody,
-};
+use crate::protocol::{self, Action, ChangeRequest, Code, Fields, Problem, PublishBody};
 use crate::row;
 use crate::store::{Outcome, Owner, Sql, Store, StoredRow};
 
@@ -26,7 +24,7 @@ impl<S: Sql> Engine<S> {
         match self.publish_once(call, body, idempotency_key, now) {
             Ok((result, frames)) => {
                 for frame in frames {
-                    self.out.to_many(frame.to, frame.text);
+                    self.out.send_many(frame.to, frame.text);
                 }
                 self.reply(Ok(result));
             }
@@ -60,7 +58,11 @@ impl<S: Sql> Engine<S> {
             PublishCall::One => PublishBody::one(body)?,
             PublishCall::Batch => PublishBody::batch(body)?,
         };
-        if request.space.as_deref().is_some_and(|space| space != self.space.as_str()) {
+        if request
+            .space
+            .as_deref()
+            .is_some_and(|space| space != self.space.as_str())
+        {
             return Err(Problem::invalid("space", "the query names another space").into());
         }
         let (rules, hub) = (&self.config.rules, &self.hub);
@@ -162,9 +164,7 @@ fn draft(
     };
     let audience = match change.action {
         Action::Delete => audience_of_delete(rule, change, live.map(|(row, _)| row))?,
-        Action::Create | Action::Update => {
-            audience_of_row(rule, change, live.map(|(row, _)| row))?
-        }
+        Action::Create | Action::Update => audience_of_row(rule, change, live.map(|(row, _)| row))?,
     };
     Ok(Draft {
         channel: change.channel.clone(),
@@ -187,9 +187,10 @@ fn audience_of_delete(
         (Some(row), _, _) => Ok(row.audience.clone()),
         (None, Some(to), _) => Ok(to.clone()),
         (None, None, Scope::All) => Ok(Audience::All),
-        (None, None, Scope::Field(_)) => {
-            Err(Problem::invalid("to", "a delete of a row that is not held needs an audience"))
-        }
+        (None, None, Scope::Field(_)) => Err(Problem::invalid(
+            "to",
+            "a delete of a row that is not held needs an audience",
+        )),
     }
 }
 
@@ -211,8 +212,9 @@ fn audience_of_row(
         (Some(audience), _, _) => Ok(audience),
         (None, Some(row), _) => Ok(row.audience.clone()),
         (None, None, Scope::All) => Ok(Audience::All),
-        (None, None, Scope::Field(scope)) => {
-            Err(Problem::invalid(&scope.field, "is missing: it scopes the row"))
-        }
+        (None, None, Scope::Field(scope)) => Err(Problem::invalid(
+            &scope.field,
+            "is missing: it scopes the row",
+        )),
     }
 }

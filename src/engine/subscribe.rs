@@ -46,7 +46,7 @@ impl<S: Sql> Engine<S> {
                     None => _ = self.hub.unsubscribe(conn, &message.channel),
                 }
                 self.dirty.push(conn);
-                self.out.to_one(conn, snapshot);
+                self.out.send_one(conn, snapshot);
             }
             Err(failure) => {
                 let problem = self.problem(failure);
@@ -66,7 +66,11 @@ impl<S: Sql> Engine<S> {
         let session = self.hub.session(conn).ok_or_else(gone)?;
         let channel = &message.channel;
         let rule = self.config.rules.find(channel)?;
-        rule.may_read(channel, session.grant.identity.as_ref(), &session.grant.topics)?;
+        rule.may_read(
+            channel,
+            session.grant.identity.as_ref(),
+            &session.grant.topics,
+        )?;
         if !session.has_room_for(channel) {
             return Err(Problem::new(
                 Code::TooManySubscriptions,
@@ -95,7 +99,11 @@ impl<S: Sql> Engine<S> {
 
     /// What stands for the connection's eyes.
     fn view(&self, grant: &Grant) -> String {
-        digest::view(self.store.view_key(), grant.identity.as_ref(), &grant.topics)
+        digest::view(
+            self.store.view_key(),
+            grant.identity.as_ref(),
+            &grant.topics,
+        )
     }
 
     /// Resumes at a cursor, or from nothing where it proves nothing: it is of another epoch, of

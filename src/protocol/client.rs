@@ -296,7 +296,11 @@ fn read<'a>(envelope: &Envelope<'a>) -> Result<ClientMessage<'a>, Refused> {
     }
 }
 
-fn name<T>(what: &'static str, text: &str, parse: fn(&str) -> Result<T, NameError>) -> Result<T, Problem> {
+fn name<T>(
+    what: &'static str,
+    text: &str,
+    parse: fn(&str) -> Result<T, NameError>,
+) -> Result<T, Problem> {
     parse(text).map_err(|error| Problem::malformed(format!("{what} {error}")))
 }
 
@@ -306,7 +310,9 @@ fn text<'a>(what: &'static str, raw: &'a RawValue) -> Result<Cow<'a, str>, Probl
 
 impl<'a> Envelope<'a> {
     fn channel(&self) -> Result<Channel, Problem> {
-        let raw = self.channel.ok_or_else(|| Problem::malformed("channel is missing"))?;
+        let raw = self
+            .channel
+            .ok_or_else(|| Problem::malformed("channel is missing"))?;
         name("channel", &text("channel", raw)?, Channel::parse)
     }
 
@@ -334,7 +340,10 @@ impl<'a> Envelope<'a> {
     fn hello(&self) -> Result<Hello<'a>, Problem> {
         let version = self.v.ok_or_else(|| Problem::malformed("v is missing"))?;
         let device = self.device.map(|raw| text("device", raw)).transpose()?;
-        if device.as_ref().is_some_and(|d| d.len() > limits::DEVICE_BYTES) {
+        if device
+            .as_ref()
+            .is_some_and(|d| d.len() > limits::DEVICE_BYTES)
+        {
             return Err(Problem::malformed("device is too long"));
         }
         let list: Vec<&RawValue> = self
@@ -353,14 +362,19 @@ impl<'a> Envelope<'a> {
         }
         Ok(Hello {
             version: Self::number("v", version)?,
-            schema: self.schema.map(|raw| Self::number("schema", raw)).transpose()?,
+            schema: self
+                .schema
+                .map(|raw| Self::number("schema", raw))
+                .transpose()?,
             device,
             subscribe: list.into_iter().map(entry).collect(),
         })
     }
 
     fn auth(&self) -> Result<Cow<'a, str>, Problem> {
-        let raw = self.token.ok_or_else(|| Problem::malformed("token is missing"))?;
+        let raw = self
+            .token
+            .ok_or_else(|| Problem::malformed("token is missing"))?;
         text("token", raw)
     }
 
@@ -408,9 +422,15 @@ impl<'a> Envelope<'a> {
         let channel = self.channel().map_err(refused)?;
         let action = self.action.and_then(text_of);
         let action = action.as_deref().and_then(Action::parse).ok_or_else(|| {
-            refused(Problem::malformed("action must be create, update or delete"))
+            refused(Problem::malformed(
+                "action must be create, update or delete",
+            ))
         })?;
-        let key = self.key.map(|raw| text("key", raw)).transpose().map_err(refused)?;
+        let key = self
+            .key
+            .map(|raw| text("key", raw))
+            .transpose()
+            .map_err(refused)?;
         Ok(MutateMessage {
             id,
             channel,
@@ -433,7 +453,9 @@ impl<'a> Envelope<'a> {
     }
 
     fn signal(&self) -> Result<SignalMessage<'a>, Problem> {
-        let event = self.event.ok_or_else(|| Problem::malformed("event is missing"))?;
+        let event = self
+            .event
+            .ok_or_else(|| Problem::malformed("event is missing"))?;
         let event = text("event", event)?;
         name("event", &event, RequestId::parse)?;
         Ok(SignalMessage {

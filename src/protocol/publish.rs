@@ -59,9 +59,8 @@ struct Written<'a> {
 
 impl<'a> Written<'a> {
     fn parse(json: &'a str) -> Result<Self, Problem> {
-        from_object(json).map_err(|_| {
-            Problem::malformed("must be a JSON object of the documented shape")
-        })
+        from_object(json)
+            .map_err(|_| Problem::malformed("must be a JSON object of the documented shape"))
     }
 
     fn channel(&self) -> Result<Channel, Problem> {

@@ -42,15 +42,6 @@ pub(crate) fn welcome(
     })
 }
 
-pub(crate) fn authed(identity: Option<&Identity>, expires_at: Option<Millis>, view: &str) -> String {
-    object(|o| {
-        o.text("type", "authed");
-        o.opt_text("identity", identity.map(Identity::as_str));
-        expiry(o, expires_at);
-        o.text("view", view);
-    })
-}
-
 fn expiry(o: &mut JsonWriter, expires_at: Option<Millis>) {
     match expires_at {
         Some(at) => o.number("expiresAt", at.0),
@@ -216,16 +207,5 @@ pub(crate) fn error(problem: &Problem) -> String {
     object(|o| {
         o.text("type", "error");
         problem.write(o.name("error"));
-    })
-}
-
-/// `channel-reset` (with a reason) and `channel-change`.
-pub(crate) fn notice(kind: &'static str, channel: &Channel, reason: Option<&str>) -> String {
-    object(|o| {
-        o.text("type", kind);
-        o.text("channel", channel.as_str());
-        if let Some(reason) = reason {
-            o.text("reason", reason);
-        }
     })
 }

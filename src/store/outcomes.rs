@@ -84,12 +84,8 @@ impl<S: Sql> Store<S> {
     ) -> Result<(), SqlError> {
         self.turn_outcomes(now)?;
         let insert = match self.outcomes_day % 2 {
-            0 => {
-                "INSERT INTO outcomes_0 (owner, id, hash, seq, result) VALUES (?, ?, ?, ?, ?)"
-            }
-            _ => {
-                "INSERT INTO outcomes_1 (owner, id, hash, seq, result) VALUES (?, ?, ?, ?, ?)"
-            }
+            0 => "INSERT INTO outcomes_0 (owner, id, hash, seq, result) VALUES (?, ?, ?, ?, ?)",
+            _ => "INSERT INTO outcomes_1 (owner, id, hash, seq, result) VALUES (?, ?, ?, ?, ?)",
         };
         self.exec(
             insert,

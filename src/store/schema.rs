@@ -149,4 +149,3 @@ fn newest(sql: &impl Sql) -> Result<(Seq, Millis), SqlError> {
     )?;
     Ok((head, Millis(at.into_iter().next().unwrap_or_default())))
 }
-

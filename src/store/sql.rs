@@ -53,8 +53,5 @@ pub trait Sql: Clone {
     ///
     /// # Errors
     /// What `body` returned, or why the transaction could not be made.
-    fn transaction(
-        &self,
-        body: &mut dyn FnMut() -> Result<(), SqlError>,
-    ) -> Result<(), SqlError>;
+    fn transaction(&self, body: &mut dyn FnMut() -> Result<(), SqlError>) -> Result<(), SqlError>;
 }

@@ -1,53 +1,76 @@
-//! Placeholder for the sync Worker, so that the tooling has something to build.
+//! The sync Worker: public routes, and the Durable Object of a space.
 
+// The methods that `#[durable_object]` makes have no docs of their own.
+#![allow(missing_docs)]
+
+use tidewire::workers::{Host, router, start};
 use worker::{
-    DurableObject, Env, Error, Request, Response, Result, Socket, State, WebSocket,
+    Context, DurableObject, Env, Error, Request, Response, Result, Socket, State, WebSocket,
     WebSocketIncomingMessage, durable_object, event,
 };
 
-#[event(fetch)]
-async fn fetch(req: Request, env: Env, _ctx: worker::Context) -> Result<Response> {
-    if req.path() == "/healthz" {
-        return Response::ok("ok");
-    }
-    let stub = env
-        .durable_object("SYNC_ENGINE")?
-        .id_from_name("main")?
-        .get_stub()?;
-    stub.fetch_with_request(req).await
+#[event(start)]
+fn on_start() {
+    start();
 }
 
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response> {
+    router::fetch(request, &env).await
+}
+
+/// One space: its sockets, its log, its engine.
 #[durable_object]
 pub struct SyncEngine {
-    _state: State,
+    host: Host,
 }
 
 impl DurableObject for SyncEngine {
-    fn new(state: State, _env: Env) -> Self {
-        Self { _state: state }
+    fn new(state: State, env: Env) -> Self {
+        Self {
+            host: Host::wake(&state, &env),
+        }
     }
 
-    async fn fetch(&self, _req: Request) -> Result<Response> {
-        Response::ok("engine")
+    async fn fetch(&self, request: Request) -> Result<Response> {
+        self.host.fetch(request).await
     }
 
     async fn alarm(&self) -> Result<Response> {
+        self.host.alarm();
         Response::empty()
     }
 
-    async fn websocket_message(&self, ws: WebSocket, _m: WebSocketIncomingMessage) -> Result<()> {
-        ws.close(Some(1000), Some("not yet"))
-    }
-
-    async fn websocket_close(&self, ws: WebSocket, _: usize, _: String, _: bool) -> Result<()> {
-        ws.close(Some(1000), Some(""))
-    }
-
-    async fn websocket_error(&self, _ws: WebSocket, _error: Error) -> Result<()> {
+    async fn websocket_message(
+        &self,
+        socket: WebSocket,
+        message: WebSocketIncomingMessage,
+    ) -> Result<()> {
+        self.host.message(&socket, &message);
         Ok(())
     }
 
+    async fn websocket_close(
+        &self,
+        socket: WebSocket,
+        code: usize,
+        _reason: String,
+        _was_clean: bool,
+    ) -> Result<()> {
+        self.host.closed(&socket, code);
+        Ok(())
+    }
+
+    async fn websocket_error(&self, socket: WebSocket, error: Error) -> Result<()> {
+        worker::console_debug!("socket error: {error}");
+        self.host.closed(&socket, 1000);
+        Ok(())
+    }
+
+    /// There is no raw TCP here; the default would panic.
     async fn connect(&self, _socket: Socket) -> Result<()> {
-        Ok(())
+        Err(Error::RustError(
+            "this object takes no TCP connections".to_owned(),
+        ))
     }
 }

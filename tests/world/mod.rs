@@ -2,7 +2,14 @@
 //! got. Everything that a host does, and nothing else.
 
 // Each test binary uses a part of the world.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 pub mod sqlite;
 
@@ -49,6 +56,8 @@ pub struct World {
     pub sqlite: Sqlite,
     pub now: Millis,
     pub alarm: Option<Millis>,
+    /// What the engine logged as its own failures.
+    pub faults: Vec<String>,
     config: Rc<Config>,
     sockets: BTreeMap<ConnId, Socket>,
     next: u32,
@@ -75,6 +84,7 @@ impl World {
             sqlite,
             now: BEGIN,
             alarm: None,
+            faults: Vec::new(),
             sockets: BTreeMap::new(),
             next: 0,
             sessions: 0,
@@ -106,6 +116,7 @@ impl World {
             socket.attachment = None;
         }
         self.alarm = effects.alarm;
+        self.faults.extend(effects.faults);
         effects.reply
     }
 
@@ -145,6 +156,28 @@ impl World {
     /// Connects a user who says hello; the welcome is taken.
     pub fn user(&mut self, user: &str) -> ConnId {
         let conn = self.connect(Some(user), &[]);
+        self.hello(conn);
+        conn
+    }
+
+    /// Connects a user who is live on a channel.
+    #[track_caller]
+    pub fn live(&mut self, user: &str, channel: &str) -> ConnId {
+        let conn = self.user(user);
+        assert_eq!(self.subscribe(conn, channel)["type"], "snapshot");
+        conn
+    }
+
+    /// Connects a user with topics who says hello.
+    pub fn member(&mut self, user: &str, topics: &[&str]) -> ConnId {
+        let conn = self.connect(Some(user), topics);
+        self.hello(conn);
+        conn
+    }
+
+    /// Connects somebody without a token who says hello.
+    pub fn nobody(&mut self) -> ConnId {
+        let conn = self.connect(None, &[]);
         self.hello(conn);
         conn
     }
@@ -221,6 +254,16 @@ impl World {
     }
 
     #[track_caller]
+    pub fn update(&mut self, conn: ConnId, id: &str, channel: &str, data: Value) -> Value {
+        self.mutate(conn, id, channel, json!({ "action": "update", "data": data }))
+    }
+
+    #[track_caller]
+    pub fn delete(&mut self, conn: ConnId, id: &str, channel: &str, key: &str) -> Value {
+        self.mutate(conn, id, channel, json!({ "action": "delete", "key": key }))
+    }
+
+    #[track_caller]
     pub fn create(&mut self, conn: ConnId, id: &str, channel: &str, data: Value) -> Value {
         self.mutate(conn, id, channel, json!({ "action": "create", "data": data }))
     }
@@ -249,7 +292,11 @@ impl World {
     }
 
     pub fn stats(&mut self) -> Value {
-        let reply = self.input(Input::Stats).unwrap();
+        let input = Input::Stats {
+            instance: "the world",
+            rows_written: 0,
+        };
+        let reply = self.input(input).unwrap();
         serde_json::from_str(&reply.body).unwrap()
     }
 

@@ -13,7 +13,7 @@ use super::{Columns, Param, Sql, SqlError};
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     connection: Rc<Connection>,
-    /// Fails the n-th statement from now, once: a full disk in the middle of a turn.
+    /// How many more statements succeed until one fails, once: a full disk in mid-turn.
     fail_after: Rc<Cell<Option<u32>>>,
 }
 
@@ -25,18 +25,35 @@ impl Sqlite {
         }
     }
 
-    #[allow(dead_code)]
+    /// Lets so many statements succeed and fails the next one, once. A commit counts as one.
     pub fn fail_after(&self, statements: u32) {
         self.fail_after.set(Some(statements));
     }
 
+    /// Whether a failure that was asked for is still to come; it is called off.
+    pub fn spared(&self) -> bool {
+        self.fail_after.take().is_some()
+    }
+
+    fn step(&self) -> Result<(), SqlError> {
+        match self.fail_after.get() {
+            Some(0) => {
+                self.fail_after.set(None);
+                Err(SqlError("disk full, says the test".to_owned()))
+            }
+            Some(left) => {
+                self.fail_after.set(Some(left - 1));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// One number that a query gives.
-    #[allow(dead_code)]
     pub fn number(&self, sql: &str) -> u64 {
         self.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() as u64
     }
 
-    #[allow(dead_code)]
     pub fn execute(&self, sql: &str) {
         self.connection.execute_batch(sql).unwrap();
     }
@@ -68,14 +85,7 @@ impl Sql for Sqlite {
         params: &[Param<'_>],
         each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
     ) -> Result<(), SqlError> {
-        match self.fail_after.get() {
-            Some(0) => {
-                self.fail_after.set(None);
-                return Err(SqlError("disk full, says the test".to_owned()));
-            }
-            Some(left) => self.fail_after.set(Some(left - 1)),
-            None => {}
-        }
+        self.step()?;
         // The object binds every number as a double: what survives here must survive that.
         let bound: Vec<Box<dyn ToSql>> = params
             .iter()
@@ -101,7 +111,7 @@ impl Sql for Sqlite {
         body: &mut dyn FnMut() -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         self.connection.execute_batch("BEGIN").map_err(error)?;
-        let result = body();
+        let result = body().and_then(|()| self.step());
         let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
         self.connection.execute_batch(end).map_err(error)?;
         result

@@ -1,0 +1,21 @@
+//! The platform: the only place that names `worker`.
+//!
+//! - `gateway` — the app Worker: passes requests on to the sync Worker.
+//! - `router` — the sync Worker: public routes, tokens, keys, and which object a request is for.
+//! - `host` — inside the object: drives the engine and performs its effects.
+//! - `internal` — the path between router and host, defined once for both.
+
+mod database;
+pub mod gateway;
+mod glue;
+pub mod host;
+mod internal;
+mod respond;
+pub mod router;
+
+pub use host::Host;
+
+/// What both Workers do when they start: panics go to the log with their place.
+pub fn start() {
+    console_error_panic_hook::set_once();
+}

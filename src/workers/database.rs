@@ -1,0 +1,116 @@
+//! The object's driver of the engine's SQL: `SqlStorage`, reached in few crossings.
+
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use js_sys::Array;
+use wasm_bindgen::{JsCast, JsValue};
+
+use super::glue;
+use crate::store::{Columns, Param, Sql, SqlError};
+
+/// Rows that cross from JavaScript at once.
+const CHUNK: u32 = 64;
+
+/// The database of one object. Clones share it.
+#[derive(Clone)]
+pub(super) struct Database {
+    glue: glue::Database,
+    /// Whether a statement's rows are being read: another one would take them away.
+    reading: Rc<Cell<bool>>,
+}
+
+impl Database {
+    pub(super) fn new(storage: &JsValue) -> Self {
+        Self {
+            glue: glue::Database::new(storage),
+            reading: Rc::default(),
+        }
+    }
+
+    /// Rows written by this life of the object, as the platform bills them.
+    pub(super) fn written(&self) -> u64 {
+        self.glue.written() as u64
+    }
+
+    pub(super) fn set_alarm(&self, at_ms: u64) {
+        self.glue.set_alarm(at_ms as f64);
+    }
+
+    fn read(
+        &self,
+        text: &'static str,
+        params: &Array,
+        each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
+    ) -> Result<(), SqlError> {
+        let mut chunk = self.glue.exec(text, params, CHUNK).map_err(error)?;
+        while let Some(rows) = chunk {
+            for row in rows.iter() {
+                if each(&Row(row.unchecked_into())).is_break() {
+                    return Ok(());
+                }
+            }
+            chunk = match rows.length() {
+                CHUNK => self.glue.more(CHUNK).map_err(error)?,
+                _ => None,
+            };
+        }
+        Ok(())
+    }
+}
+
+fn error(thrown: JsValue) -> SqlError {
+    SqlError(glue::thrown(&thrown))
+}
+
+struct Row(Array);
+
+impl Row {
+    fn get(&self, column: usize) -> JsValue {
+        u32::try_from(column).map_or(JsValue::UNDEFINED, |column| self.0.get(column))
+    }
+}
+
+impl Columns for Row {
+    fn int(&self, column: usize) -> Option<u64> {
+        let value = self.get(column).as_f64()?;
+        (value >= 0.0).then_some(value as u64)
+    }
+
+    fn text(&self, column: usize) -> Option<String> {
+        self.get(column).as_string()
+    }
+}
+
+impl Sql for Database {
+    fn run(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+        each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
+    ) -> Result<(), SqlError> {
+        let bound = Array::new();
+        for param in params {
+            bound.push(&match *param {
+                Param::Null => JsValue::NULL,
+                Param::Int(value) => JsValue::from(value as f64),
+                Param::Text(text) => JsValue::from(text),
+            });
+        }
+        if self.reading.replace(true) {
+            return Err(SqlError("a statement inside another's rows".to_owned()));
+        }
+        let result = self.read(sql, &bound, each);
+        self.reading.set(false);
+        result
+    }
+
+    fn transaction(&self, body: &mut dyn FnMut() -> Result<(), SqlError>) -> Result<(), SqlError> {
+        let mut run = || match body() {
+            Ok(()) => Ok(JsValue::UNDEFINED),
+            Err(error) => Err(JsValue::from(error.0)),
+        };
+        self.glue.transaction(&mut run).map_err(error)
+    }
+}

@@ -1,0 +1,191 @@
+// The JavaScript that wasm cannot do without, or only slowly: one crossing instead of many.
+
+/** The SQLite database of an object. Statements with rows are read in chunks. */
+export class Database {
+  #storage;
+  #cursor;
+  #rows;
+  #written = 0;
+
+  constructor(storage) {
+    this.#storage = storage;
+  }
+
+  /** Runs a statement; the first `most` rows, or undefined where it has none. */
+  exec(text, params, most) {
+    this.#cursor = this.#storage.sql.exec(text, ...params);
+    this.#rows = this.#cursor.raw();
+    return this.more(most);
+  }
+
+  /** The next `most` rows of the last statement; fewer, or undefined, at its end. */
+  more(most) {
+    let chunk;
+    for (let count = 0; count < most; count += 1) {
+      const next = this.#rows.next();
+      if (next.done) {
+        this.#written += this.#cursor.rowsWritten;
+        break;
+      }
+      (chunk ??= []).push(next.value);
+    }
+    return chunk;
+  }
+
+  /** Rows written by all statements that were read to their end. */
+  get written() {
+    return this.#written;
+  }
+
+  /** Runs `body` in a transaction that a throw rolls back. */
+  transaction(body) {
+    this.#storage.transactionSync(body);
+  }
+
+  /** Sets the alarm; the write commits with the turn's others. */
+  setAlarm(at) {
+    this.#storage.setAlarm(at).catch((error) => console.error("setAlarm failed:", error));
+  }
+}
+
+// What outlives a reset of the wasm instance: the objects that are in the middle of a turn.
+const interrupted = (globalThis.__tidewireInterrupted ??= new Set());
+
+/** The hibernatable sockets of an object by number. */
+export class Sockets {
+  #state;
+  #name;
+  #byNumber = new Map();
+  #numbers = new Map();
+
+  constructor(state) {
+    this.#state = state;
+    this.#name = state.id.toString();
+    state.setWebSocketAutoResponse(
+      new WebSocketRequestResponsePair('{"type":"ping"}', "pong"),
+    );
+  }
+
+  /** All open sockets, for waking. */
+  open() {
+    return this.#state.getWebSockets();
+  }
+
+  /** Takes a new socket in, so that it outlives sleep. */
+  accept(number, socket) {
+    this.#state.acceptWebSocket(socket);
+    this.insert(number, socket);
+  }
+
+  insert(number, socket) {
+    this.#byNumber.set(number, socket);
+    this.#numbers.set(socket, number);
+  }
+
+  /** The number of a socket, or undefined. */
+  number(socket) {
+    return this.#numbers.get(socket);
+  }
+
+  remove(number) {
+    const socket = this.#byNumber.get(number);
+    this.#byNumber.delete(number);
+    this.#numbers.delete(socket);
+    return socket;
+  }
+
+  save(number, attachment) {
+    this.#byNumber.get(number)?.serializeAttachment(attachment);
+  }
+
+  /** Sends one string to many sockets. A socket that is closing hears nothing more. */
+  send(numbers, text) {
+    for (const number of numbers) {
+      try {
+        this.#byNumber.get(number)?.send(text);
+      } catch {
+        // send() after close() throws; its close event is on the way.
+      }
+    }
+  }
+
+  close(number, code, reason) {
+    const socket = this.remove(number);
+    if (socket) closeSocket(socket, code, reason);
+  }
+
+  /** Marks the object as being in a turn: sockets may miss what it commits. */
+  begin() {
+    interrupted.add(this.#name);
+  }
+
+  end() {
+    interrupted.delete(this.#name);
+  }
+
+  /** Whether a reset interrupted a turn of this object. */
+  wasInterrupted() {
+    return interrupted.delete(this.#name);
+  }
+}
+
+/** A socket's attachment; undefined where it has none. */
+export function attachment(socket) {
+  const attachment = socket.deserializeAttachment();
+  return attachment instanceof Uint8Array ? attachment : undefined;
+}
+
+/** Closes a socket for good: without its attachment it is not taken back in on waking. */
+export function closeSocket(socket, code, reason) {
+  try {
+    socket.serializeAttachment(null);
+    socket.close(code, reason);
+  } catch {
+    // It was closed already.
+  }
+}
+
+/** A setting as text; JSON settings as JSON text; undefined where it is not set. */
+export function setting(env, name) {
+  const value = env[name];
+  return typeof value === "object" && value !== null ? JSON.stringify(value) : value?.toString();
+}
+
+/** A body as text: null where it is longer than `limit` bytes, undefined where it is no UTF-8. */
+export async function bodyText(request, limit) {
+  if (Number(request.headers.get("content-length")) > limit) return null;
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  let text = "";
+  let bytes = 0;
+  try {
+    for await (const chunk of request.body ?? []) {
+      bytes += chunk.byteLength;
+      if (bytes > limit) return null;
+      text += decoder.decode(chunk, { stream: true });
+    }
+    return text + decoder.decode();
+  } catch {
+    return undefined;
+  }
+}
+
+/** A request for another Worker: `strip` is never passed on, `set` always. */
+export function forwarded(request, url, strip, set) {
+  const out = new Request(url, request);
+  for (const name of strip) out.headers.delete(name);
+  for (const [name, value] of set) out.headers.set(name, value);
+  return out;
+}
+
+/** Fetches, but waits no longer than `ms` for the response to begin. */
+export async function fetchWithin(fetcher, request, ms) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no response within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([fetcher ? fetcher.fetch(request) : fetch(request), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

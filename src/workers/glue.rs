@@ -1,0 +1,117 @@
+//! Bindings to `glue.js`.
+
+use js_sys::{Array, Uint8Array};
+use wasm_bindgen::prelude::*;
+use worker::worker_sys::web_sys;
+
+#[wasm_bindgen(module = "/src/workers/glue.js")]
+extern "C" {
+    #[derive(Clone)]
+    pub(super) type Database;
+
+    #[wasm_bindgen(constructor)]
+    pub(super) fn new(storage: &JsValue) -> Database;
+
+    #[wasm_bindgen(method, catch)]
+    pub(super) fn exec(
+        this: &Database,
+        text: &str,
+        params: &Array,
+        most: u32,
+    ) -> Result<Option<Array>, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    pub(super) fn more(this: &Database, most: u32) -> Result<Option<Array>, JsValue>;
+
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn written(this: &Database) -> f64;
+
+    #[wasm_bindgen(method, catch)]
+    pub(super) fn transaction(
+        this: &Database,
+        body: &mut dyn FnMut() -> Result<JsValue, JsValue>,
+    ) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, js_name = setAlarm)]
+    pub(super) fn set_alarm(this: &Database, at: f64);
+
+    pub(super) type Sockets;
+
+    #[wasm_bindgen(constructor)]
+    pub(super) fn new(state: &JsValue) -> Sockets;
+
+    #[wasm_bindgen(method)]
+    pub(super) fn open(this: &Sockets) -> Array;
+
+    #[wasm_bindgen(method, catch)]
+    pub(super) fn accept(
+        this: &Sockets,
+        number: u32,
+        socket: &web_sys::WebSocket,
+    ) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method)]
+    pub(super) fn insert(this: &Sockets, number: u32, socket: &web_sys::WebSocket);
+
+    #[wasm_bindgen(method)]
+    pub(super) fn number(this: &Sockets, socket: &web_sys::WebSocket) -> Option<u32>;
+
+    #[wasm_bindgen(method)]
+    pub(super) fn remove(this: &Sockets, number: u32);
+
+    #[wasm_bindgen(method, catch)]
+    pub(super) fn save(this: &Sockets, number: u32, attachment: &Uint8Array)
+    -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method)]
+    pub(super) fn send(this: &Sockets, numbers: &[u32], text: &str);
+
+    #[wasm_bindgen(method)]
+    pub(super) fn close(this: &Sockets, number: u32, code: u16, reason: &str);
+
+    #[wasm_bindgen(method)]
+    pub(super) fn begin(this: &Sockets);
+
+    #[wasm_bindgen(method)]
+    pub(super) fn end(this: &Sockets);
+
+    #[wasm_bindgen(method, js_name = wasInterrupted)]
+    pub(super) fn was_interrupted(this: &Sockets) -> bool;
+
+    pub(super) fn attachment(socket: &web_sys::WebSocket) -> Option<Vec<u8>>;
+
+    #[wasm_bindgen(js_name = closeSocket)]
+    pub(super) fn close_socket(socket: &web_sys::WebSocket, code: u16, reason: &str);
+
+    #[wasm_bindgen(catch)]
+    pub(super) fn setting(env: &JsValue, name: &str) -> Result<Option<String>, JsValue>;
+
+    #[wasm_bindgen(js_name = bodyText, catch)]
+    pub(super) async fn body_text(
+        request: &web_sys::Request,
+        limit: u32,
+    ) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(catch)]
+    pub(super) fn forwarded(
+        request: &web_sys::Request,
+        url: &str,
+        strip: &Array,
+        set: &Array,
+    ) -> Result<web_sys::Request, JsValue>;
+
+    #[wasm_bindgen(js_name = fetchWithin, catch)]
+    pub(super) async fn fetch_within(
+        fetcher: &JsValue,
+        request: &web_sys::Request,
+        ms: u32,
+    ) -> Result<JsValue, JsValue>;
+}
+
+/// What JavaScript threw, as text for the log.
+pub(super) fn thrown(error: &JsValue) -> String {
+    match error.dyn_ref::<js_sys::Error>() {
+        Some(error) => String::from(error.message()),
+        None => format!("{error:?}"),
+    }
+}

@@ -1,0 +1,314 @@
+//! Inside the object: one input, one turn of the engine, its effects performed, nothing awaited in
+//! between.
+
+use std::cell::RefCell;
+
+use js_sys::Uint8Array;
+use wasm_bindgen::JsCast;
+use worker::worker_sys::web_sys;
+use worker::{
+    Env, Request, Response, ResponseBuilder, Result, State, WebSocket, WebSocketIncomingMessage,
+    WebSocketPair,
+};
+
+use super::database::Database;
+use super::internal::{Call, IDEMPOTENCY_HEADER, SUBPROTOCOL_HEADER, grant_of};
+use super::router::{config, now};
+use super::{glue, respond};
+use crate::digest::hex;
+use crate::engine::{Effects, Engine, Input, PublishCall, Reply};
+use crate::limits;
+use crate::names::{ConnId, Millis, SessionId, Space};
+use crate::protocol::{Close, Code, Problem};
+use crate::session::Grant;
+use crate::store::Seed;
+
+/// The alarm rings on whole minutes, so that many expiries cost one alarm.
+const ALARM_GRAIN_MS: u64 = 60_000;
+
+/// Drives the engine of one space. Every handler of the Durable Object is one call here.
+pub struct Host {
+    sockets: glue::Sockets,
+    running: core::result::Result<RefCell<Running>, Problem>,
+    /// The name of this life of the object.
+    instance: String,
+}
+
+struct Running {
+    engine: Engine<Database>,
+    database: Database,
+    /// The number of the next connection.
+    next: u32,
+    /// When the alarm that is set will ring.
+    alarm: Option<Millis>,
+}
+
+impl Host {
+    /// Wakes the object: opens the log and takes the open sockets back in. Must be called in the
+    /// constructor; a mistake in the configuration is kept and told to every request.
+    #[must_use]
+    pub fn wake(state: &State, env: &Env) -> Self {
+        let sockets = glue::Sockets::new(state.as_raw());
+        let running = Running::open(state, env, &sockets);
+        if let Err(problem) = &running {
+            worker::console_error!("the object cannot work: {problem}");
+        }
+        Self {
+            sockets,
+            running: running.map(RefCell::new),
+            instance: random_name(),
+        }
+    }
+
+    /// Answers the router.
+    ///
+    /// # Errors
+    /// Only if a response cannot be made.
+    pub async fn fetch(&self, request: Request) -> Result<Response> {
+        let Some(call) = Call::of(&request) else {
+            return respond::not_found();
+        };
+        match call {
+            Call::Connect => match grant_of(&request) {
+                Some(grant) => self.connect(&request, grant),
+                None => respond::not_found(),
+            },
+            Call::Publish(call) => {
+                let body = glue::body_text(request.inner(), limits::BODY_BYTES as u32).await?;
+                let body = body.as_string().unwrap_or_default();
+                let key = request.headers().get(IDEMPOTENCY_HEADER)?;
+                self.publish(call, &body, key.as_deref())
+            }
+            Call::Stats => self.stats(),
+        }
+    }
+
+    fn connect(&self, request: &Request, grant: Grant) -> Result<Response> {
+        let running = match &self.running {
+            Ok(running) => running,
+            Err(problem) => return respond::problem(problem),
+        };
+        let WebSocketPair { client, server } = WebSocketPair::new()?;
+        let Ok(session) = SessionId::parse(&random_name()) else {
+            return respond::unavailable("no session", "a random name is no name");
+        };
+        let mut running = running.borrow_mut();
+        let conn = ConnId(running.next);
+        running.next += 1;
+        let input = Input::Connect {
+            conn,
+            session,
+            grant,
+        };
+        let effects = self.turn(&mut running, input);
+        if let Some(reply) = &effects.reply {
+            let response = respond::json(reply.status, reply.body.clone());
+            self.perform(&mut running, effects);
+            return response;
+        }
+        if let Err(error) = self.sockets.accept(conn.0, server.as_ref()) {
+            self.sockets.end();
+            running.engine.handle(Input::Closed { conn }, now());
+            return respond::unavailable("no socket", &glue::thrown(&error));
+        }
+        self.perform(&mut running, effects);
+        let mut response = ResponseBuilder::new()
+            .with_status(101)
+            .with_websocket(client);
+        let offered = request.headers().get(SUBPROTOCOL_HEADER)?;
+        // A browser that offers subprotocols hangs up on a server that chooses none.
+        if let Some(first) = offered.as_deref().and_then(|list| list.split(',').next()) {
+            response = response.with_header(SUBPROTOCOL_HEADER, first.trim())?;
+        }
+        Ok(response.empty())
+    }
+
+    fn publish(&self, call: PublishCall, body: &str, key: Option<&str>) -> Result<Response> {
+        self.reply(Input::Publish {
+            call,
+            body,
+            idempotency_key: key,
+        })
+    }
+
+    fn stats(&self) -> Result<Response> {
+        let rows_written = match &self.running {
+            Ok(running) => running.borrow().database.written(),
+            Err(_) => 0,
+        };
+        self.reply(Input::Stats {
+            instance: &self.instance,
+            rows_written,
+        })
+    }
+
+    fn reply(&self, input: Input<'_>) -> Result<Response> {
+        let reply = match &self.running {
+            Ok(running) => {
+                let mut running = running.borrow_mut();
+                let effects = self.turn(&mut running, input);
+                self.perform(&mut running, effects)
+            }
+            Err(problem) => Some(Reply::refusal(problem)),
+        };
+        match reply {
+            Some(reply) => respond::json(reply.status, reply.body),
+            None => respond::unavailable("no reply", "the engine did not answer a call"),
+        }
+    }
+
+    /// A frame came.
+    pub fn message(&self, socket: &WebSocket, message: &WebSocketIncomingMessage) {
+        let Some(number) = self.sockets.number(socket.as_ref()) else {
+            return glue::close_socket(
+                socket.as_ref(),
+                Close::Restart.code(),
+                Close::Restart.reason(),
+            );
+        };
+        let conn = ConnId(number);
+        self.run(match message {
+            WebSocketIncomingMessage::String(text) => Input::Frame { conn, text },
+            WebSocketIncomingMessage::Binary(_) => Input::Binary { conn },
+        });
+    }
+
+    /// A socket has closed, or broken. Completes the close handshake, which the platform does not.
+    pub fn closed(&self, socket: &WebSocket, code: usize) {
+        // 1005, 1006 and 1015 mean that no code was sent; they may not be sent either.
+        let code = u16::try_from(code)
+            .ok()
+            .filter(|code| !matches!(code, 1005 | 1006 | 1015));
+        let number = self.sockets.number(socket.as_ref());
+        if let Some(number) = number {
+            self.sockets.remove(number);
+            self.run(Input::Closed {
+                conn: ConnId(number),
+            });
+        }
+        glue::close_socket(socket.as_ref(), code.unwrap_or(1000), "");
+    }
+
+    /// The alarm rang.
+    pub fn alarm(&self) {
+        if let Ok(running) = &self.running {
+            running.borrow_mut().alarm = None;
+        }
+        self.run(Input::Alarm);
+    }
+
+    fn run(&self, input: Input<'_>) {
+        if let Ok(running) = &self.running {
+            let mut running = running.borrow_mut();
+            let effects = self.turn(&mut running, input);
+            self.perform(&mut running, effects);
+        }
+    }
+
+    /// Runs the engine. From here to the end of [`Self::perform`] a reset of the wasm instance
+    /// leaves a mark that [`Running::open`] finds.
+    fn turn(&self, running: &mut Running, input: Input<'_>) -> Effects {
+        self.sockets.begin();
+        running.engine.handle(input, now())
+    }
+
+    fn perform(&self, running: &mut Running, effects: Effects) -> Option<Reply> {
+        for fault in &effects.faults {
+            worker::console_error!("fault: {fault}");
+        }
+        for (conn, attachment) in effects.saves {
+            let saved = self
+                .sockets
+                .save(conn.0, &Uint8Array::from(attachment.as_slice()));
+            if let Err(error) = saved {
+                worker::console_error!("attachment: {}", glue::thrown(&error));
+                self.sockets
+                    .close(conn.0, Close::Restart.code(), Close::Restart.reason());
+            }
+        }
+        running.schedule(effects.alarm);
+        for frame in effects.frames {
+            let numbers: Vec<u32> = frame.to.iter().map(|conn| conn.0).collect();
+            self.sockets.send(&numbers, &frame.text);
+        }
+        for (conn, close) in effects.closes {
+            self.sockets.close(conn.0, close.code(), close.reason());
+        }
+        self.sockets.end();
+        effects.reply
+    }
+}
+
+impl Running {
+    fn open(
+        state: &State,
+        env: &Env,
+        sockets: &glue::Sockets,
+    ) -> core::result::Result<Self, Problem> {
+        let failed = |what: String| Problem::new(Code::Unavailable, what);
+        let config = config(env).map_err(|error| Problem::from(&error))?;
+        let space = state.id().name().and_then(|name| Space::parse(&name).ok());
+        let space = space.ok_or_else(|| failed("the object has no space's name".to_owned()))?;
+        let storage = js_sys::Reflect::get(state.as_raw(), &"storage".into());
+        let storage = storage.map_err(|error| failed(glue::thrown(&error)))?;
+        let database = Database::new(&storage);
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| failed(error.to_string()))?;
+        let engine = Engine::open(config, space, database.clone(), Seed(seed), now());
+        let engine = engine.map_err(|error| {
+            worker::console_error!("the log does not open: {error}");
+            failed("storage failed".to_owned())
+        })?;
+        let mut running = Self {
+            engine,
+            database,
+            next: 0,
+            alarm: None,
+        };
+        running.restore(sockets);
+        Ok(running)
+    }
+
+    /// Takes the open sockets back in. If a reset interrupted a turn, some of them may have missed
+    /// what it committed: all are closed and resume from their cursors.
+    fn restore(&mut self, sockets: &glue::Sockets) {
+        let interrupted = sockets.was_interrupted();
+        for socket in sockets.open().iter() {
+            let socket: web_sys::WebSocket = socket.unchecked_into();
+            let conn = ConnId(self.next);
+            let attachment = glue::attachment(&socket).filter(|_| !interrupted);
+            if attachment.is_some_and(|bytes| self.engine.restore(conn, &bytes)) {
+                self.next += 1;
+                sockets.insert(conn.0, &socket);
+            } else {
+                let restart = Close::Restart;
+                glue::close_socket(&socket, restart.code(), restart.reason());
+            }
+        }
+        // What the engine wants now it wanted before it slept, and the alarm was set then.
+        self.alarm = self.engine.next_due().map(on_grain);
+    }
+
+    /// Sets the alarm, only ever to an earlier time than it has.
+    fn schedule(&mut self, due: Option<Millis>) {
+        let Some(due) = due.map(on_grain) else { return };
+        if self.alarm.is_none_or(|set| due < set) {
+            self.database.set_alarm(due.0);
+            self.alarm = Some(due);
+        }
+    }
+}
+
+fn on_grain(at: Millis) -> Millis {
+    Millis(at.0.div_ceil(ALARM_GRAIN_MS).saturating_mul(ALARM_GRAIN_MS))
+}
+
+/// 128 random bits as a name.
+fn random_name() -> String {
+    let mut bytes = [0; 16];
+    // Without randomness the platform is broken; a repeated public name would still harm nobody.
+    if getrandom::fill(&mut bytes).is_err() {
+        worker::console_error!("no randomness");
+    }
+    hex(&bytes)
+}

@@ -1,0 +1,138 @@
+//! The path between sync Worker and object. It is never reachable from outside: the router makes
+//! every request to an object itself and passes no path and no header of a peer on.
+
+use worker::{Env, Headers, Method, ObjectNamespace, Request, RequestInit, Response, Result};
+
+use super::glue;
+use crate::engine::PublishCall;
+use crate::names::Space;
+use crate::session::Grant;
+
+/// The Durable Object's binding in `wrangler.sync.jsonc`.
+const NAMESPACE: &str = "SYNC_ENGINE";
+
+/// Carries the verified grant of a connection.
+const GRANT_HEADER: &str = "x-tidewire-grant";
+
+/// The header of the HTTP contract that makes a publish happen once.
+pub(super) const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+
+/// Offered by WebSocket clients; the first one offered is chosen.
+pub(super) const SUBPROTOCOL_HEADER: &str = "sec-websocket-protocol";
+
+/// How long a caller waits for an object: a request that a reset left behind never ends.
+const DEADLINE_MS: u32 = 30_000;
+
+/// What the object can be asked.
+#[derive(Debug)]
+pub(super) enum Call {
+    Connect,
+    Publish(PublishCall),
+    Stats,
+}
+
+impl Call {
+    fn path(&self) -> &'static str {
+        match self {
+            Self::Connect => "/connect",
+            Self::Publish(PublishCall::One) => "/publish",
+            Self::Publish(PublishCall::Batch) => "/publish-batch",
+            Self::Stats => "/stats",
+        }
+    }
+
+    /// What a request asks of the object that got it.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        [
+            Self::Connect,
+            Self::Publish(PublishCall::One),
+            Self::Publish(PublishCall::Batch),
+            Self::Stats,
+        ]
+        .into_iter()
+        .find(|call| call.path() == request.path())
+    }
+}
+
+/// The grant that the router verified.
+pub(super) fn grant_of(request: &Request) -> Option<Grant> {
+    Grant::from_header(&request.headers().get(GRANT_HEADER).ok()??)
+}
+
+/// The object of a space.
+pub(super) struct Object {
+    namespace: ObjectNamespace,
+    space: Space,
+}
+
+impl Object {
+    pub(super) fn of(env: &Env, space: Space) -> Result<Self> {
+        let namespace = env.durable_object(NAMESPACE)?;
+        Ok(Self { namespace, space })
+    }
+
+    /// Passes a WebSocket upgrade on. The response must be returned unchanged.
+    pub(super) async fn connect(
+        &self,
+        grant: &Grant,
+        subprotocol: Option<String>,
+    ) -> Result<Response> {
+        let headers = Headers::new();
+        headers.set("upgrade", "websocket")?;
+        headers.set(GRANT_HEADER, &grant.to_header()?)?;
+        if let Some(subprotocol) = subprotocol {
+            headers.set(SUBPROTOCOL_HEADER, &subprotocol)?;
+        }
+        self.fetch(&Call::Connect, Method::Get, headers, None).await
+    }
+
+    pub(super) async fn publish(
+        &self,
+        call: PublishCall,
+        body: &str,
+        idempotency_key: Option<String>,
+    ) -> Result<Response> {
+        let headers = Headers::new();
+        if let Some(key) = idempotency_key {
+            headers.set(IDEMPOTENCY_HEADER, &key)?;
+        }
+        let call = Call::Publish(call);
+        self.fetch(&call, Method::Post, headers, Some(body)).await
+    }
+
+    pub(super) async fn stats(&self) -> Result<Response> {
+        self.fetch(&Call::Stats, Method::Get, Headers::new(), None)
+            .await
+    }
+
+    async fn fetch(
+        &self,
+        call: &Call,
+        method: Method,
+        headers: Headers,
+        body: Option<&str>,
+    ) -> Result<Response> {
+        let mut init = RequestInit::new();
+        init.with_method(method)
+            .with_headers(headers)
+            .with_body(body.map(wasm_bindgen::JsValue::from));
+        let url = format!("https://sync-engine{}", call.path());
+        let request = Request::new_with_init(&url, &init)?;
+        let stub: wasm_bindgen::JsValue =
+            self.namespace.get_by_name(self.space.as_str())?.into_rpc();
+        within(&stub, request.inner()).await
+    }
+}
+
+/// Fetches from a Worker, an object, or (`fetcher` undefined) the network, in bounded time.
+pub(super) async fn within(
+    fetcher: &wasm_bindgen::JsValue,
+    request: &worker::worker_sys::web_sys::Request,
+) -> Result<Response> {
+    use wasm_bindgen::JsCast;
+    let response = glue::fetch_within(fetcher, request, DEADLINE_MS).await?;
+    let response = response
+        .dyn_into::<worker::worker_sys::web_sys::Response>()
+        .map_err(worker::Error::from)?;
+    Ok(response.into())
+}

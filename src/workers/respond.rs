@@ -1,0 +1,45 @@
+//! HTTP answers: JSON bodies, and errors with their code and status.
+
+use worker::{Response, ResponseBuilder, Result};
+
+use crate::engine::Reply;
+use crate::protocol::{Code, Problem};
+
+/// A JSON body with its status.
+pub(super) fn json(status: u16, body: String) -> Result<Response> {
+    Ok(ResponseBuilder::new()
+        .with_status(status)
+        .with_header("content-type", "application/json")?
+        .with_header("cache-control", "no-store")?
+        .fixed(body.into_bytes()))
+}
+
+pub(super) fn problem(problem: &Problem) -> Result<Response> {
+    let reply = Reply::refusal(problem);
+    json(reply.status, reply.body)
+}
+
+/// A refusal with a status that the code alone does not tell.
+pub(super) fn problem_with(status: u16, code: Code, message: &'static str) -> Result<Response> {
+    json(status, Reply::refusal(&Problem::new(code, message)).body)
+}
+
+pub(super) fn not_found() -> Result<Response> {
+    problem(&Problem::new(Code::NotFound, "no such path"))
+}
+
+pub(super) fn wrong_method(allowed: &'static str) -> Result<Response> {
+    let message = "this path takes another method";
+    let mut response = problem_with(405, Code::Invalid, message)?;
+    response.headers_mut().set("allow", allowed)?;
+    Ok(response)
+}
+
+/// A failure of ours: logged where it is born, told without its cause.
+pub(super) fn unavailable(what: &str, cause: &str) -> Result<Response> {
+    worker::console_error!("{what}: {cause}");
+    problem(&Problem::new(
+        Code::Unavailable,
+        "not available now, try again",
+    ))
+}
