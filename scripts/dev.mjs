@@ -123,17 +123,18 @@ async function assertFree(port) {
 async function stop(code) {
   if (stopping) return;
   stopping = true;
-  const signals = [
-    [wrangler.pid, "SIGTERM", 3_000],
-    [-wrangler.pid, "SIGTERM", 2_000],
-    [-wrangler.pid, "SIGKILL", 2_000],
-  ];
-  for (const [pid, signal, patience] of signals) {
-    if (!send(-wrangler.pid, 0)) break;
-    send(pid, signal);
-    for (const sent = Date.now(); send(-wrangler.pid, 0) && Date.now() - sent < patience; ) await sleep(50);
-  }
+  send(wrangler.pid, "SIGTERM");
+  await until(() => wrangler.exitCode !== null || wrangler.signalCode !== null, 4_000);
+  // wrangler has ended its children by now; whatever it left behind goes with its group. (In a
+  // container without an init, the dead stay listed: hence the short patience.)
+  await until(() => !send(-wrangler.pid, 0), 300);
+  send(-wrangler.pid, "SIGKILL");
   process.exit(code);
+}
+
+/** Waits for a condition, but no longer than the limit in milliseconds. */
+async function until(condition, limit) {
+  for (const started = Date.now(); !condition() && Date.now() - started < limit; ) await sleep(50);
 }
 
 /** Sends a signal, or with 0 only asks; false when there is no such process or group. */

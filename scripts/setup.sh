@@ -55,3 +55,6 @@ fi
 cargo_install worker-build $WORKER_BUILD
 cargo_install wasm-bindgen-cli "$WASM_BINDGEN"
 [ "${1:-}" != cargo-deny ] || cargo_install cargo-deny $CARGO_DENY
+
+# Only an interrupted compilation has a use for it, and it is large.
+rm -rf .tools/target
