@@ -302,8 +302,9 @@ impl<S: Sql> Engine<S> {
         channel: Option<&crate::names::Channel>,
         problem: &Problem,
     ) {
+        // Whoever is refused before a hello is a legacy client, even if nothing could be read yet.
         let dialect = self.hub.session(conn).map(|session| session.dialect);
-        let legacy = dialect == Some(Dialect::Legacy);
+        let legacy = dialect != Some(Dialect::Hello);
         self.out
             .send_one(conn, protocol::reject(id, channel, problem, legacy));
     }

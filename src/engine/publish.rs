@@ -115,11 +115,14 @@ fn commit_all<S: Sql>(
 ) -> Result<Vec<Committed>, Failure> {
     let mut committed = Vec::with_capacity(request.changes.len());
     for (index, change) in request.changes.iter().enumerate() {
-        let change = commit_one(store, rules, change, now).map_err(|failure| match failure {
+        let change = match change {
+            Ok(change) => commit_one(store, rules, change, now),
+            Err(problem) => Err(problem.clone().into()),
+        };
+        committed.push(change.map_err(|failure| match failure {
             Failure::Peer(problem) => Failure::Peer(request.blame(index, problem)),
             Failure::Storage(_) => failure,
-        })?;
-        committed.push(change);
+        })?);
     }
     Ok(committed)
 }

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::codec::{depth_is_bounded, from_object, text_of};
+use super::codec::{depth_is_bounded, even_null, from_object, text_of};
 use super::error::Problem;
 use crate::limits;
 use crate::names::{Channel, Key, NameError, RequestId};
@@ -213,11 +213,6 @@ struct Envelope<'a> {
     watch: Option<&'a RawValue>,
     #[serde(borrow)]
     event: Option<&'a RawValue>,
-}
-
-/// Tells `null` from a field that is not there.
-fn even_null<'de: 'a, 'a, D: Deserializer<'de>>(d: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(d).map(Some)
 }
 
 /// Reads a frame: one message, or an array of messages in order.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::client::{Action, key_of};
-use super::codec::{Fields, depth_is_bounded, from_object, text_of};
+use super::codec::{Fields, depth_is_bounded, even_null, from_object, text_of};
 use super::error::Problem;
 use crate::audience::Audience;
 use crate::limits;
@@ -30,8 +30,9 @@ pub struct ChangeRequest<'a> {
 pub struct PublishBody<'a> {
     /// The space, where the body names it.
     pub space: Option<String>,
-    /// The changes in order: one of `/broadcast`, 1–1,000 of `/broadcast-batch`.
-    pub changes: Vec<ChangeRequest<'a>>,
+    /// The changes in order: one of `/broadcast`, 1–1,000 of `/broadcast-batch`. One that cannot
+    /// be read is refused in its turn, so that the first bad one is named whatever is wrong.
+    pub changes: Vec<Result<ChangeRequest<'a>, Problem>>,
     /// The field that lists them, `changes` or `events`; none for `/broadcast`.
     list: Option<&'static str>,
 }
@@ -49,7 +50,8 @@ struct Written<'a> {
     key: Option<&'a RawValue>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
-    #[serde(borrow)]
+    /// `null` is a publisher's mistake, not "whoever the rule says": it must open nothing.
+    #[serde(borrow, deserialize_with = "even_null")]
     to: Option<&'a RawValue>,
     #[serde(borrow)]
     changes: Option<Vec<&'a RawValue>>,
@@ -123,7 +125,7 @@ impl<'a> PublishBody<'a> {
         let written = bounded(json)?;
         Ok(Self {
             space: written.space()?,
-            changes: vec![written.change(written.channel()?)?],
+            changes: vec![Ok(written.change(written.channel()?)?)],
             list: None,
         })
     }
@@ -132,7 +134,7 @@ impl<'a> PublishBody<'a> {
     /// theirs.
     ///
     /// # Errors
-    /// `malformed` or `invalid`; the text and the field name the index of the first bad change.
+    /// `malformed` or `invalid` when there is no list of changes to judge.
     pub fn batch(json: &'a str) -> Result<Self, Problem> {
         let written = bounded(json)?;
         let (name, list, channel) = match (&written.changes, &written.events) {
@@ -151,13 +153,9 @@ impl<'a> PublishBody<'a> {
             };
             item.change(channel)
         };
-        let changes = list
-            .iter()
-            .enumerate()
-            .map(|(index, raw)| read(raw).map_err(|problem| at_index(name, index, problem)));
         Ok(Self {
             space: written.space()?,
-            changes: changes.collect::<Result<_, _>>()?,
+            changes: list.iter().map(|raw| read(raw)).collect(),
             list: Some(name),
         })
     }

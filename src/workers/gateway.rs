@@ -60,6 +60,11 @@ async fn pass(request: &Request, fetcher: &JsValue, url: &Url) -> Result<Respons
     let host = request.url()?[worker::url::Position::BeforeHost..worker::url::Position::AfterPort]
         .to_owned();
     let set = Array::of1(&Array::of2(&HOST_HEADER.into(), &host.into()));
+    if fetcher.is_undefined() {
+        // The edge, or its local stand-in, offers compressions of its own towards the network. An
+        // answer that came back in one would go on to clients that never asked for any.
+        set.push(&Array::of2(&"accept-encoding".into(), &"identity".into()));
+    }
     let passed = glue::forwarded(request.inner(), url.as_str(), &strip, &set)?;
     within(fetcher, &passed).await
 }

@@ -151,22 +151,37 @@ export function setting(env, name) {
   return typeof value === "object" && value !== null ? JSON.stringify(value) : value?.toString();
 }
 
-/** A body as text: null where it is longer than `limit` bytes, undefined where it is no UTF-8. */
+/**
+ * A body as text: null where it is longer than `limit` bytes, undefined where it is no UTF-8.
+ *
+ * A peer that still sends when the connection closes may never see the answer. So a body is read
+ * to its end, unless it is longer by far.
+ */
 export async function bodyText(request, limit) {
-  if (Number(request.headers.get("content-length")) > limit) return null;
+  const most = 2 * limit;
+  if (Number(request.headers.get("content-length")) > most) return null;
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   let text = "";
   let bytes = 0;
+  const append = (chunk) => {
+    try {
+      text += decoder.decode(chunk, { stream: chunk !== undefined });
+    } catch {
+      text = undefined;
+    }
+  };
   try {
     for await (const chunk of request.body ?? []) {
       bytes += chunk.byteLength;
-      if (bytes > limit) return null;
-      text += decoder.decode(chunk, { stream: true });
+      if (bytes > most) return null;
+      if (bytes <= limit && text !== undefined) append(chunk);
     }
-    return text + decoder.decode();
   } catch {
-    return undefined;
+    return undefined; // The peer has gone.
   }
+  if (bytes > limit) return null;
+  if (text !== undefined) append();
+  return text;
 }
 
 /** A request for another Worker: `strip` is never passed on, `set` always. */

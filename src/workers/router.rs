@@ -154,7 +154,8 @@ impl Call<'_> {
 
     fn bearer(&self) -> Option<String> {
         let header = self.header("authorization")?;
-        let (scheme, token) = header.split_once(' ')?;
+        // Without a token after it the scheme is still present, and decides: an empty token is bad.
+        let (scheme, token) = header.split_once(' ').unwrap_or((&header, ""));
         scheme
             .eq_ignore_ascii_case("bearer")
             .then(|| token.trim().to_owned())

@@ -23,7 +23,11 @@ fn hello_is_welcomed_and_its_subscriptions_are_answered_in_the_same_turn() {
         }),
     );
     let frames = w.frames(alice);
-    assert_eq!(frames.len(), 2, "the welcome alone, then the answers together");
+    assert_eq!(
+        frames.len(),
+        2,
+        "the welcome alone, then the answers together"
+    );
     let welcome: Value = serde_json::from_str(&frames[0]).unwrap();
     assert_eq!(welcome["type"], "welcome");
     assert_eq!(welcome["v"], 1);
@@ -69,7 +73,10 @@ fn a_second_hello_is_malformed_and_the_session_stays() {
     let mut w = World::new();
     let alice = w.live("alice", "todos");
     let error = w.ask(alice, json!({ "type": "hello", "v": 1 }));
-    assert_eq!((&error["type"], code(&error)), (&json!("error"), "malformed"));
+    assert_eq!(
+        (&error["type"], code(&error)),
+        (&json!("error"), "malformed")
+    );
     assert_eq!(w.closed(alice), None);
     w.broadcast(json!({ "channel": "todos", "action": "create", "key": "k", "data": {} }));
     assert_eq!(w.one(alice)["key"], "k");
@@ -84,7 +91,10 @@ fn an_unsupported_version_is_told_and_closed() {
             "type": "hello", "v": version, "subscribe": [{ "channel": "todos" }]
         });
         let error = w.ask(alice, hello);
-        assert_eq!((&error["type"], code(&error)), (&json!("error"), "unsupported_version"));
+        assert_eq!(
+            (&error["type"], code(&error)),
+            (&json!("error"), "unsupported_version")
+        );
         assert_eq!(w.closed(alice), Some(4503));
     }
 }
@@ -94,9 +104,18 @@ fn a_client_that_never_says_hello_is_served_too() {
     let mut w = World::new();
     let old = w.connect(Some("alice"), &[]);
     assert_eq!(w.subscribe(old, "todos")["type"], "snapshot");
-    assert_eq!(w.create(old, "m1", "todos", json!({ "id": "k" }))["type"], "ack");
+    assert_eq!(
+        w.create(old, "m1", "todos", json!({ "id": "k" }))["type"],
+        "ack"
+    );
     let late = w.ask(old, json!({ "type": "hello", "v": 1 }));
     assert_eq!(code(&late), "malformed", "hello comes first or never");
+    let writer = w.connect(Some("bob"), &[]);
+    w.create(writer, "m1", "todos", json!({ "id": "j" }));
+    w.messages(old);
+    w.sleep();
+    let later = w.ask(writer, json!({ "type": "hello", "v": 1 }));
+    assert_eq!(code(&later), "malformed", "also after a sleep");
 }
 
 #[test]
@@ -104,11 +123,17 @@ fn without_a_hello_a_refusal_is_plain_text() {
     let mut w = World::new();
     let old = w.connect(Some("alice"), &[]);
     let reject = w.create(old, "m1", "nowhere", json!({ "id": "k" }));
-    assert_eq!((&reject["type"], &reject["id"]), (&json!("reject"), &json!("m1")));
+    assert_eq!(
+        (&reject["type"], &reject["id"]),
+        (&json!("reject"), &json!("m1"))
+    );
     assert!(reject["error"].is_string(), "{reject}");
     let first = w.connect(Some("alice"), &[]);
     let reject = w.mutate(first, "m2", "todos", json!({ "action": "upsert" }));
-    assert!(reject["error"].is_string(), "also the first of all messages: {reject}");
+    assert!(
+        reject["error"].is_string(),
+        "also the first of all messages: {reject}"
+    );
 }
 
 #[test]
@@ -128,7 +153,10 @@ fn arrays_travel_both_ways_after_hello_and_in_order() {
     let frames = w.frames(alice);
     assert_eq!(frames.len(), 1, "frames of one turn are joined");
     let answers: Vec<Value> = serde_json::from_str(&frames[0]).unwrap();
-    let types: Vec<_> = answers.iter().map(|m| m["type"].as_str().unwrap()).collect();
+    let types: Vec<_> = answers
+        .iter()
+        .map(|m| m["type"].as_str().unwrap())
+        .collect();
     assert_eq!(types, ["snapshot", "ack", "error", "error", "ack"]);
     assert_eq!(code(&answers[2]), "malformed");
     assert_eq!(code(&answers[3]), "malformed");
@@ -142,7 +170,10 @@ fn before_hello_an_array_is_malformed_and_does_nothing() {
         "type": "mutate", "id": "m", "channel": "todos", "action": "create", "data": { "id": "k" }
     }]);
     assert_eq!(code(&w.ask(alice, array)), "malformed");
-    assert_eq!(code(&w.ask(alice, json!([{ "type": "hello", "v": 1 }]))), "malformed");
+    assert_eq!(
+        code(&w.ask(alice, json!([{ "type": "hello", "v": 1 }]))),
+        "malformed"
+    );
     w.hello(alice);
     assert_eq!(w.subscribe(alice, "todos")["data"], json!([]));
 }
@@ -163,7 +194,10 @@ fn without_hello_every_message_has_a_frame_of_its_own() {
     let (olds, news) = (w.frames(old), w.frames(new));
     assert_eq!((olds.len(), news.len()), (2, 1));
     let joined: Vec<Value> = serde_json::from_str(&news[0]).unwrap();
-    let single: Vec<Value> = olds.iter().map(|f| serde_json::from_str(f).unwrap()).collect();
+    let single: Vec<Value> = olds
+        .iter()
+        .map(|f| serde_json::from_str(f).unwrap())
+        .collect();
     assert_eq!(single, joined);
 }
 
@@ -173,10 +207,17 @@ fn a_heartbeat_is_answered_bare_however_it_is_written() {
     let alice = w.user("alice");
     w.send_text(alice, " { \"type\" : \"ping\" } ");
     assert_eq!(w.frames(alice), ["pong"]);
-    w.send(alice, json!([{ "type": "ping" }, { "type": "subscribe", "channel": "todos" }]));
+    w.send(
+        alice,
+        json!([{ "type": "ping" }, { "type": "subscribe", "channel": "todos" }]),
+    );
     let frames = w.frames(alice);
     assert_eq!(frames[0], "pong", "never inside an array");
-    assert!(frames[1].starts_with("{\"type\":\"snapshot\""), "{}", frames[1]);
+    assert!(
+        frames[1].starts_with("{\"type\":\"snapshot\""),
+        "{}",
+        frames[1]
+    );
     let quiet = w.connect(Some("bob"), &[]);
     w.send(quiet, json!({ "type": "ping" }));
     assert_eq!(w.frames(quiet), ["pong"]);
@@ -216,18 +257,25 @@ fn what_a_closed_socket_still_sends_is_void() {
 #[test]
 fn a_token_that_has_ended_does_not_connect() {
     let mut w = World::new();
-    let refusal = w.connect_until(Some("alice"), &[], Some(w.now)).unwrap_err();
+    let refusal = w
+        .connect_until(Some("alice"), &[], Some(w.now))
+        .unwrap_err();
     assert_eq!(refusal.status, 401);
     let body: Value = serde_json::from_str(&refusal.body).unwrap();
     assert_eq!(code(&body), "unauthorized");
-    assert!(w.connect_until(Some("alice"), &[], Some(w.now.plus(1))).is_ok());
+    assert!(
+        w.connect_until(Some("alice"), &[], Some(w.now.plus(1)))
+            .is_ok()
+    );
 }
 
 #[test]
 fn a_session_past_its_expiry_does_not_send() {
     let mut w = World::new();
     let bob = w.live("bob", "todos");
-    let alice = w.connect_until(Some("alice"), &[], Some(BEGIN.plus(1000))).unwrap();
+    let alice = w
+        .connect_until(Some("alice"), &[], Some(BEGIN.plus(1000)))
+        .unwrap();
     w.hello(alice);
     w.advance(999);
     w.create(alice, "m1", "todos", json!({ "id": "in-time" }));
@@ -246,7 +294,9 @@ fn a_session_past_its_expiry_does_not_send() {
 fn a_session_past_its_expiry_does_not_receive() {
     for asleep in [false, true] {
         let mut w = World::new();
-        let alice = w.connect_until(Some("alice"), &[], Some(BEGIN.plus(1000))).unwrap();
+        let alice = w
+            .connect_until(Some("alice"), &[], Some(BEGIN.plus(1000)))
+            .unwrap();
         w.hello(alice);
         w.subscribe(alice, "todos");
         w.advance(1000);
@@ -264,8 +314,12 @@ fn a_session_past_its_expiry_does_not_receive() {
 fn the_alarm_closes_an_idle_session_at_its_expiry() {
     for asleep in [false, true] {
         let mut w = World::new();
-        let alice = w.connect_until(Some("alice"), &[], Some(BEGIN.plus(1000))).unwrap();
-        let bob = w.connect_until(Some("bob"), &[], Some(BEGIN.plus(2000))).unwrap();
+        let alice = w
+            .connect_until(Some("alice"), &[], Some(BEGIN.plus(1000)))
+            .unwrap();
+        let bob = w
+            .connect_until(Some("bob"), &[], Some(BEGIN.plus(2000)))
+            .unwrap();
         w.connect(None, &[]);
         assert_eq!(w.alarm, Some(BEGIN.plus(1000)), "the earliest end of all");
         w.advance(999);

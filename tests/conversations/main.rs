@@ -16,6 +16,7 @@ mod connecting;
 mod errors;
 mod events;
 mod failing;
+mod flooding;
 mod hiding;
 mod idempotency;
 mod limiting;

@@ -47,7 +47,8 @@ impl Replica {
     /// Asks for pages until the channel is live.
     #[track_caller]
     pub(crate) fn catch_up(&mut self, w: &mut World, conn: ConnId, limit: u64) {
-        while self.page(w, conn, limit) {}
+        let live = (0..1000).any(|_| !self.page(w, conn, limit));
+        assert!(live, "paging ends");
     }
 
     /// Applies whatever has arrived for the channel.
@@ -67,7 +68,8 @@ impl Replica {
                     self.rows.clear();
                 }
                 for row in message["data"].as_array().unwrap() {
-                    self.rows.insert(row["id"].as_str().unwrap().to_owned(), row.clone());
+                    self.rows
+                        .insert(row["id"].as_str().unwrap().to_owned(), row.clone());
                 }
                 for key in message["deleted"].as_array().unwrap() {
                     self.rows.remove(key.as_str().unwrap());
@@ -76,7 +78,8 @@ impl Replica {
             }
             "change" => self.change(message),
             "batch" => {
-                self.parts.extend(message["changes"].as_array().unwrap().clone());
+                self.parts
+                    .extend(message["changes"].as_array().unwrap().clone());
                 if message["more"] == true {
                     return;
                 }

@@ -25,9 +25,19 @@ fn without_a_cursor_everything_comes_as_full() {
     let snapshot = w.subscribe(bob, "todos");
     assert_eq!(snapshot["id"], "s");
     assert_eq!(snapshot["channel"], "todos");
-    assert_eq!((&snapshot["mode"], &snapshot["isDelta"]), (&json!("full"), &json!(false)));
-    assert_eq!(snapshot["data"], json!([{ "id": "k1" }, { "id": "k2", "done": true }]));
-    assert_eq!(snapshot["deleted"], json!([]), "what it cannot have is not told");
+    assert_eq!(
+        (&snapshot["mode"], &snapshot["isDelta"]),
+        (&json!("full"), &json!(false))
+    );
+    assert_eq!(
+        snapshot["data"],
+        json!([{ "id": "k1" }, { "id": "k2", "done": true }])
+    );
+    assert_eq!(
+        snapshot["deleted"],
+        json!([]),
+        "what it cannot have is not told"
+    );
     assert_eq!(snapshot["more"], false);
     assert_eq!(seq(&snapshot), 5);
     assert_eq!(snapshot.get("meta"), None);
@@ -48,13 +58,19 @@ fn a_cursor_resumes_with_the_latest_state_once_per_key() {
     w.delete(alice, "f", "todos", "k2");
     let bob = w.user("bob");
     let delta = w.resume(bob, "todos", &before["cursor"], &before["view"]);
-    assert_eq!((&delta["mode"], &delta["isDelta"]), (&json!("delta"), &json!(true)));
+    assert_eq!(
+        (&delta["mode"], &delta["isDelta"]),
+        (&json!("delta"), &json!(true))
+    );
     assert_eq!(delta["data"], json!([{ "id": "k1", "n": 3 }]));
     assert_eq!(delta["deleted"], json!(["k4", "k2"]));
     assert_eq!(seq(&delta), 11);
     let again = w.resume(bob, "todos", &delta["cursor"], &delta["view"]);
     assert_eq!(again["mode"], "delta");
-    assert_eq!((&again["data"], &again["deleted"]), (&json!([]), &json!([])));
+    assert_eq!(
+        (&again["data"], &again["deleted"]),
+        (&json!([]), &json!([]))
+    );
     assert_eq!(again["cursor"], delta["cursor"]);
 }
 
@@ -66,7 +82,10 @@ fn changes_of_other_channels_are_no_news() {
     w.broadcast(json!({ "channel": "feed", "action": "create", "key": "f", "data": {} }));
     assert_eq!(w.messages(bob), NOTHING);
     let delta = w.resume(bob, "todos", &before["cursor"], &before["view"]);
-    assert_eq!((&delta["data"], &delta["deleted"]), (&json!([]), &json!([])));
+    assert_eq!(
+        (&delta["data"], &delta["deleted"]),
+        (&json!([]), &json!([]))
+    );
     assert_eq!(seq(&delta), 6, "gaps mean nothing");
 }
 
@@ -75,7 +94,13 @@ fn a_cursor_that_proves_nothing_gets_full() {
     let mut w = world_with_todos();
     let bob = w.user("bob");
     let known = w.subscribe(bob, "todos");
-    let epoch = known["cursor"].as_str().unwrap().split('.').next().unwrap().to_owned();
+    let epoch = known["cursor"]
+        .as_str()
+        .unwrap()
+        .split('.')
+        .next()
+        .unwrap()
+        .to_owned();
     let view = known["view"].clone();
     let proves = |w: &mut World, cursor: &str, view: &Value| {
         let snapshot = w.resume(bob, "todos", &json!(cursor), view);
@@ -87,10 +112,26 @@ fn a_cursor_that_proves_nothing_gets_full() {
     assert!(proves(&mut w, &format!("{epoch}.5"), &view));
     assert!(!proves(&mut w, "another.5", &view), "another epoch");
     assert!(!proves(&mut w, &format!("{epoch}.6"), &view), "the future");
-    assert!(!proves(&mut w, &format!("{epoch}.5.6"), &view), "pages of the future");
-    assert!(!proves(&mut w, &format!("{epoch}.5.5.1"), &view), "a newer server's");
-    assert!(!proves(&mut w, &format!("{epoch}.5"), &json!("0123")), "another view");
-    assert!(!proves(&mut w, &format!("{epoch}.5"), &Value::Null), "no view");
+    assert!(
+        !proves(&mut w, &format!("{epoch}.5.6"), &view),
+        "pages of the future"
+    );
+    assert!(
+        !proves(&mut w, &format!("{epoch}.6.5"), &view),
+        "a future that began in the past"
+    );
+    assert!(
+        !proves(&mut w, &format!("{epoch}.5.5.1"), &view),
+        "a newer server's"
+    );
+    assert!(
+        !proves(&mut w, &format!("{epoch}.5"), &json!("0123")),
+        "another view"
+    );
+    assert!(
+        !proves(&mut w, &format!("{epoch}.5"), &Value::Null),
+        "no view"
+    );
 }
 
 #[test]
@@ -125,7 +166,8 @@ fn a_cursor_resumes_only_with_the_view_it_came_with() {
 fn a_cursor_below_the_channels_floor_gets_full() {
     let mut w = world_with_todos();
     w.broadcast(json!({ "channel": "feed", "action": "create", "key": "f", "data": {} }));
-    w.sqlite.execute("INSERT INTO channels (name, floor, floor_at, swept) VALUES ('todos', 4, 0, 0)");
+    w.sqlite
+        .execute("INSERT INTO channels (name, floor, floor_at, swept) VALUES ('todos', 4, 0, 0)");
     let bob = w.user("bob");
     let view = w.subscribe(bob, "todos")["view"].clone();
     let mode = |w: &mut World, channel: &str, cursor: &str| {
@@ -133,18 +175,37 @@ fn a_cursor_below_the_channels_floor_gets_full() {
     };
     assert_eq!(mode(&mut w, "todos", "hhhhhhhh.3"), "full");
     assert_eq!(mode(&mut w, "todos", "hhhhhhhh.4"), "delta");
-    assert_eq!(mode(&mut w, "todos", "hhhhhhhh.5.3"), "full", "judged from where paging began");
-    assert_eq!(mode(&mut w, "feed", "hhhhhhhh.3"), "delta", "floors are per channel");
+    assert_eq!(
+        mode(&mut w, "todos", "hhhhhhhh.5.3"),
+        "full",
+        "judged from where paging began"
+    );
+    assert_eq!(
+        mode(&mut w, "feed", "hhhhhhhh.3"),
+        "delta",
+        "floors are per channel"
+    );
 }
 
 #[test]
 fn text_that_is_no_cursor_is_rejected() {
     let mut w = world_with_todos();
     let bob = w.user("bob");
-    for text in ["", "5", "hhhhhhhh", "hhhhhhhh.", "hhhhhhhh.x", "HHHH.5", "hhhhhhhh.-1"] {
+    for text in [
+        "",
+        "5",
+        "hhhhhhhh",
+        "hhhhhhhh.",
+        "hhhhhhhh.x",
+        "HHHH.5",
+        "hhhhhhhh.-1",
+    ] {
         let reject = w.resume(bob, "todos", &json!(text), &Value::Null);
         assert_eq!(reject["type"], "reject", "{text:?}");
-        assert_eq!((&reject["id"], &reject["channel"]), (&json!("r"), &json!("todos")));
+        assert_eq!(
+            (&reject["id"], &reject["channel"]),
+            (&json!("r"), &json!("todos"))
+        );
         assert_eq!(code(&reject), "malformed");
     }
     w.broadcast(json!({ "channel": "todos", "action": "create", "key": "k", "data": {} }));
@@ -159,7 +220,10 @@ fn the_id_is_optional() {
     assert_eq!(snapshot["type"], "snapshot");
     assert_eq!(snapshot.get("id"), None);
     let reject = w.ask(bob, json!({ "type": "subscribe", "channel": "nowhere" }));
-    assert_eq!((&reject["type"], &reject["channel"]), (&json!("reject"), &json!("nowhere")));
+    assert_eq!(
+        (&reject["type"], &reject["channel"]),
+        (&json!("reject"), &json!("nowhere"))
+    );
 }
 
 #[test]
@@ -211,8 +275,22 @@ fn live_changes_carry_the_full_row_its_author_its_time_and_a_cursor() {
     assert_eq!(
         w.messages(bob),
         [
-            change("create", "k", json!({ "id": "k", "a": 1 }), json!("alice"), 0, 1),
-            change("update", "k", json!({ "id": "k", "a": 1, "b": 2 }), json!("alice"), 7, 2),
+            change(
+                "create",
+                "k",
+                json!({ "id": "k", "a": 1 }),
+                json!("alice"),
+                0,
+                1
+            ),
+            change(
+                "update",
+                "k",
+                json!({ "id": "k", "a": 1, "b": 2 }),
+                json!("alice"),
+                7,
+                2
+            ),
             change("delete", "k", Value::Null, json!("alice"), 7, 3),
             change("create", "k2", json!({ "id": "k2" }), Value::Null, 7, 4),
         ]
@@ -257,7 +335,10 @@ fn subscribing_again_replaces_the_subscription() {
     assert_eq!(gist(&w.messages(bob)), ["create k1"], "once, not twice");
     w.create(alice, "m2", "todos", json!({ "id": "k2" }));
     assert_eq!(gist(&w.messages(bob)), ["create k2"]);
-    let page = w.ask(bob, json!({ "type": "subscribe", "channel": "todos", "limit": 1 }));
+    let page = w.ask(
+        bob,
+        json!({ "type": "subscribe", "channel": "todos", "limit": 1 }),
+    );
     assert_eq!(page["more"], true);
     w.create(alice, "m3", "todos", json!({ "id": "k3" }));
     assert_eq!(w.messages(bob), NOTHING, "not live until the last page");
@@ -267,7 +348,10 @@ fn subscribing_again_replaces_the_subscription() {
 fn a_refused_subscription_leaves_the_old_one() {
     let mut w = World::new();
     let (alice, bob) = (w.user("alice"), w.live("bob", "todos"));
-    assert_eq!(w.resume(bob, "todos", &json!("no cursor"), &Value::Null)["type"], "reject");
+    assert_eq!(
+        w.resume(bob, "todos", &json!("no cursor"), &Value::Null)["type"],
+        "reject"
+    );
     w.create(alice, "m1", "todos", json!({ "id": "k1" }));
     assert_eq!(gist(&w.messages(bob)), ["create k1"]);
 }
@@ -289,7 +373,12 @@ fn read_rules_open_to_whom_they_name() {
         ("room:1", "unauthorized", "forbidden", "yes"),
         ("room:2", "unauthorized", "forbidden", "forbidden"),
         ("drop", "unauthorized", "forbidden", "forbidden"),
-        ("nowhere", "unknown_channel", "unknown_channel", "unknown_channel"),
+        (
+            "nowhere",
+            "unknown_channel",
+            "unknown_channel",
+            "unknown_channel",
+        ),
     ] {
         assert_eq!(may(nobody, channel), of_nobody, "{channel}");
         assert_eq!(may(alice, channel), of_alice, "{channel}");

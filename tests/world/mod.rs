@@ -58,15 +58,22 @@ pub struct World {
     pub alarm: Option<Millis>,
     /// What the engine logged as its own failures.
     pub faults: Vec<String>,
+    /// How much text the last turn sent, each text counted once for all its receivers.
+    pub sent_bytes: usize,
     config: Rc<Config>,
     sockets: BTreeMap<ConnId, Socket>,
     next: u32,
     sessions: u32,
 }
 
-fn open(config: &Rc<Config>, sqlite: &Sqlite, now: Millis) -> Engine<Sqlite> {
+pub fn config(channels: &Value) -> Rc<Config> {
+    let text = channels.to_string();
+    Rc::new(Config::read(|name| (name == "SYNC_CHANNELS").then(|| text.clone())).unwrap())
+}
+
+pub fn open(config: &Rc<Config>, sqlite: &Sqlite, now: Millis) -> Result<Engine<Sqlite>, SqlError> {
     let space = Space::default_space();
-    Engine::open(Rc::clone(config), space, sqlite.clone(), Seed([7; 32]), now).unwrap()
+    Engine::open(Rc::clone(config), space, sqlite.clone(), Seed([7; 32]), now)
 }
 
 impl World {
@@ -75,16 +82,15 @@ impl World {
     }
 
     pub fn with_channels(channels: &Value) -> Self {
-        let text = channels.to_string();
-        let config = Config::read(|name| (name == "SYNC_CHANNELS").then(|| text.clone())).unwrap();
-        let (config, sqlite) = (Rc::new(config), Sqlite::new());
+        let (config, sqlite) = (config(channels), Sqlite::new());
         Self {
-            engine: open(&config, &sqlite, BEGIN),
+            engine: open(&config, &sqlite, BEGIN).unwrap(),
             config,
             sqlite,
             now: BEGIN,
             alarm: None,
             faults: Vec::new(),
+            sent_bytes: 0,
             sockets: BTreeMap::new(),
             next: 0,
             sessions: 0,
@@ -102,6 +108,7 @@ impl World {
             assert!(attachment.len() <= limits::ATTACHMENT_BYTES);
             self.sockets.get_mut(&conn).unwrap().attachment = Some(attachment);
         }
+        self.sent_bytes = effects.frames.iter().map(|frame| frame.text.len()).sum();
         for frame in effects.frames {
             assert!(frame.text.len() <= limits::FRAME_OUT_BYTES);
             for conn in frame.to {
@@ -144,7 +151,11 @@ impl World {
         self.sessions += 1;
         self.sockets.insert(conn, Socket::default());
         let session = SessionId::parse(&format!("session-{}", self.sessions)).unwrap();
-        match self.input(Input::Connect { conn, session, grant }) {
+        match self.input(Input::Connect {
+            conn,
+            session,
+            grant,
+        }) {
             None => Ok(conn),
             Some(reply) => {
                 self.sockets.remove(&conn);
@@ -233,7 +244,10 @@ impl World {
 
     #[track_caller]
     pub fn subscribe(&mut self, conn: ConnId, channel: &str) -> Value {
-        self.ask(conn, json!({ "type": "subscribe", "id": "s", "channel": channel }))
+        self.ask(
+            conn,
+            json!({ "type": "subscribe", "id": "s", "channel": channel }),
+        )
     }
 
     /// Subscribes where an earlier snapshot or change ended.
@@ -255,7 +269,12 @@ impl World {
 
     #[track_caller]
     pub fn update(&mut self, conn: ConnId, id: &str, channel: &str, data: Value) -> Value {
-        self.mutate(conn, id, channel, json!({ "action": "update", "data": data }))
+        self.mutate(
+            conn,
+            id,
+            channel,
+            json!({ "action": "update", "data": data }),
+        )
     }
 
     #[track_caller]
@@ -265,7 +284,12 @@ impl World {
 
     #[track_caller]
     pub fn create(&mut self, conn: ConnId, id: &str, channel: &str, data: Value) -> Value {
-        self.mutate(conn, id, channel, json!({ "action": "create", "data": data }))
+        self.mutate(
+            conn,
+            id,
+            channel,
+            json!({ "action": "create", "data": data }),
+        )
     }
 
     pub fn broadcast(&mut self, body: Value) -> (u16, Value) {
@@ -282,13 +306,23 @@ impl World {
         body: &str,
         idempotency_key: Option<&str>,
     ) -> (u16, Value) {
+        let (status, body) = self.publish_text(call, body, idempotency_key);
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    pub fn publish_text(
+        &mut self,
+        call: PublishCall,
+        body: &str,
+        idempotency_key: Option<&str>,
+    ) -> (u16, String) {
         let input = Input::Publish {
             call,
             body,
             idempotency_key,
         };
         let reply = self.input(input).unwrap();
-        (reply.status, serde_json::from_str(&reply.body).unwrap())
+        (reply.status, reply.body)
     }
 
     pub fn stats(&mut self) -> Value {
@@ -314,12 +348,18 @@ impl World {
     /// The object sleeps and wakes: memory is lost, SQLite and attachments remain; connections
     /// keep their numbers, which the engine does not mind.
     pub fn sleep(&mut self) {
-        self.engine = open(&self.config, &self.sqlite, self.now);
+        self.try_sleep().unwrap();
+    }
+
+    /// As [`Self::sleep`], where waking may fail; the object is then as it was, asleep or not.
+    pub fn try_sleep(&mut self) -> Result<(), SqlError> {
+        self.engine = open(&self.config, &self.sqlite, self.now)?;
         for (conn, socket) in &self.sockets {
             if let Some(attachment) = &socket.attachment {
                 assert!(self.engine.restore(*conn, attachment));
             }
         }
+        Ok(())
     }
 
     pub fn advance(&mut self, ms: u64) {

@@ -51,7 +51,9 @@ impl Sqlite {
 
     /// One number that a query gives.
     pub fn number(&self, sql: &str) -> u64 {
-        self.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() as u64
+        self.connection
+            .query_row(sql, [], |row| row.get::<_, i64>(0))
+            .unwrap() as u64
     }
 
     pub fn execute(&self, sql: &str) {
@@ -70,7 +72,12 @@ impl Columns for Row<'_, '_> {
     }
 
     fn text(&self, column: usize) -> Option<String> {
-        self.0.get_ref(column).ok()?.as_str().ok().map(str::to_owned)
+        self.0
+            .get_ref(column)
+            .ok()?
+            .as_str()
+            .ok()
+            .map(str::to_owned)
     }
 }
 
@@ -106,10 +113,7 @@ impl Sql for Sqlite {
         Ok(())
     }
 
-    fn transaction(
-        &self,
-        body: &mut dyn FnMut() -> Result<(), SqlError>,
-    ) -> Result<(), SqlError> {
+    fn transaction(&self, body: &mut dyn FnMut() -> Result<(), SqlError>) -> Result<(), SqlError> {
         self.connection.execute_batch("BEGIN").map_err(error)?;
         let result = body().and_then(|()| self.step());
         let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
