@@ -51,6 +51,37 @@ impl Topics {
         Ok(Self(topics))
     }
 
+    /// The topics less those that `removed` names. The identity's own topic stays.
+    pub(crate) fn without(&self, removed: impl Fn(&str) -> bool) -> Self {
+        let own = |topic: &Topic| topic.as_str().starts_with("user:");
+        let kept = |topic: &&Topic| own(topic) || !removed(topic.as_str());
+        Self(self.0.iter().filter(kept).cloned().collect())
+    }
+
+    /// The topics of an identity with some added and some removed.
+    ///
+    /// # Errors
+    /// When the sum breaks a bound of the wire contract.
+    pub(crate) fn changed(
+        &self,
+        identity: &Identity,
+        add: &[Topic],
+        remove: &[Topic],
+    ) -> Result<Self, TopicsError> {
+        let own = identity.topic();
+        let granted = self
+            .0
+            .iter()
+            .filter(|topic| **topic != own && !remove.contains(topic));
+        Self::granted(
+            Some(identity),
+            granted
+                .chain(add)
+                .map(Topic::as_str)
+                .collect::<BTreeSet<_>>(),
+        )
+    }
+
     /// Whether the connection holds the topic.
     #[must_use]
     pub fn holds(&self, topic: &str) -> bool {

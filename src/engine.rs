@@ -1,12 +1,18 @@
 //! The engine: one space's state machine. Inputs in, effects out; no clock, no sockets, no async.
 
+mod call;
 mod change;
 mod connect;
 mod fanout;
+mod legacy;
 mod mutate;
+mod page;
 mod publish;
+mod renew;
+mod retain;
 mod subscribe;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::config::Config;
@@ -16,7 +22,9 @@ use crate::names::{ConnId, Millis, SessionId, Space};
 use crate::outbox::{Outbox, Outgoing};
 use crate::protocol::{self, ClientMessage, Close, Code, Problem, Refused};
 use crate::session::{Dialect, Grant, Session};
-use crate::store::{Seed, Sql, SqlError, Store};
+use crate::store::{Seed, Sql, SqlError, Store, Sweep};
+
+pub use call::Call;
 
 /// Something that happened outside, to be answered in one turn.
 #[derive(Debug)]
@@ -47,14 +55,21 @@ pub enum Input<'a> {
         /// Which one.
         conn: ConnId,
     },
-    /// A publisher, whose key has been checked, posted to `/broadcast` or `/broadcast-batch`.
-    Publish {
-        /// Which of the two.
-        call: PublishCall,
+    /// Somebody with a verified grant asked for `/api/sync/session`.
+    Session {
+        /// What the token grants.
+        grant: Grant,
+    },
+    /// A publisher or operator, whose key has been checked, made a call.
+    Call {
+        /// Which one.
+        call: Call,
         /// The request's body.
         body: &'a str,
         /// The `Idempotency-Key` header.
         idempotency_key: Option<&'a str>,
+        /// Chance, drawn by the host, in case a new epoch is asked for.
+        seed: Seed,
     },
     /// An operator, whose key has been checked, asked for `/stats`.
     Stats {
@@ -65,26 +80,6 @@ pub enum Input<'a> {
     },
     /// The alarm rang.
     Alarm,
-}
-
-/// Which publishing call was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PublishCall {
-    /// `/broadcast`: one change.
-    One,
-    /// `/broadcast-batch`: 1–1,000 changes, all or nothing.
-    Batch,
-}
-
-impl PublishCall {
-    /// The call's public path.
-    #[must_use]
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::One => "/broadcast",
-            Self::Batch => "/broadcast-batch",
-        }
-    }
 }
 
 /// The answer to an HTTP call.
@@ -107,6 +102,27 @@ impl Reply {
     }
 }
 
+/// A socket to close.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// Which one.
+    pub conn: ConnId,
+    /// The close code, see [`Close`].
+    pub code: u16,
+    /// At most 123 bytes.
+    pub reason: Cow<'static, str>,
+}
+
+impl Closing {
+    fn new(conn: ConnId, close: Close) -> Self {
+        Self {
+            conn,
+            code: close.code(),
+            reason: close.reason().into(),
+        }
+    }
+}
+
 /// What the host must do after a turn, in the order of the fields.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -115,7 +131,7 @@ pub struct Effects {
     /// Frames to send.
     pub frames: Vec<Outgoing>,
     /// Sockets to close. The engine has forgotten them.
-    pub closes: Vec<(ConnId, Close)>,
+    pub closes: Vec<Closing>,
     /// When the alarm should ring at the latest.
     pub alarm: Option<Millis>,
     /// The answer to the HTTP call that the input was.
@@ -136,6 +152,8 @@ pub struct Engine<S> {
     effects: Effects,
     /// Sessions that changed in this turn.
     dirty: Vec<ConnId>,
+    /// The round of trimming that is under way.
+    sweep: Option<Sweep>,
 }
 
 impl<S: Sql> Engine<S> {
@@ -158,21 +176,39 @@ impl<S: Sql> Engine<S> {
             out: Outbox::default(),
             effects: Effects::default(),
             dirty: Vec::new(),
+            sweep: None,
         })
     }
 
-    /// Takes a socket back in on waking. Whether its attachment holds a session; if not, close
-    /// the socket with 4000.
-    pub fn restore(&mut self, conn: ConnId, attachment: &[u8]) -> bool {
-        let session = Session::decode(attachment);
-        session
-            .map(|session| self.hub.insert(conn, session))
-            .is_some()
+    /// Takes the open sockets back in on waking, each with what its attachment holds. Returns
+    /// those to close.
+    ///
+    /// `interrupted` says that the last turn did not end: some sockets may have missed what it
+    /// committed, and nobody knows which. All are closed and resume from their cursors. A socket
+    /// whose attachment holds no session is closed, too.
+    pub fn wake(
+        &mut self,
+        interrupted: bool,
+        sockets: impl IntoIterator<Item = (ConnId, Option<Vec<u8>>)>,
+    ) -> Vec<Closing> {
+        let mut closes = Vec::new();
+        for (conn, attachment) in sockets {
+            let attachment = attachment.filter(|_| !interrupted).unwrap_or_default();
+            match Session::decode(&attachment) {
+                Some(session) => {
+                    self.hub.insert(conn, session);
+                    self.hub.set_attachment(conn, Some(attachment.len()));
+                }
+                None => closes.push(Closing::new(conn, Close::Restart)),
+            }
+        }
+        closes
     }
 
     /// When something is due without any input: the alarm must ring then at the latest.
     pub fn next_due(&self) -> Option<Millis> {
-        self.hub.next_expiry()
+        let due = [self.hub.next_expiry(), self.store.sweep_at()];
+        due.into_iter().flatten().min()
     }
 
     /// Answers one input.
@@ -189,27 +225,40 @@ impl<S: Sql> Engine<S> {
                 self.send_error(conn, &Problem::malformed("frames must be text"));
             }
             Input::Closed { conn } => _ = self.hub.remove(conn),
-            Input::Publish {
+            Input::Session { grant } => self.session(grant, now),
+            Input::Call {
                 call,
                 body,
                 idempotency_key,
-            } => self.publish(call, body, idempotency_key, now),
+                seed,
+            } => {
+                let request = call::Request {
+                    call,
+                    body,
+                    idempotency_key,
+                    seed,
+                };
+                self.call(request, now);
+            }
             Input::Stats {
                 instance,
                 rows_written,
             } => self.stats(instance, rows_written),
-            Input::Alarm => {}
+            Input::Alarm => self.retain(now),
         }
-        self.finish()
+        self.finish(now)
     }
 
-    fn finish(&mut self) -> Effects {
+    fn finish(&mut self, now: Millis) -> Effects {
         let mut effects = std::mem::take(&mut self.effects);
         self.dirty.sort_unstable();
         self.dirty.dedup();
         for conn in std::mem::take(&mut self.dirty) {
             match self.hub.session(conn).map(Session::encode) {
-                Some(Ok(attachment)) => effects.saves.push((conn, attachment)),
+                Some(Ok(attachment)) => {
+                    self.hub.set_attachment(conn, Some(attachment.len()));
+                    effects.saves.push((conn, attachment));
+                }
                 Some(Err(error)) => effects.faults.push(error.to_string()),
                 None => {}
             }
@@ -219,7 +268,10 @@ impl<S: Sql> Engine<S> {
             hub.session(conn)
                 .is_some_and(|session| session.dialect == Dialect::Hello)
         });
-        effects.alarm = self.next_due();
+        effects.alarm = match self.sweep {
+            Some(_) => Some(now),
+            None => self.next_due(),
+        };
         effects
     }
 
@@ -231,8 +283,17 @@ impl<S: Sql> Engine<S> {
     }
 
     fn close(&mut self, conn: ConnId, close: Close) {
+        self.close_for(conn, close, None);
+    }
+
+    /// Closes a socket, for a reason that an operator may have given.
+    fn close_for(&mut self, conn: ConnId, close: Close, reason: Option<String>) {
         if self.hub.remove(conn).is_some() {
-            self.effects.closes.push((conn, close));
+            let mut closing = Closing::new(conn, close);
+            if let Some(reason) = reason {
+                closing.reason = reason.into();
+            }
+            self.effects.closes.push(closing);
         }
     }
 
@@ -273,10 +334,11 @@ impl<S: Sql> Engine<S> {
         }
         match message {
             ClientMessage::Ping | ClientMessage::Hello(_) => {}
-            ClientMessage::Subscribe(message) => self.subscribe(conn, &message),
+            ClientMessage::Subscribe(message) => self.subscribe(conn, &message, now),
             ClientMessage::Unsubscribe { channel } => self.unsubscribe(conn, &channel),
             ClientMessage::Mutate(message) => self.mutate(conn, &message, now),
-            ClientMessage::Auth { .. } | ClientMessage::Presence(_) | ClientMessage::Signal(_) => {
+            ClientMessage::Auth { token } => self.auth(conn, &token, now),
+            ClientMessage::Presence(_) | ClientMessage::Signal(_) => {
                 self.send_error(conn, &Problem::malformed("no message has this type"));
             }
         }

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::audience::Audience;
-use crate::names::{Channel, ConnId, Millis, Topic};
-use crate::session::{Session, Subscription};
+use crate::names::{Channel, ConnId, Identity, Millis, Topic};
+use crate::session::{Dialect, Session, Subscription};
 
 #[derive(Debug, Default)]
 struct Subscribers {
@@ -22,6 +22,9 @@ pub(crate) struct Hub {
     sessions: BTreeMap<ConnId, Session>,
     channels: BTreeMap<Channel, Subscribers>,
     expiries: BTreeSet<(Millis, ConnId)>,
+    /// The length of each socket's attachment, and their sum.
+    attachments: BTreeMap<ConnId, usize>,
+    attachments_bytes: usize,
 }
 
 impl Hub {
@@ -39,6 +42,7 @@ impl Hub {
     /// Forgets a connection.
     pub(crate) fn remove(&mut self, conn: ConnId) -> Option<Session> {
         let session = self.sessions.remove(&conn)?;
+        self.set_attachment(conn, None);
         if let Some(at) = session.grant.expires_at {
             self.expiries.remove(&(at, conn));
         }
@@ -48,8 +52,44 @@ impl Hub {
         Some(session)
     }
 
+    /// Notes how long a connection's attachment is.
+    pub(crate) fn set_attachment(&mut self, conn: ConnId, bytes: Option<usize>) {
+        let old = match bytes {
+            Some(bytes) => self.attachments.insert(conn, bytes),
+            None => self.attachments.remove(&conn),
+        };
+        self.attachments_bytes -= old.unwrap_or_default();
+        self.attachments_bytes += bytes.unwrap_or_default();
+    }
+
+    /// The sum of all attachments.
+    pub(crate) fn attachments_bytes(&self) -> usize {
+        self.attachments_bytes
+    }
+
     pub(crate) fn session(&self, conn: ConnId) -> Option<&Session> {
         self.sessions.get(&conn)
+    }
+
+    /// Whether a connection's client began without a hello.
+    pub(crate) fn is_legacy(&self, conn: ConnId) -> bool {
+        self.session(conn)
+            .is_some_and(|session| session.dialect == Dialect::Legacy)
+    }
+
+    /// All connections, in order.
+    pub(crate) fn all(&self) -> Vec<ConnId> {
+        self.sessions.keys().copied().collect()
+    }
+
+    /// The live sessions of an identity. Looks at every session: only operators ask.
+    pub(crate) fn sessions_of<'a>(
+        &'a self,
+        identity: &'a Identity,
+    ) -> impl Iterator<Item = (ConnId, &'a Session)> {
+        let of = |session: &&Session| session.grant.identity.as_ref() == Some(identity);
+        let sessions = self.sessions.iter().map(|(conn, session)| (*conn, session));
+        sessions.filter(move |(_, session)| of(session))
     }
 
     /// Changes what does not decide who receives: anything but the grant and the subscriptions.
@@ -155,7 +195,7 @@ fn unindex(
 mod tests {
     use super::*;
     use crate::audience::Topics;
-    use crate::names::{Identity, SessionId};
+    use crate::names::SessionId;
     use crate::session::Grant;
 
     fn session(user: &str, topics: &[&str], expires_at: u64) -> Session {
@@ -203,6 +243,19 @@ mod tests {
         hub.remove(ConnId(1));
         assert!(hub.channels.is_empty(), "an empty index is dropped");
         assert_eq!(hub.next_expiry(), Some(Millis(100)));
+    }
+
+    #[test]
+    fn attachments_are_summed() {
+        let mut hub = Hub::default();
+        for (conn, bytes) in [(1, 10), (2, 20), (1, 15)] {
+            hub.insert(ConnId(conn), session("alice", &[], 100));
+            hub.set_attachment(ConnId(conn), Some(bytes));
+        }
+        assert_eq!(hub.attachments_bytes(), 35);
+        hub.remove(ConnId(2));
+        hub.remove(ConnId(2));
+        assert_eq!(hub.attachments_bytes(), 15);
     }
 
     #[test]

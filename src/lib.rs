@@ -27,6 +27,7 @@ pub mod limits;
 mod names;
 mod outbox;
 pub mod protocol;
+pub mod publisher;
 mod row;
 mod session;
 mod store;
@@ -38,7 +39,7 @@ pub use auth::{AuthError, Claims, Secret, verify_hs256};
 pub use channel::{Access, FieldScope, Keep, Retain, Rule, Rules, Scope};
 pub use config::{Config, ConfigError};
 pub use cursor::{Cursor, Epoch};
-pub use engine::{Effects, Engine, Input, PublishCall, Reply};
+pub use engine::{Call, Closing, Effects, Engine, Input, Reply};
 pub use names::{
     Channel, ConnId, Identity, Key, Millis, NameError, RequestId, Seq, SessionId, Space, Topic,
 };

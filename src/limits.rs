@@ -12,6 +12,19 @@ pub const FRAME_OUT_BYTES: usize = 900_000;
 /// Messages in one inbound array, so that one frame cannot hold the object's thread for long.
 pub const FRAME_MESSAGES: usize = 1_000;
 
+/// What one turn may prepare to send: texts, and 4 bytes a receiver. A frame of 1,000 small
+/// messages can ask for far more; what comes after that is put off, not done.
+pub const TURN_OUT_BYTES: usize = 16 * 1024 * 1024;
+
+/// A snapshot for a legacy client, which takes all its pages at once. A larger one is refused.
+pub const LEGACY_SNAPSHOT_BYTES: usize = 32 * 1024 * 1024;
+
+/// The rows that one `/broadcast-batch` makes, together: small updates of large rows add up.
+pub const BATCH_ROWS_BYTES: usize = 32 * 1024 * 1024;
+
+/// How long to wait after a mutation was put off for want of room in its turn.
+pub const TURN_RETRY_MS: u64 = 1_000;
+
 /// Nesting of objects and arrays in anything inbound, far below what any JSON parser on the
 /// receiving side can follow.
 pub const JSON_DEPTH: usize = 64;
@@ -59,7 +72,8 @@ pub const ATTACHMENT_BYTES: usize = 16_384;
 /// Sockets that one object accepts (the platform's own bound).
 pub const CONNECTIONS: usize = 32_768;
 
-/// Sum of all attachments of an object: a quarter of an isolate's 128 MB.
+/// Sum of all attachments of an object: a quarter of an isolate's 128 MB. A socket is accepted
+/// only while the largest attachment would still fit.
 pub const ATTACHMENTS_BYTES: usize = 32 * 1024 * 1024;
 
 /// Rows and deleted keys on a page where the client names no `limit`.
@@ -82,8 +96,27 @@ pub const BATCH_CHANGES: usize = 1_000;
 /// rises to it.
 pub const LOST_TOPICS: usize = 256;
 
+/// How long tombstones and losses are kept for those who are away: 7 days.
+pub const RETENTION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Rows that one turn of trimming looks at, so that it holds the object's thread only shortly.
+pub const SWEEP_ROWS: usize = 1_000;
+
+/// The shortest time between two rounds of trimming: an hour.
+pub const SWEEP_PAUSE_MS: u64 = 60 * 60 * 1000;
+
+/// How long a refused identity's earlier tokens stay refused: 30 days.
+pub const REFUSAL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Rows that a change of topics may add to or take from one channel's subscriber; beyond it the
+/// channel is reset.
+pub const TOPIC_CHANGES: usize = 500;
+
+/// Length of the reason given to `/disconnect`: a close frame carries 123 bytes.
+pub const REASON_BYTES: usize = 123;
+
 /// Largest integer that crosses JSON and SQLite's JavaScript binding unharmed: 2^53 - 1.
 pub const SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// Length of `client` and `device` in `hello`.
+/// Length of `device` in `hello`.
 pub const DEVICE_BYTES: usize = 128;

@@ -25,7 +25,11 @@ struct Entry {
 
 /// The messages of a turn in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox(Vec<Entry>);
+pub(crate) struct Outbox {
+    entries: Vec<Entry>,
+    /// About how much memory they take.
+    bytes: usize,
+}
 
 impl Outbox {
     pub(crate) fn send_one(&mut self, conn: ConnId, text: impl Into<Rc<str>>) {
@@ -38,7 +42,8 @@ impl Outbox {
                 to,
                 text: text.into(),
             };
-            self.0.push(Entry {
+            self.bytes += message.text.len() + size_of_val(message.to.as_slice());
+            self.entries.push(Entry {
                 message,
                 alone: false,
             });
@@ -47,49 +52,97 @@ impl Outbox {
 
     pub(crate) fn alone(&mut self, conn: ConnId, text: impl Into<Rc<str>>) {
         self.send_one(conn, text);
-        if let Some(entry) = self.0.last_mut() {
+        if let Some(entry) = self.entries.last_mut() {
             entry.alone = true;
         }
     }
 
+    /// Whether the turn has prepared to send as much as it may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes > limits::TURN_OUT_BYTES
+    }
+
     /// The frames of the turn. `joins` says whether a socket's client takes arrays.
     pub(crate) fn finish(self, joins: impl Fn(ConnId) -> bool) -> Vec<Outgoing> {
-        let entries = self.0;
-        let mut by_conn: BTreeMap<ConnId, Vec<usize>> = BTreeMap::new();
-        if entries.len() > 1 {
-            for (place, entry) in entries.iter().enumerate() {
-                for conn in &entry.message.to {
-                    by_conn.entry(*conn).or_default().push(place);
-                }
-            }
-        }
-        if by_conn.values().all(|places| places.len() < 2) {
+        let entries = self.entries;
+        if entries.len() < 2 {
             return entries.into_iter().map(|entry| entry.message).collect();
         }
-        let mut groups: BTreeMap<(bool, Vec<usize>), Vec<ConnId>> = BTreeMap::new();
-        for (conn, places) in by_conn {
-            let joined = places.len() > 1 && joins(conn);
-            groups.entry((joined, places)).or_default().push(conn);
-        }
         let mut frames = Vec::new();
-        for ((joined, places), to) in groups {
-            let entries = places.iter().filter_map(|place| entries.get(*place));
-            let texts: Vec<Rc<str>> = if joined {
-                join(entries)
-            } else {
-                entries.map(|entry| entry.message.text.clone()).collect()
-            };
-            frames.extend(texts.into_iter().map(|text| Outgoing {
-                to: to.clone(),
-                text,
-            }));
+        for (places, to) in Lists::of(&entries).groups() {
+            let entries: Vec<&Entry> = places.iter().filter_map(|at| entries.get(*at)).collect();
+            let (joined, apart): (Vec<ConnId>, Vec<ConnId>) = to
+                .into_iter()
+                .partition(|conn| entries.len() > 1 && joins(*conn));
+            if !joined.is_empty() {
+                frames.extend(join(&entries).into_iter().map(|text| Outgoing {
+                    to: joined.clone(),
+                    text,
+                }));
+            }
+            if !apart.is_empty() {
+                frames.extend(entries.iter().map(|entry| Outgoing {
+                    to: apart.clone(),
+                    text: Rc::clone(&entry.message.text),
+                }));
+            }
         }
         frames
     }
 }
 
+/// Which sockets get which list of messages. Lists that begin alike share their beginning, so
+/// that a thousand messages to ten thousand sockets are a thousand nodes, not ten million places.
+struct Lists {
+    /// A message and the list before it.
+    nodes: Vec<(Option<usize>, usize)>,
+    /// The list of each socket.
+    of: BTreeMap<ConnId, usize>,
+}
+
+impl Lists {
+    fn of(entries: &[Entry]) -> Self {
+        let mut lists = Self {
+            nodes: Vec::new(),
+            of: BTreeMap::new(),
+        };
+        for (place, entry) in entries.iter().enumerate() {
+            let mut longer: BTreeMap<Option<usize>, usize> = BTreeMap::new();
+            for conn in &entry.message.to {
+                let before = lists.of.get(conn).copied();
+                let node = *longer.entry(before).or_insert_with(|| {
+                    lists.nodes.push((before, place));
+                    lists.nodes.len() - 1
+                });
+                lists.of.insert(*conn, node);
+            }
+        }
+        lists
+    }
+
+    /// The places of every list, in order, with the sockets that get it.
+    fn groups(self) -> Vec<(Vec<usize>, Vec<ConnId>)> {
+        let mut groups: BTreeMap<usize, Vec<ConnId>> = BTreeMap::new();
+        for (conn, node) in self.of {
+            groups.entry(node).or_default().push(conn);
+        }
+        let places = |node: usize| {
+            let mut places = Vec::new();
+            let mut at = Some(node);
+            while let Some((before, place)) = at.and_then(|node| self.nodes.get(node)) {
+                places.push(*place);
+                at = *before;
+            }
+            places.reverse();
+            places
+        };
+        let groups = groups.into_iter();
+        groups.map(|(node, to)| (places(node), to)).collect()
+    }
+}
+
 /// Joins messages to arrays of at most [`limits::FRAME_OUT_BYTES`].
-fn join<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Rc<str>> {
+fn join(entries: &[&Entry]) -> Vec<Rc<str>> {
     let mut frames = Vec::new();
     let mut run: Vec<&Rc<str>> = Vec::new();
     let mut bytes = 0;
@@ -144,12 +197,24 @@ mod tests {
         assert_eq!(
             finish(outbox),
             [
-                (vec![3], "1".to_owned()),
-                (vec![3], "2".to_owned()),
                 (vec![9], "x".to_owned()),
                 (vec![1, 2], "[1,2]".to_owned()),
+                (vec![3], "1".to_owned()),
+                (vec![3], "2".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn lists_that_begin_alike_and_part_are_told_apart() {
+        let mut outbox = Outbox::default();
+        outbox.send_many(vec![A, B], "1");
+        outbox.send_many(vec![A], "2");
+        outbox.send_many(vec![A, B], "3");
+        let frames = finish(outbox);
+        assert_eq!(frames.len(), 2);
+        assert!(frames.contains(&(vec![1], "[1,2,3]".to_owned())));
+        assert!(frames.contains(&(vec![2], "[1,3]".to_owned())));
     }
 
     #[test]

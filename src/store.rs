@@ -1,6 +1,8 @@
 //! All SQL of the engine: rows, outcomes, and what a space knows of itself.
 
 mod outcomes;
+mod refusals;
+mod retain;
 mod rows;
 mod schema;
 mod sql;
@@ -11,7 +13,9 @@ use crate::cursor::{Cursor, Epoch};
 use crate::names::{Millis, Seq};
 
 pub(crate) use outcomes::{Outcome, Owner};
-pub(crate) use rows::{PageRow, StoredRow};
+pub(crate) use refusals::Standing;
+pub(crate) use retain::Sweep;
+pub(crate) use rows::{Floor, PageRow, StoredRow};
 pub use schema::Seed;
 pub use sql::{Columns, Param, Sql, SqlError};
 
@@ -23,6 +27,8 @@ struct Meta {
     head: Seq,
     clock: Millis,
     outcomes_day: u64,
+    epoch_at: Millis,
+    sweep_at: Option<Millis>,
 }
 
 /// The log of one space over its SQLite database.
@@ -34,6 +40,8 @@ pub(crate) struct Store<S> {
     head: Seq,
     clock: Millis,
     outcomes_day: u64,
+    epoch_at: Millis,
+    sweep_at: Option<Millis>,
 }
 
 impl<S: Sql> Store<S> {
@@ -48,12 +56,24 @@ impl<S: Sql> Store<S> {
             head: meta.head,
             clock: meta.clock,
             outcomes_day: meta.outcomes_day,
+            epoch_at: meta.epoch_at,
+            sweep_at: meta.sweep_at,
         })
     }
 
     /// The identity of the log.
     pub(crate) fn epoch(&self) -> &Epoch {
         &self.epoch
+    }
+
+    /// When the log began.
+    pub(crate) fn epoch_at(&self) -> Millis {
+        self.epoch_at
+    }
+
+    /// The time of the newest change.
+    pub(crate) fn clock(&self) -> Millis {
+        self.clock
     }
 
     /// The key of the hash that makes views.
@@ -84,7 +104,7 @@ impl<S: Sql> Store<S> {
         mut body: impl FnMut(&mut Self) -> Result<T, E>,
     ) -> Result<T, E> {
         let sql = self.sql.clone();
-        let before = (self.head, self.clock, self.outcomes_day);
+        let before = (self.head, self.clock, self.outcomes_day, self.sweep_at);
         let mut result = None;
         let outer = sql.transaction(&mut || match result.insert(body(self)) {
             Ok(_) => Ok(()),
@@ -97,9 +117,27 @@ impl<S: Sql> Store<S> {
             (Ok(()), None) => Err(SqlError("the transaction did not run".to_owned()).into()),
         };
         if result.is_err() {
-            (self.head, self.clock, self.outcomes_day) = before;
+            (self.head, self.clock, self.outcomes_day, self.sweep_at) = before;
         }
         result
+    }
+
+    /// Gives the log a new identity: no cursor of before resumes anything.
+    pub(crate) fn renew_epoch(&mut self, seed: Seed, now: Millis) -> Result<(), SqlError> {
+        let missing = || SqlError("the seed makes no epoch".to_owned());
+        let epoch = Epoch::parse(&seed.epoch()).ok_or_else(missing)?;
+        self.put_meta("epoch", epoch.as_str())?;
+        self.put_meta("epoch_at", &now.0.to_string())?;
+        (self.epoch, self.epoch_at) = (epoch, now);
+        Ok(())
+    }
+
+    fn put_meta(&self, name: &'static str, value: &str) -> Result<(), SqlError> {
+        self.exec(
+            "INSERT INTO meta (name, value) VALUES (?, ?)
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            &[Param::Text(name), Param::Text(value)],
+        )
     }
 
     fn exec(&self, sql: &'static str, params: &[Param<'_>]) -> Result<(), SqlError> {

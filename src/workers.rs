@@ -6,14 +6,17 @@
 //! - `internal` — the path between router and host, defined once for both.
 
 mod database;
+mod faults;
 pub mod gateway;
 mod glue;
 pub mod host;
 mod internal;
 mod respond;
 pub mod router;
+mod transport;
 
 pub use host::Host;
+pub use transport::WorkerTransport;
 
 /// What both Workers do when they start: panics go to the log with their place.
 pub fn start() {

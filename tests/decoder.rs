@@ -14,8 +14,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tidewire::protocol::{self, ClientMessage, PublishBody};
 use tidewire::{
-    Config, Cursor, Grant, Millis, PublishCall, Rules, Secret, Session, Topics, limits,
-    verify_hs256,
+    Call, Config, Cursor, Grant, Millis, Rules, Secret, Session, Topics, limits, verify_hs256,
 };
 use world::World;
 
@@ -397,7 +396,7 @@ proptest! {
         let mut stage = Stage::set(true);
         let mut seq = stage.w.stats()["seq"].as_u64().unwrap();
         for (body, one, once) in &bodies {
-            let call = if *one { PublishCall::One } else { PublishCall::Batch };
+            let call = if *one { Call::Broadcast } else { Call::BroadcastBatch };
             let (status, answer) = stage.w.publish(call, body, once.then_some("key"));
             let now = stage.w.stats()["seq"].as_u64().unwrap();
             let heard = stage.heard();

@@ -1,9 +1,10 @@
 //! One change of one row: from what is asked for to what is stored.
 
 use crate::audience::Audience;
+use crate::limits;
 use crate::names::{Channel, Identity, Key, Millis, Seq};
 use crate::protocol::Action;
-use crate::store::{Sql, SqlError, Store, StoredRow};
+use crate::store::{Floor, Sql, SqlError, Store, StoredRow};
 
 /// A change that passed all rules and may be written.
 #[derive(Debug)]
@@ -48,9 +49,9 @@ pub(super) fn commit<S: Sql>(
         lost.narrow(Some(&row.audience), &draft.audience, since);
     }
     if !lost.is_empty()
-        && let Some(dropped) = lost.bound(store.floor(&draft.channel)?)
+        && let Some(dropped) = lost.bound(store.floor(&draft.channel)?.seq)
     {
-        store.raise_floor(&draft.channel, dropped, at)?;
+        store.raise_floor(&draft.channel, Floor { seq: dropped, at })?;
     }
     let row = StoredRow {
         seq,
@@ -60,6 +61,9 @@ pub(super) fn commit<S: Sql>(
         at,
         lost,
     };
+    if row.data.is_none() || !row.lost.is_empty() {
+        store.sweep_by(at.plus(limits::RETENTION_MS))?;
+    }
     store.put_row(&draft.channel, &draft.key, &row)?;
     let before = held.filter(|row| row.data.is_some());
     Ok(Committed {

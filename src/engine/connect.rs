@@ -1,6 +1,7 @@
 //! Connecting, `hello`, and which dialect a client speaks.
 
 use super::Engine;
+use super::renew::standing;
 use crate::limits;
 use crate::names::{ConnId, Millis, SessionId};
 use crate::protocol::{self, Close, Code, Hello, Problem};
@@ -10,7 +11,9 @@ use crate::store::Sql;
 impl<S: Sql> Engine<S> {
     pub(super) fn connect(&mut self, conn: ConnId, session: SessionId, grant: Grant, now: Millis) {
         let (connections, _, _) = self.hub.counts();
-        if connections >= limits::CONNECTIONS {
+        let full =
+            self.hub.attachments_bytes() + limits::ATTACHMENT_BYTES > limits::ATTACHMENTS_BYTES;
+        if full || connections >= limits::CONNECTIONS {
             return self.reply(Err(Problem::new(
                 Code::Unavailable,
                 "the space has no room for another connection",
@@ -22,11 +25,27 @@ impl<S: Sql> Engine<S> {
                 "the token has expired",
             )));
         }
-        self.hub.insert(conn, Session::new(session, grant));
-        self.dirty.push(conn);
+        match standing(&self.store, grant, now) {
+            Ok(grant) => {
+                self.hub.insert(conn, Session::new(session, grant));
+                self.dirty.push(conn);
+            }
+            Err(failure) => {
+                let problem = self.problem(failure);
+                self.reply(Err(problem));
+            }
+        }
     }
 
-    pub(super) fn hello(&mut self, conn: ConnId, hello: Hello<'_>, _now: Millis) {
+    /// Says who the token is, for browsers, which cannot see why an upgrade failed.
+    pub(super) fn session(&mut self, grant: Grant, now: Millis) {
+        let answer = standing(&self.store, grant, now)
+            .map(|grant| protocol::session(grant.identity.as_ref(), grant.expires_at, &self.space));
+        let answer = answer.map_err(|failure| self.problem(failure));
+        self.reply(answer);
+    }
+
+    pub(super) fn hello(&mut self, conn: ConnId, hello: Hello<'_>, now: Millis) {
         let Some(session) = self.hub.session_mut(conn) else {
             return;
         };
@@ -54,7 +73,7 @@ impl<S: Sql> Engine<S> {
         self.dirty.push(conn);
         for subscription in hello.subscribe {
             match subscription {
-                Ok(message) => self.subscribe(conn, &message),
+                Ok(message) => self.subscribe(conn, &message, now),
                 Err(refused) => self.refuse(conn, &refused),
             }
         }

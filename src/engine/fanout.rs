@@ -7,7 +7,7 @@ use crate::audience::Audience;
 use crate::cursor::{Cursor, Epoch};
 use crate::hub::Hub;
 use crate::limits;
-use crate::names::{Channel, ConnId, Identity};
+use crate::names::{Channel, ConnId, Identity, Millis};
 use crate::outbox::Outgoing;
 use crate::protocol::{self, Action, ChangeFrame};
 
@@ -55,15 +55,28 @@ pub(super) fn deliver(
             if several {
                 reached.extend(to.iter().copied());
             }
-            for text in encode(channel, epoch, &changes, &slots) {
-                frames.push(Outgoing {
-                    to: to.clone(),
-                    text: text.into(),
-                });
+            let texts = encode(channel, epoch, &changes, &slots, Parts::AsOne);
+            let (hello, legacy) = match texts.len() {
+                0 | 1 => (to, Vec::new()),
+                _ => to.into_iter().partition(|conn| !hub.is_legacy(*conn)),
+            };
+            if !legacy.is_empty() {
+                let texts = encode(channel, epoch, &changes, &slots, Parts::Apart);
+                frames.extend(addressed(texts, &legacy));
+            }
+            if !hello.is_empty() {
+                frames.extend(addressed(texts, &hello));
             }
         }
     }
     (frames, if several { reached.len() } else { count })
+}
+
+fn addressed(texts: Vec<String>, to: &[ConnId]) -> impl Iterator<Item = Outgoing> {
+    texts.into_iter().map(|text| Outgoing {
+        to: to.to_vec(),
+        text: text.into(),
+    })
 }
 
 fn class_of(change: &Committed) -> Class<'_> {
@@ -151,7 +164,7 @@ fn frame<'a>(change: &'a Committed, sight: Sight) -> ChangeFrame<'a> {
     };
     ChangeFrame {
         action,
-        key: &change.draft.key,
+        key: change.draft.key.as_str(),
         data,
         by: change
             .draft
@@ -169,6 +182,7 @@ fn encode(
     epoch: &Epoch,
     changes: &[&Committed],
     sights: &Sights<'_>,
+    parts: Parts,
 ) -> Vec<String> {
     let sight_of = |class| {
         sights
@@ -184,23 +198,77 @@ fn encode(
         return Vec::new();
     };
     let cursor = Cursor::at(epoch, last.seq);
-    if let [one] = visible.as_slice() {
-        return vec![protocol::change(channel, one, &cursor)];
+    encode_frames(channel, &visible, &cursor, parts)
+}
+
+/// A `change`, or a `batch` in as many frames as it needs; nothing for no changes.
+pub(super) fn encode_frames(
+    channel: &Channel,
+    changes: &[ChangeFrame<'_>],
+    cursor: &Cursor,
+    parts: Parts,
+) -> Vec<String> {
+    match changes {
+        [] => Vec::new(),
+        [one] => vec![protocol::change(channel, one, cursor)],
+        changes => batches(channel, changes, cursor, parts),
     }
+}
+
+/// Keys that are gone, for a legacy client: a batch of deletes, also of one.
+pub(super) fn legacy_deletes(
+    channel: &Channel,
+    keys: &[String],
+    at: Millis,
+    cursor: &Cursor,
+) -> Vec<String> {
+    let changes: Vec<ChangeFrame<'_>> = keys.iter().map(|key| gone(key, at)).collect();
+    match changes.as_slice() {
+        [] => Vec::new(),
+        changes => batches(channel, changes, cursor, Parts::Apart),
+    }
+}
+
+/// What becomes of a batch that is too large for a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parts {
+    /// Its parts say `more` and are applied as one.
+    AsOne,
+    /// Each part is a batch by itself: legacy clients know no `more`.
+    Apart,
+}
+
+fn batches(
+    channel: &Channel,
+    changes: &[ChangeFrame<'_>],
+    cursor: &Cursor,
+    parts: Parts,
+) -> Vec<String> {
     let mut texts = Vec::new();
     let mut part: Vec<&ChangeFrame<'_>> = Vec::new();
     let mut bytes = BATCH_OVERHEAD;
-    for change in &visible {
+    for change in changes {
         if !part.is_empty() && bytes + change.len() > limits::FRAME_OUT_BYTES {
-            texts.push(protocol::batch_part(channel, &part));
+            texts.push(protocol::batch_part(channel, &part, parts == Parts::AsOne));
             part.clear();
             bytes = BATCH_OVERHEAD;
         }
         bytes += change.len();
         part.push(change);
     }
-    texts.push(protocol::batch(channel, &part, &cursor));
+    texts.push(protocol::batch(channel, &part, cursor));
     texts
+}
+
+/// A delete that says nothing but the key.
+pub(super) fn gone(key: &str, at: Millis) -> ChangeFrame<'_> {
+    ChangeFrame {
+        action: Action::Delete,
+        key,
+        data: None,
+        by: None,
+        at,
+    }
 }
 
 /// What a batch takes beside its changes: the channel's name, escaped, and the cursor.

@@ -8,6 +8,7 @@ use super::change::{Committed, Draft, commit};
 use super::{Engine, Failure, fanout};
 use crate::channel::{Keep, Rule, Scope};
 use crate::digest;
+use crate::limits;
 use crate::names::{Channel, ConnId, Key, Millis};
 use crate::protocol::{self, Action, Code, Fields, MutateMessage, Problem, key_of, text_of};
 use crate::row;
@@ -60,6 +61,14 @@ impl<S: Sql> Engine<S> {
         message: &MutateMessage<'_>,
         now: Millis,
     ) -> Result<Done, Failure> {
+        if self.out.is_full() {
+            let message = "too much for one turn; send it again in another frame";
+            return Err(Problem {
+                retry_after_ms: Some(limits::TURN_RETRY_MS),
+                ..Problem::new(Code::RateLimited, message)
+            }
+            .into());
+        }
         let grant = &session.grant;
         let rule = self.config.rules.find(&message.channel)?.clone();
         let request = Request::read(message)?;

@@ -1,105 +1,39 @@
-//! Publishing: trusted writes over HTTP, all or nothing, once per idempotency key.
+//! Publishing: trusted writes, all or nothing.
 
 use serde_json::value::RawValue;
 
+use super::call::Done;
 use super::change::{Committed, Draft, commit};
-use super::{Engine, Failure, PublishCall, fanout};
+use super::{Failure, fanout};
 use crate::audience::Audience;
 use crate::channel::{Keep, Rule, Rules, Scope};
-use crate::digest;
-use crate::names::{Millis, RequestId, Seq};
-use crate::outbox::Outgoing;
+use crate::hub::Hub;
+use crate::limits;
+use crate::names::{Millis, Seq};
 use crate::protocol::{self, Action, ChangeRequest, Code, Fields, Problem, PublishBody};
 use crate::row;
-use crate::store::{Outcome, Owner, Sql, Store, StoredRow};
+use crate::store::{Sql, Store, StoredRow};
 
-impl<S: Sql> Engine<S> {
-    pub(super) fn publish(
-        &mut self,
-        call: PublishCall,
-        body: &str,
-        idempotency_key: Option<&str>,
-        now: Millis,
-    ) {
-        match self.publish_once(call, body, idempotency_key, now) {
-            Ok((result, frames)) => {
-                for frame in frames {
-                    self.out.send_many(frame.to, frame.text);
-                }
-                self.reply(Ok(result));
-            }
-            Err(failure) => {
-                let problem = self.problem(failure);
-                self.reply(Err(problem));
-            }
-        }
-    }
-
-    fn publish_once(
-        &mut self,
-        call: PublishCall,
-        body: &str,
-        idempotency_key: Option<&str>,
-        now: Millis,
-    ) -> Result<(String, Vec<Outgoing>), Failure> {
-        let once = idempotency_key
-            .map(|key| Once::read(key, call, body))
-            .transpose()?;
-        if let Some(once) = &once
-            && let Some(outcome) = self.store.outcome(Owner::Publisher, once.key.as_str())?
-        {
-            if outcome.hash != once.hash {
-                let message = "this idempotency key was used for another request";
-                return Err(Problem::new(Code::Conflict, message).into());
-            }
-            return Ok((outcome.result.unwrap_or_default(), Vec::new()));
-        }
-        let request = match call {
-            PublishCall::One => PublishBody::one(body)?,
-            PublishCall::Batch => PublishBody::batch(body)?,
-        };
-        if request
-            .space
-            .as_deref()
-            .is_some_and(|space| space != self.space.as_str())
-        {
-            return Err(Problem::invalid("space", "the query names another space").into());
-        }
-        let (rules, hub) = (&self.config.rules, &self.hub);
-        self.store.transaction(|store| {
-            let committed = commit_all(store, rules, &request, now)?;
-            let seq = committed.last().map_or(store.head(), |change| change.seq);
-            let (frames, receivers) = fanout::deliver(hub, store.epoch(), &committed, None);
-            let result = result_of(store, seq, receivers);
-            if let Some(once) = &once {
-                let outcome = Outcome {
-                    hash: once.hash.clone(),
-                    seq,
-                    result: Some(result.clone()),
-                };
-                store.put_outcome(Owner::Publisher, once.key.as_str(), &outcome, now)?;
-            }
-            Ok((result, frames))
-        })
-    }
+/// Commits the changes of a publish and finds their receivers, inside the caller's transaction.
+pub(super) fn publish<S: Sql>(
+    store: &mut Store<S>,
+    rules: &Rules,
+    hub: &Hub,
+    request: &PublishBody<'_>,
+    now: Millis,
+) -> Result<Done, Failure> {
+    let committed = commit_all(store, rules, request, now)?;
+    let seq = committed.last().map_or(store.head(), |change| change.seq);
+    let (frames, receivers) = fanout::deliver(hub, store.epoch(), &committed, None);
+    Ok(Done {
+        result: result_of(store, seq, receivers),
+        frames,
+        ..Done::default()
+    })
 }
 
-/// An idempotency key with the digest of what it stands for.
-struct Once {
-    key: RequestId,
-    hash: String,
-}
-
-impl Once {
-    fn read(key: &str, call: PublishCall, body: &str) -> Result<Self, Problem> {
-        let key = RequestId::parse(key)
-            .map_err(|error| Problem::invalid("Idempotency-Key", error.to_string()))?;
-        let hash = digest::content(&[call.path(), body]);
-        Ok(Self { key, hash })
-    }
-}
-
-fn result_of<S: Sql>(store: &Store<S>, seq: Seq, receivers: usize) -> String {
+/// `{"cursor","seq","receivers"}`.
+pub(super) fn result_of<S: Sql>(store: &Store<S>, seq: Seq, receivers: usize) -> String {
     protocol::object(|o| {
         o.text("cursor", &store.cursor(seq).to_string());
         o.number("seq", seq.0);
@@ -114,15 +48,22 @@ fn commit_all<S: Sql>(
     now: Millis,
 ) -> Result<Vec<Committed>, Failure> {
     let mut committed = Vec::with_capacity(request.changes.len());
+    let mut bytes = 0;
     for (index, change) in request.changes.iter().enumerate() {
         let change = match change {
             Ok(change) => commit_one(store, rules, change, now),
             Err(problem) => Err(problem.clone().into()),
         };
-        committed.push(change.map_err(|failure| match failure {
+        let change = change.map_err(|failure| match failure {
             Failure::Peer(problem) => Failure::Peer(request.blame(index, problem)),
             Failure::Storage(_) => failure,
-        })?);
+        })?;
+        bytes += change.draft.data.as_ref().map_or(0, String::len);
+        if bytes > limits::BATCH_ROWS_BYTES {
+            let message = "the rows of the batch are too large together; split it";
+            return Err(Problem::new(Code::FrameTooLarge, message).into());
+        }
+        committed.push(change);
     }
     Ok(committed)
 }

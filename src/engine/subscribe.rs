@@ -1,76 +1,59 @@
-//! Subscribing: where to resume, one page of rows, and going live in the same turn.
+//! Subscribing: where to resume, and going live in the turn of the last page.
 
-use std::ops::ControlFlow;
-
-use super::{Engine, Failure};
-use crate::audience::Topics;
+use super::page::{PageBounds, Start, read_page};
+use super::{Engine, Failure, fanout, legacy};
 use crate::cursor::Cursor;
 use crate::digest;
 use crate::limits;
-use crate::names::{Channel, ConnId, Seq};
-use crate::protocol::{Code, JsonWriter, Problem, Snapshot, SubscribeMessage, write_text};
-use crate::session::{Grant, Subscription};
-use crate::store::{PageRow, Sql, SqlError, Store};
+use crate::names::{Channel, ConnId, Millis, Seq};
+use crate::protocol::{Code, Problem, SubscribeMessage};
+use crate::session::{Dialect, Grant, Session, Subscription};
+use crate::store::{Sql, SqlError};
 
-/// Where an answer begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Start {
-    /// Rows after this seq are to be delivered.
-    after: Seq,
-    /// From where deletions, losses and the floor are judged: what the client cannot have, it
-    /// need not be told to remove.
-    began: Seq,
-    /// Whether the client replaces what it has.
-    full: bool,
+/// What a subscription is answered with.
+struct Answer {
+    frames: Vec<String>,
+    /// How the connection is live from here on; not yet where more must be asked for.
+    live: Option<Subscription>,
 }
-
-/// How much goes on a page.
-#[derive(Debug, Clone, Copy)]
-struct PageBounds {
-    items: usize,
-    bytes: usize,
-    scan: usize,
-    meta: bool,
-}
-
-/// What a page of an answer takes beside its rows.
-const PAGE_OVERHEAD: usize = 4 * 1024;
 
 impl<S: Sql> Engine<S> {
-    pub(super) fn subscribe(&mut self, conn: ConnId, message: &SubscribeMessage<'_>) {
-        match self.answer(conn, message) {
-            Ok((snapshot, subscription)) => {
+    pub(super) fn subscribe(&mut self, conn: ConnId, message: &SubscribeMessage<'_>, now: Millis) {
+        match self.answer(conn, message, now) {
+            Ok(answer) => {
                 // Without an await between page and stream, nothing is lost or doubled.
-                match subscription {
+                match answer.live {
                     Some(how) => self.hub.subscribe(conn, &message.channel, how),
                     None => _ = self.hub.unsubscribe(conn, &message.channel),
                 }
                 self.dirty.push(conn);
-                self.out.send_one(conn, snapshot);
+                for frame in answer.frames {
+                    self.out.send_one(conn, frame);
+                }
             }
             Err(failure) => {
                 let problem = self.problem(failure);
-                let id = message.id.as_ref().map(|id| id.as_str());
+                let dialect = self.hub.session(conn).map(|session| session.dialect);
+                let id = match dialect {
+                    Some(Dialect::Legacy) => Some(legacy::REFUSED_SUBSCRIPTION),
+                    _ => message.id.as_ref().map(|id| id.as_str()),
+                };
                 self.send_reject(conn, id, Some(&message.channel), &problem);
             }
         }
     }
 
-    /// One page, and how the connection is live after it; not yet where more must be asked for.
     fn answer(
         &self,
         conn: ConnId,
         message: &SubscribeMessage<'_>,
-    ) -> Result<(String, Option<Subscription>), Failure> {
+        now: Millis,
+    ) -> Result<Answer, Failure> {
         let gone = || Problem::new(Code::Unavailable, "the connection is closing");
         let session = self.hub.session(conn).ok_or_else(gone)?;
-        let channel = &message.channel;
+        let (channel, grant) = (&message.channel, &session.grant);
         let rule = self.config.rules.find(channel)?;
-        rule.may_read(
-            channel,
-            session.grant.identity.as_ref(),
-            &session.grant.topics,
-        )?;
+        rule.may_read(channel, grant.identity.as_ref(), &grant.topics)?;
         if !session.has_room_for(channel) {
             return Err(Problem::new(
                 Code::TooManySubscriptions,
@@ -78,27 +61,85 @@ impl<S: Sql> Engine<S> {
             )
             .into());
         }
-        let view = self.view(&session.grant);
+        match session.dialect {
+            Dialect::Legacy => self.answer_legacy(session, message, now),
+            Dialect::Hello | Dialect::Unknown => self.answer_page(session, message),
+        }
+    }
+
+    fn answer_page(
+        &self,
+        session: &Session,
+        message: &SubscribeMessage<'_>,
+    ) -> Result<Answer, Failure> {
+        let (channel, grant) = (&message.channel, &session.grant);
+        let view = self.view(grant);
         let cursor = message.cursor.as_deref().map(|text| {
             Cursor::parse(text).ok_or_else(|| Problem::malformed("cursor is no cursor"))
         });
         let same_view = message.view.as_deref() == Some(view.as_str());
         let start = self.resume(channel, cursor.transpose()?.filter(|_| same_view))?;
-        let bounds = PageBounds {
-            items: message.limit,
-            bytes: limits::FRAME_OUT_BYTES - PAGE_OVERHEAD,
-            scan: limits::PAGE_SCAN,
-            meta: message.meta,
+        // Where the turn has no room left, an empty page lets the client ask again.
+        let items = if self.out.is_full() { 0 } else { message.limit };
+        let bounds = PageBounds::of_frame(items, message.meta);
+        let (snapshot, cursor) = read_page(&self.store, channel, &grant.topics, start, bounds)?;
+        Ok(Answer {
+            frames: vec![snapshot.encode(message.id.as_ref(), channel, &cursor, &view)],
+            live: (!snapshot.more).then_some(Subscription { meta: message.meta }),
+        })
+    }
+
+    /// All pages at once, then the deleted keys as a batch.
+    fn answer_legacy(
+        &self,
+        session: &Session,
+        message: &SubscribeMessage<'_>,
+        now: Millis,
+    ) -> Result<Answer, Failure> {
+        let (channel, grant) = (&message.channel, &session.grant);
+        let since = message.since.and_then(legacy::since);
+        let mut start = match since {
+            Some(since) => self.resume_by_time(channel, since, now)?,
+            None => Start::full(self.store.head()),
         };
-        let (snapshot, cursor) =
-            read_page(&self.store, channel, &session.grant.topics, start, bounds)?;
-        let subscription = (!snapshot.more).then_some(Subscription { meta: message.meta });
-        let text = snapshot.encode(message.id.as_ref(), channel, &cursor, &view);
-        Ok((text, subscription))
+        let view = self.view(grant);
+        let bounds = PageBounds::of_frame(message.limit, false);
+        let (mut frames, mut deleted) = (Vec::<String>::new(), Vec::new());
+        let mut bytes = 0;
+        loop {
+            let (mut page, cursor) = read_page(&self.store, channel, &grant.topics, start, bounds)?;
+            deleted.append(&mut page.deleted);
+            let frame = page.encode_legacy(message.id.as_ref(), channel, &cursor, &view);
+            bytes += frame.len() + deleted.len() * limits::KEY_BYTES;
+            if bytes > limits::LEGACY_SNAPSHOT_BYTES {
+                let message = "the channel is too large for a client that takes no pages";
+                return Err(Problem::new(Code::Unavailable, message).into());
+            }
+            frames.push(frame);
+            if !page.more {
+                break;
+            }
+            start = Start {
+                after: cursor.seq,
+                full: false,
+                ..start
+            };
+        }
+        let cursor = self.store.cursor(self.store.head());
+        frames.extend(fanout::legacy_deletes(
+            channel,
+            &deleted,
+            self.store.clock(),
+            &cursor,
+        ));
+        Ok(Answer {
+            frames,
+            live: Some(Subscription::default()),
+        })
     }
 
     /// What stands for the connection's eyes.
-    fn view(&self, grant: &Grant) -> String {
+    pub(super) fn view(&self, grant: &Grant) -> String {
         digest::view(
             self.store.view_key(),
             grant.identity.as_ref(),
@@ -110,23 +151,40 @@ impl<S: Sql> Engine<S> {
     /// the future, older than the channel's floor, or not there.
     fn resume(&self, channel: &Channel, cursor: Option<Cursor>) -> Result<Start, SqlError> {
         let head = self.store.head();
-        let full = Start {
-            after: Seq(0),
-            began: head,
-            full: true,
-        };
         let Some(cursor) = cursor else {
-            return Ok(full);
+            return Ok(Start::full(head));
         };
         let of_this_log = cursor.epoch == *self.store.epoch() && !cursor.foreign;
         let began = cursor.began();
         let of_the_past = cursor.seq <= head && began <= head;
-        if !of_this_log || !of_the_past || began < self.store.floor(channel)? {
-            return Ok(full);
+        if !of_this_log || !of_the_past || began < self.store.floor(channel)?.seq {
+            return Ok(Start::full(head));
         }
         Ok(Start {
             after: cursor.seq,
             began,
+            full: false,
+        })
+    }
+
+    /// Resumes at a time of the server's clock, less a margin for the client's; from nothing
+    /// where it is older than the channel's floor or the log, or of the future.
+    fn resume_by_time(
+        &self,
+        channel: &Channel,
+        since: Millis,
+        now: Millis,
+    ) -> Result<Start, SqlError> {
+        let from = since.minus(legacy::SINCE_MARGIN_MS);
+        let floor = self.store.floor(channel)?;
+        let provable = from >= floor.at && from >= self.store.epoch_at();
+        if since > now || !provable {
+            return Ok(Start::full(self.store.head()));
+        }
+        let after = self.store.last_until(channel, from)?.max(floor.seq);
+        Ok(Start {
+            after,
+            began: after,
             full: false,
         })
     }
@@ -138,111 +196,13 @@ impl<S: Sql> Engine<S> {
     }
 }
 
-/// Reads one page for a connection with these topics: rows it may see, and keys that are gone
-/// for it. Full, delta and every further page are the same walk along the index.
-fn read_page<S: Sql>(
-    store: &Store<S>,
-    channel: &Channel,
-    topics: &Topics,
-    start: Start,
-    bounds: PageBounds,
-) -> Result<(Snapshot, Cursor), SqlError> {
-    let mut snapshot = Snapshot {
-        full: start.full,
-        meta: bounds.meta.then(String::new),
-        ..Snapshot::default()
-    };
-    let mut reached = start.after;
-    let (mut items, mut bytes, mut scanned) = (0, 0, 0);
-    let mut each = |row: PageRow<'_>| {
-        if scanned == bounds.scan {
-            snapshot.more = true;
-            return ControlFlow::Break(());
-        }
-        scanned += 1;
-        let seq = row.seq();
-        let Some(item) = Item::of(&row, topics, start.began, bounds.meta) else {
-            reached = seq;
-            return ControlFlow::Continue(());
-        };
-        if items == bounds.items || (items > 0 && bytes + item.len() > bounds.bytes) {
-            snapshot.more = true;
-            return ControlFlow::Break(());
-        }
-        items += 1;
-        bytes += item.len();
-        item.append_to(&mut snapshot);
-        reached = seq;
-        ControlFlow::Continue(())
-    };
-    store.page(channel, start.after, bounds.scan + 1, &mut each)?;
-    let cursor = if snapshot.more {
-        Cursor {
-            start: Some(start.began),
-            ..store.cursor(reached)
-        }
-    } else {
-        store.cursor(store.head())
-    };
-    Ok((snapshot, cursor))
-}
-
-/// What a row is to one reader, encoded.
-enum Item {
-    Row { data: String, meta: String },
-    Gone { key: String },
-}
-
-impl Item {
-    fn of(row: &PageRow<'_>, topics: &Topics, began: Seq, meta: bool) -> Option<Self> {
-        let visible = row.audience().sees(topics);
-        let gone = match (visible, row.data()) {
-            (true, Some(data)) => {
-                let meta = if meta { meta_of(row) } else { String::new() };
-                return Some(Self::Row { data, meta });
-            }
-            (true, None) => row.seq() > began,
-            (false, _) => row.lost().hit(topics, began),
-        };
-        gone.then(|| {
-            let mut key = String::new();
-            write_text(&mut key, &row.key());
-            Self::Gone { key }
-        })
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Row { data, meta } => data.len() + meta.len() + 2,
-            Self::Gone { key } => key.len() + 1,
+impl Start {
+    /// From nothing: the client replaces what it has. What goes after `head` it must be told.
+    pub(super) fn full(head: Seq) -> Self {
+        Self {
+            after: Seq(0),
+            began: head,
+            full: true,
         }
     }
-
-    fn append_to(self, snapshot: &mut Snapshot) {
-        let append = |list: &mut String, item: &str| {
-            if !list.is_empty() {
-                list.push(',');
-            }
-            list.push_str(item);
-        };
-        match self {
-            Self::Row { data, meta } => {
-                append(&mut snapshot.data, &data);
-                if let Some(list) = &mut snapshot.meta {
-                    append(list, &meta);
-                }
-            }
-            Self::Gone { key } => append(&mut snapshot.deleted, &key),
-        }
-    }
-}
-
-/// `"key":{"by":…,"at":…}`.
-fn meta_of(row: &PageRow<'_>) -> String {
-    let mut out = JsonWriter::default();
-    out.name(&row.key()).object(|o| {
-        o.opt_text("by", row.author().as_deref());
-        o.number("at", row.at().0);
-    });
-    out.finish()
 }

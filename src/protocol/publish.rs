@@ -1,4 +1,4 @@
-//! What publishers send: `/broadcast` and `/broadcast-batch`.
+//! What publishers and operators send.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -7,8 +7,9 @@ use super::client::{Action, key_of};
 use super::codec::{Fields, depth_is_bounded, even_null, from_object, text_of};
 use super::error::Problem;
 use crate::audience::Audience;
+use crate::engine::Call;
 use crate::limits;
-use crate::names::{Channel, Key};
+use crate::names::{Channel, Identity, Key, Topic};
 
 /// One change that a publisher asks for.
 #[derive(Debug)]
@@ -57,6 +58,16 @@ struct Written<'a> {
     changes: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     events: Option<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    identity: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    all: Option<&'a RawValue>,
+    #[serde(borrow)]
+    add: Option<&'a RawValue>,
+    #[serde(borrow)]
+    remove: Option<&'a RawValue>,
 }
 
 impl<'a> Written<'a> {
@@ -76,6 +87,43 @@ impl<'a> Written<'a> {
             .map(|raw| text_of(raw).ok_or_else(|| Problem::invalid("space", "must be a text")))
             .transpose()
             .map(|text| text.map(std::borrow::Cow::into_owned))
+    }
+
+    fn identity(&self) -> Result<Identity, Problem> {
+        let text = self.identity.and_then(text_of);
+        let text = text.ok_or_else(|| Problem::invalid("identity", "must be a text"))?;
+        Identity::parse(&text).map_err(|error| Problem::invalid("identity", error.to_string()))
+    }
+
+    fn topics(field: &'static str, list: Option<&RawValue>) -> Result<Vec<Topic>, Problem> {
+        let invalid = || Problem::invalid(field, "must be a list of at most 64 topics");
+        let Some(raw) = list else {
+            return Ok(Vec::new());
+        };
+        let texts: Vec<String> = serde_json::from_str(raw.get()).map_err(|_| invalid())?;
+        if texts.len() > limits::TOPICS {
+            return Err(invalid());
+        }
+        let granted = |text: &String| {
+            // `user:` topics come with the identity and with nothing else.
+            let reserved = text.starts_with("user:");
+            (!reserved).then(|| Topic::parse(text).ok()).flatten()
+        };
+        texts
+            .iter()
+            .map(granted)
+            .collect::<Option<_>>()
+            .ok_or_else(invalid)
+    }
+
+    fn reason(&self) -> Result<Option<String>, Problem> {
+        let Some(raw) = self.reason else {
+            return Ok(None);
+        };
+        text_of(raw)
+            .filter(|text| text.len() <= limits::REASON_BYTES)
+            .map(|text| Some(text.into_owned()))
+            .ok_or_else(|| Problem::invalid("reason", "must be a text of at most 123 bytes"))
     }
 
     fn change(&self, channel: Channel) -> Result<ChangeRequest<'a>, Problem> {
@@ -188,4 +236,123 @@ fn bounded(json: &str) -> Result<Written<'_>, Problem> {
         return Err(Problem::malformed("nested too deeply"));
     }
     Written::parse(json)
+}
+
+/// The body of `/topics`.
+#[derive(Debug)]
+pub struct TopicsBody {
+    /// The space, where the body names it.
+    pub space: Option<String>,
+    /// Whose sessions change.
+    pub identity: Identity,
+    /// Topics that they gain.
+    pub add: Vec<Topic>,
+    /// Topics that they lose, which also holds against the identity's earlier tokens.
+    pub remove: Vec<Topic>,
+}
+
+/// What a call asks for.
+#[derive(Debug)]
+pub enum CallBody<'a> {
+    /// `/broadcast` and `/broadcast-batch`.
+    Publish(PublishBody<'a>),
+    /// `/broadcast-reset`.
+    Reset {
+        /// The space, where the body names it.
+        space: Option<String>,
+        /// The channel.
+        channel: Channel,
+        /// Who is told; the floor rises for all.
+        to: Option<Audience>,
+    },
+    /// `/broadcast-change`.
+    Change {
+        /// The space, where the body names it.
+        space: Option<String>,
+        /// The channel.
+        channel: Channel,
+    },
+    /// `/disconnect` of an identity.
+    Disconnect {
+        /// The space, where the body names it.
+        space: Option<String>,
+        /// Whose sockets are closed.
+        identity: Identity,
+        /// What the close frames say.
+        reason: Option<String>,
+    },
+    /// `/disconnect` of everyone.
+    DisconnectAll {
+        /// The space, where the body names it.
+        space: Option<String>,
+    },
+    /// `/topics`.
+    Topics(TopicsBody),
+    /// `/epoch`.
+    Epoch {
+        /// The space, where the body names it.
+        space: Option<String>,
+    },
+}
+
+impl<'a> CallBody<'a> {
+    /// Reads the body of a call. `/epoch` needs none.
+    ///
+    /// # Errors
+    /// `malformed` or `invalid` with the field that is wrong.
+    pub fn read(call: Call, json: &'a str) -> Result<Self, Problem> {
+        match call {
+            Call::Broadcast => return PublishBody::one(json).map(Self::Publish),
+            Call::BroadcastBatch => return PublishBody::batch(json).map(Self::Publish),
+            Call::Epoch if json.trim_ascii().is_empty() => return Ok(Self::Epoch { space: None }),
+            Call::BroadcastReset
+            | Call::BroadcastChange
+            | Call::Disconnect
+            | Call::Topics
+            | Call::Epoch => {}
+        }
+        let written = bounded(json)?;
+        let space = written.space()?;
+        Ok(match call {
+            Call::BroadcastReset => Self::Reset {
+                space,
+                channel: written.channel()?,
+                to: written.to.map(Audience::from_wire).transpose()?,
+            },
+            Call::Disconnect => match (written.all.map(RawValue::get), written.identity) {
+                (Some("true"), None) => Self::DisconnectAll { space },
+                (None | Some("false"), Some(_)) => Self::Disconnect {
+                    space,
+                    identity: written.identity()?,
+                    reason: written.reason()?,
+                },
+                _ => return Err(Problem::malformed("needs either an identity or all: true")),
+            },
+            Call::Topics => Self::Topics(TopicsBody {
+                space,
+                identity: written.identity()?,
+                add: Written::topics("add", written.add)?,
+                remove: Written::topics("remove", written.remove)?,
+            }),
+            Call::Epoch => Self::Epoch { space },
+            Call::BroadcastChange | Call::Broadcast | Call::BroadcastBatch => Self::Change {
+                space,
+                channel: written.channel()?,
+            },
+        })
+    }
+
+    /// The space, where the body names it.
+    #[must_use]
+    pub fn space(&self) -> Option<&str> {
+        match self {
+            Self::Publish(body) => body.space.as_deref(),
+            Self::Topics(body) => body.space.as_deref(),
+            Self::Reset { space, .. }
+            | Self::Change { space, .. }
+            | Self::Disconnect { space, .. }
+            | Self::DisconnectAll { space }
+            | Self::Epoch { space } => space.as_deref(),
+        }
+    }
 }

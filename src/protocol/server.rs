@@ -5,7 +5,7 @@ use super::codec::{JsonWriter, object};
 use super::error::Problem;
 use crate::cursor::{Cursor, Epoch};
 use crate::limits;
-use crate::names::{Channel, Identity, Key, Millis, RequestId, SessionId};
+use crate::names::{Channel, Identity, Millis, RequestId, SessionId, Space};
 
 pub(crate) fn welcome(
     session: &SessionId,
@@ -56,8 +56,8 @@ pub(crate) struct Snapshot {
     pub(crate) full: bool,
     /// The rows as JSON, separated by commas.
     pub(crate) data: String,
-    /// The deleted keys as JSON, separated by commas.
-    pub(crate) deleted: String,
+    /// The keys that are gone for the reader.
+    pub(crate) deleted: Vec<String>,
     /// `"key":{"by":…,"at":…}`, separated by commas, where asked for.
     pub(crate) meta: Option<String>,
     /// Whether the client must ask again.
@@ -72,7 +72,35 @@ impl Snapshot {
         cursor: &Cursor,
         view: &str,
     ) -> String {
-        let mut out = JsonWriter::with_capacity(256 + self.data.len() + self.deleted.len());
+        self.write(id, channel, &self.deleted, |o| {
+            o.text("cursor", &cursor.to_string());
+            o.text("view", view);
+            o.bool("more", self.more);
+        })
+    }
+
+    /// For clients that know no `more` and take deleted keys as a batch afterwards.
+    pub(crate) fn encode_legacy(
+        &self,
+        id: Option<&RequestId>,
+        channel: &Channel,
+        cursor: &Cursor,
+        view: &str,
+    ) -> String {
+        self.write(id, channel, &[], |o| {
+            o.text("cursor", &cursor.to_string());
+            o.text("view", view);
+        })
+    }
+
+    fn write(
+        &self,
+        id: Option<&RequestId>,
+        channel: &Channel,
+        deleted: &[String],
+        end: impl FnOnce(&mut JsonWriter),
+    ) -> String {
+        let mut out = JsonWriter::with_capacity(512 + self.data.len() + 64 * deleted.len());
         out.object(|o| {
             o.text("type", "snapshot");
             if let Some(id) = id {
@@ -82,13 +110,12 @@ impl Snapshot {
             o.text("mode", if self.full { "full" } else { "delta" });
             o.bool("isDelta", !self.full);
             o.name("data").array(|a| append(a, &self.data));
-            o.name("deleted").array(|a| append(a, &self.deleted));
+            o.name("deleted")
+                .array(|a| deleted.iter().for_each(|key| a.text_item(key)));
             if let Some(meta) = &self.meta {
                 o.name("meta").object(|m| append(m, meta));
             }
-            o.text("cursor", &cursor.to_string());
-            o.text("view", view);
-            o.bool("more", self.more);
+            end(o);
         });
         out.finish()
     }
@@ -104,7 +131,7 @@ fn append(out: &mut JsonWriter, items: &str) {
 #[derive(Debug)]
 pub(crate) struct ChangeFrame<'a> {
     pub(crate) action: Action,
-    pub(crate) key: &'a Key,
+    pub(crate) key: &'a str,
     /// The full row after the change; `None` for a delete.
     pub(crate) data: Option<&'a str>,
     pub(crate) by: Option<&'a str>,
@@ -114,7 +141,7 @@ pub(crate) struct ChangeFrame<'a> {
 impl ChangeFrame<'_> {
     fn write(&self, o: &mut JsonWriter) {
         o.text("action", self.action.as_str());
-        o.text("key", self.key.as_str());
+        o.text("key", self.key);
         o.raw("data", self.data.unwrap_or("null"));
         o.opt_text("by", self.by);
         o.number("at", self.at.0);
@@ -122,8 +149,7 @@ impl ChangeFrame<'_> {
 
     /// About how many bytes the change takes in a batch.
     pub(crate) fn len(&self) -> usize {
-        128 + self.data.map_or(4, str::len)
-            + 6 * (self.key.as_str().len() + self.by.map_or(0, str::len))
+        128 + self.data.map_or(4, str::len) + 6 * (self.key.len() + self.by.map_or(0, str::len))
     }
 }
 
@@ -144,8 +170,16 @@ pub(crate) fn batch(channel: &Channel, changes: &[&ChangeFrame<'_>], cursor: &Cu
 }
 
 /// A part of a batch that is too large for a frame: to be applied with the part that has a cursor.
-pub(crate) fn batch_part(channel: &Channel, changes: &[&ChangeFrame<'_>]) -> String {
-    batch_frame(channel, changes, |o| o.bool("more", true))
+pub(crate) fn batch_part(
+    channel: &Channel,
+    changes: &[&ChangeFrame<'_>],
+    says_more: bool,
+) -> String {
+    batch_frame(channel, changes, |o| {
+        if says_more {
+            o.bool("more", true);
+        }
+    })
 }
 
 fn batch_frame(
@@ -207,5 +241,49 @@ pub(crate) fn error(problem: &Problem) -> String {
     object(|o| {
         o.text("type", "error");
         problem.write(o.name("error"));
+    })
+}
+
+/// The session has been renewed; from here on `view` stands for its eyes.
+pub(crate) fn authed(
+    identity: Option<&Identity>,
+    expires_at: Option<Millis>,
+    view: &str,
+) -> String {
+    object(|o| {
+        o.text("type", "authed");
+        o.opt_text("identity", identity.map(Identity::as_str));
+        expiry(o, expires_at);
+        o.text("view", view);
+    })
+}
+
+/// Forget the cursor and subscribe again.
+pub(crate) fn channel_reset(channel: &Channel, reason: &str) -> String {
+    object(|o| {
+        o.text("type", "channel-reset");
+        o.text("channel", channel.as_str());
+        o.text("reason", reason);
+    })
+}
+
+/// Something changed outside: subscribe again with the cursor.
+pub(crate) fn channel_change(channel: &Channel) -> String {
+    object(|o| {
+        o.text("type", "channel-change");
+        o.text("channel", channel.as_str());
+    })
+}
+
+/// The body of `GET /api/sync/session`.
+pub(crate) fn session(
+    identity: Option<&Identity>,
+    expires_at: Option<Millis>,
+    space: &Space,
+) -> String {
+    object(|o| {
+        o.opt_text("identity", identity.map(Identity::as_str));
+        expiry(o, expires_at);
+        o.text("space", space.as_str());
     })
 }

@@ -25,6 +25,13 @@ pub(crate) struct StoredRow {
     pub(crate) lost: Losses,
 }
 
+/// Where a channel's provable past begins, in both measures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Floor {
+    pub(crate) seq: Seq,
+    pub(crate) at: Millis,
+}
+
 /// A stored row while a page is read: columns are decoded only when they are asked for.
 pub(crate) struct PageRow<'a>(&'a dyn Columns);
 
@@ -47,6 +54,10 @@ impl PageRow<'_> {
 
     pub(crate) fn data(&self) -> Option<String> {
         self.0.text(4)
+    }
+
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.0.is_null(4)
     }
 
     pub(crate) fn author(&self) -> Option<String> {
@@ -126,33 +137,64 @@ impl<S: Sql> Store<S> {
         )
     }
 
-    /// The highest seq that is not provable any more for the channel: a trimmed tombstone or
-    /// loss, or the last reset. Cursors before it get a full snapshot.
-    pub(crate) fn floor(&self, channel: &Channel) -> Result<Seq, SqlError> {
+    /// What is not provable any more for the channel: the highest trimmed tombstone or loss, or
+    /// the last reset. Cursors before it get a full snapshot.
+    pub(crate) fn floor(&self, channel: &Channel) -> Result<Floor, SqlError> {
         let found = collect(
             &self.sql,
-            "SELECT floor FROM channels WHERE name = ?",
+            "SELECT floor, floor_at FROM channels WHERE name = ?",
             &[Param::Text(channel.as_str())],
-            |row| row.int(0),
+            |row| {
+                Some(Floor {
+                    seq: Seq(row.int(0)?),
+                    at: Millis(row.int(1)?),
+                })
+            },
         )?;
-        Ok(Seq(found.into_iter().next().unwrap_or_default()))
+        Ok(found.into_iter().next().unwrap_or_default())
+    }
+
+    /// The seq of the channel's newest row that was changed at `at` or before. Seq and time of
+    /// rows grow together, so it is found by halving, not by reading.
+    pub(crate) fn last_until(&self, channel: &Channel, at: Millis) -> Result<Seq, SqlError> {
+        let (mut low, mut high) = (0, self.head().0);
+        // Everything up to `low` was changed by then, everything after `high` later.
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.first_after(channel, Seq(middle))? {
+                Some((seq, changed)) if changed <= at => low = seq.0,
+                Some(_) | None => high = middle,
+            }
+        }
+        Ok(Seq(low))
+    }
+
+    /// Seq and time of the channel's first row after `after`.
+    fn first_after(
+        &self,
+        channel: &Channel,
+        after: Seq,
+    ) -> Result<Option<(Seq, Millis)>, SqlError> {
+        let found = collect(
+            &self.sql,
+            "SELECT seq, at FROM rows INDEXED BY rows_by_seq
+             WHERE channel = ? AND seq > ? ORDER BY seq LIMIT 1",
+            &[Param::Text(channel.as_str()), Param::Int(after.0)],
+            |row| Some((Seq(row.int(0)?), Millis(row.int(1)?))),
+        )?;
+        Ok(found.into_iter().next())
     }
 
     /// Raises the channel's floor to `floor`.
-    pub(crate) fn raise_floor(
-        &self,
-        channel: &Channel,
-        floor: Seq,
-        at: Millis,
-    ) -> Result<(), SqlError> {
+    pub(crate) fn raise_floor(&self, channel: &Channel, floor: Floor) -> Result<(), SqlError> {
         self.exec(
             "INSERT INTO channels (name, floor, floor_at, swept) VALUES (?, ?, ?, 0)
              ON CONFLICT (name) DO UPDATE SET floor = max(floor, excluded.floor),
                 floor_at = max(floor_at, excluded.floor_at)",
             &[
                 Param::Text(channel.as_str()),
-                Param::Int(floor.0),
-                Param::Int(at.0),
+                Param::Int(floor.seq.0),
+                Param::Int(floor.at.0),
             ],
         )
     }

@@ -6,12 +6,15 @@
 //!   trimmed have an entry.
 //! - `outcomes_0`, `outcomes_1`: what was executed, by owner and id. They alternate by day, the
 //!   older is dropped whole: dropping a table writes no rows, deleting from it would.
+//! - `refusals`, `removals`: identities whose tokens, and topics that their tokens grant, do not
+//!   count if issued until then.
 //! - `meta`: single values.
 //!
 //! `WITHOUT ROWID` and no index by time: a write of `rows` costs two billed rows and an outcome
 //! one, see `docs/architecture.md`.
 
 use crate::cursor::Epoch;
+use crate::limits;
 use crate::names::{Millis, Seq};
 
 use super::sql::{Param, Sql, SqlError};
@@ -20,7 +23,7 @@ use super::{Meta, collect};
 /// Raised with every change of the tables; older spaces are migrated on waking.
 const SCHEMA_VERSION: u64 = 1;
 
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 8] = [
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE rows (
         channel TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, data TEXT,
@@ -32,6 +35,11 @@ const TABLES: [&str; 6] = [
         swept INTEGER NOT NULL) WITHOUT ROWID",
     OUTCOMES_CREATE[0],
     OUTCOMES_CREATE[1],
+    "CREATE TABLE refusals (
+        identity TEXT PRIMARY KEY, until INTEGER NOT NULL, ends INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE removals (
+        identity TEXT NOT NULL, topic TEXT NOT NULL, until INTEGER NOT NULL,
+        ends INTEGER NOT NULL, PRIMARY KEY (identity, topic)) WITHOUT ROWID",
 ];
 
 pub(super) const OUTCOMES_CREATE: [&str; 2] = [
@@ -48,7 +56,7 @@ pub(super) const OUTCOMES_CREATE: [&str; 2] = [
 pub struct Seed(pub [u8; 32]);
 
 impl Seed {
-    fn epoch(&self) -> String {
+    pub(super) fn epoch(&self) -> String {
         const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
         self.0
             .iter()
@@ -80,6 +88,8 @@ pub(super) fn open(sql: &impl Sql, seed: Seed, now: Millis) -> Result<Meta, SqlE
         head: Seq(0),
         clock: Millis(0),
         outcomes_day: 0,
+        epoch_at: Millis(0),
+        sweep_at: None,
     };
     let values = collect(sql, "SELECT name, value FROM meta", &[], |row| {
         Some((row.text(0)?, row.text(1)?))
@@ -91,13 +101,16 @@ pub(super) fn open(sql: &impl Sql, seed: Seed, now: Millis) -> Result<Meta, SqlE
             "view_key" => meta.view_key = value,
             "head" => meta.head = Seq(number()),
             "clock" => meta.clock = Millis(number()),
+            "epoch_at" => meta.epoch_at = Millis(number()),
+            "sweep_at" => meta.sweep_at = Some(Millis(number())).filter(|at| at.0 > 0),
             "outcomes_day" => meta.outcomes_day = number(),
             _ => {}
         }
     }
-    let (head, clock) = newest(sql)?;
-    meta.head = meta.head.max(head);
-    meta.clock = meta.clock.max(clock);
+    for (head, clock) in [newest(sql)?, newest_floor(sql)?] {
+        meta.head = meta.head.max(head);
+        meta.clock = meta.clock.max(clock);
+    }
     Ok(meta)
 }
 
@@ -111,6 +124,8 @@ fn create(sql: &impl Sql, seed: Seed, now: Millis) -> Result<(), SqlError> {
         ("epoch_at", now.0.to_string()),
         ("view_key", seed.view_key()),
         ("outcomes_day", super::outcomes::day(now).to_string()),
+        // From the start, so that the first delete need not write it.
+        ("sweep_at", now.plus(limits::RETENTION_MS).0.to_string()),
     ] {
         collect(
             sql,
@@ -148,4 +163,15 @@ fn newest(sql: &impl Sql) -> Result<(Seq, Millis), SqlError> {
         |row| row.int(0),
     )?;
     Ok((head, Millis(at.into_iter().next().unwrap_or_default())))
+}
+
+/// The seq and the time of the newest floor: a reset takes a seq and leaves no row.
+fn newest_floor(sql: &impl Sql) -> Result<(Seq, Millis), SqlError> {
+    let newest = collect(
+        sql,
+        "SELECT max(floor), max(floor_at) FROM channels",
+        &[],
+        |row| Some((Seq(row.int(0)?), Millis(row.int(1)?))),
+    )?;
+    Ok(newest.into_iter().next().unwrap_or_default())
 }

@@ -38,6 +38,10 @@ impl Database {
         self.glue.set_alarm(at_ms as f64);
     }
 
+    pub(super) fn delete_alarm(&self) {
+        self.glue.delete_alarm();
+    }
+
     fn read(
         &self,
         text: &'static str,
@@ -76,6 +80,10 @@ impl Columns for Row {
     fn int(&self, column: usize) -> Option<u64> {
         let value = self.get(column).as_f64()?;
         (value >= 0.0).then_some(value as u64)
+    }
+
+    fn is_null(&self, column: usize) -> bool {
+        self.get(column).is_null()
     }
 
     fn text(&self, column: usize) -> Option<String> {

@@ -4,9 +4,10 @@ use js_sys::Array;
 use wasm_bindgen::JsValue;
 use worker::{Env, Fetcher, Request, Response, Result, Url};
 
-use super::internal::within;
+use super::internal::{GRANT_HEADER, within};
 use super::{glue, respond};
-use crate::protocol::Code;
+use crate::engine::Call;
+use crate::protocol::{Code, Problem};
 
 /// The service binding in `wrangler.jsonc`.
 const BINDING: &str = "SYNC_WORKER";
@@ -18,16 +19,61 @@ const FALLBACK: &str = "SYNC_WORKER_URL";
 /// Tells the sync Worker which host the browser used.
 pub(super) const HOST_HEADER: &str = "x-tidewire-host";
 
-/// Every header that only our own Workers may set begins so.
-const INTERNAL_HEADERS: [&str; 2] = ["x-tidewire-grant", HOST_HEADER];
-
-/// The sync Worker's paths beside `/api/sync` and what lies below it.
-const PATHS: [&str; 4] = ["/broadcast", "/broadcast-batch", "/stats", "/healthz"];
+/// The sync Worker's paths beside its calls, `/api/sync`, and what lies below that.
+const PATHS: [&str; 2] = ["/stats", "/healthz"];
 
 /// Whether a path is the sync Worker's.
 #[must_use]
 pub fn is_sync_path(path: &str) -> bool {
-    path == "/api/sync" || path.starts_with("/api/sync/") || PATHS.contains(&path)
+    path == "/api/sync"
+        || path.starts_with("/api/sync/")
+        || PATHS.contains(&path)
+        || Call::of_path(path).is_some()
+}
+
+/// Where the sync Worker is.
+pub(super) enum Target {
+    Binding(JsValue),
+    Url(Url),
+}
+
+impl Target {
+    /// What fetches; undefined for the network.
+    pub(super) fn fetcher(&self) -> JsValue {
+        match self {
+            Self::Binding(fetcher) => fetcher.clone(),
+            Self::Url(_) => JsValue::UNDEFINED,
+        }
+    }
+
+    /// The URL of a path there. Behind a binding the host means nothing.
+    pub(super) fn url(&self, path: &str) -> Result<Url> {
+        let mut url = match self {
+            Self::Binding(_) => Url::parse("https://sync-worker/")?,
+            Self::Url(origin) => origin.clone(),
+        };
+        url.set_path(path);
+        Ok(url)
+    }
+}
+
+/// Finds the sync Worker: the service binding, else the URL.
+pub(super) fn target(env: &Env) -> core::result::Result<Target, Problem> {
+    if let Ok(fetcher) = env.service(BINDING) {
+        return Ok(Target::Binding(Fetcher::into_rpc(fetcher)));
+    }
+    let text = glue::setting(env, FALLBACK).ok().flatten();
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        let message = "neither the binding SYNC_WORKER nor SYNC_WORKER_URL is set";
+        return Err(Problem::new(Code::Unavailable, message));
+    };
+    let url = Url::parse(&text).ok();
+    let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
+    let mut origin =
+        url.ok_or_else(|| Problem::new(Code::Internal, "SYNC_WORKER_URL is no http(s) URL"))?;
+    origin.set_query(None);
+    origin.set_fragment(None);
+    Ok(Target::Url(origin))
 }
 
 /// Passes a request on: over the service binding, else to the fallback URL. Upgrade, subprotocol,
@@ -36,58 +82,45 @@ pub fn is_sync_path(path: &str) -> bool {
 /// # Errors
 /// Only if a response cannot be made. What fails on the way becomes a 503.
 pub async fn forward(request: Request, env: &Env) -> Result<Response> {
-    let url = request.url()?;
-    let (fetcher, url) = match (binding(env), fallback(env)) {
-        (Some(fetcher), _) => (fetcher, url),
-        (None, Some(Ok(origin))) => (JsValue::UNDEFINED, moved(&url, &origin)),
-        (None, Some(Err(()))) => {
-            worker::console_error!("{FALLBACK} is no http(s) URL");
-            return respond::problem_with(500, Code::Internal, "SYNC_WORKER_URL is no http(s) URL");
-        }
-        (None, None) => {
-            let message = "neither the binding SYNC_WORKER nor SYNC_WORKER_URL is set";
-            return respond::problem_with(503, Code::Unavailable, message);
+    let target = match target(env) {
+        Ok(target) => target,
+        Err(problem) => {
+            worker::console_error!("{problem}");
+            return respond::problem(&problem);
         }
     };
-    match pass(&request, &fetcher, &url).await {
+    match pass(&request, &target).await {
         Ok(response) => Ok(response),
         Err(error) => respond::unavailable("the sync Worker did not answer", &error.to_string()),
     }
 }
 
-async fn pass(request: &Request, fetcher: &JsValue, url: &Url) -> Result<Response> {
-    let strip: Array = INTERNAL_HEADERS.into_iter().map(JsValue::from).collect();
-    let host = request.url()?[worker::url::Position::BeforeHost..worker::url::Position::AfterPort]
-        .to_owned();
-    let set = Array::of1(&Array::of2(&HOST_HEADER.into(), &host.into()));
-    if fetcher.is_undefined() {
+async fn pass(request: &Request, target: &Target) -> Result<Response> {
+    let from = request.url()?;
+    let to = match target {
+        Target::Binding(_) => from.clone(),
+        Target::Url(_) => {
+            let mut to = target.url(from.path())?;
+            to.set_query(from.query());
+            to
+        }
+    };
+    let strip = Array::of2(&GRANT_HEADER.into(), &HOST_HEADER.into());
+    let set = Array::of1(&Array::of2(&HOST_HEADER.into(), &host_of(&from).into()));
+    if let Target::Url(_) = target {
         // The edge, or its local stand-in, offers compressions of its own towards the network. An
         // answer that came back in one would go on to clients that never asked for any.
         set.push(&Array::of2(&"accept-encoding".into(), &"identity".into()));
     }
-    let passed = glue::forwarded(request.inner(), url.as_str(), &strip, &set)?;
-    within(fetcher, &passed).await
+    let passed = glue::forwarded(request.inner(), to.as_str(), &strip, &set)?;
+    within(&target.fetcher(), &passed).await
 }
 
-fn binding(env: &Env) -> Option<JsValue> {
-    env.service(BINDING).ok().map(Fetcher::into_rpc)
-}
-
-fn fallback(env: &Env) -> Option<core::result::Result<Url, ()>> {
-    let text = glue::setting(env, FALLBACK)
-        .ok()?
-        .filter(|text| !text.is_empty())?;
-    let url = Url::parse(&text)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https"));
-    Some(url.ok_or(()))
-}
-
-/// The same path and query at another origin.
-fn moved(url: &Url, origin: &Url) -> Url {
-    let mut moved = origin.clone();
-    moved.set_path(url.path());
-    moved.set_query(url.query());
-    moved.set_fragment(None);
-    moved
+/// Host and port, as an `Origin` header has them.
+pub(super) fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
 }

@@ -46,10 +46,17 @@ export class Database {
   setAlarm(at) {
     this.#storage.setAlarm(at).catch((error) => console.error("setAlarm failed:", error));
   }
+
+  deleteAlarm() {
+    this.#storage.deleteAlarm().catch((error) => console.error("deleteAlarm failed:", error));
+  }
 }
 
 // What outlives a reset of the wasm instance: the objects that are in the middle of a turn.
 const interrupted = (globalThis.__tidewireInterrupted ??= new Set());
+
+/** The close code of a restart: reconnect and resume. */
+const RESTART = 4000;
 
 /** The hibernatable sockets of an object by number. */
 export class Sockets {
@@ -114,9 +121,17 @@ export class Sockets {
     if (socket) closeSocket(socket, code, reason);
   }
 
-  /** Marks the object as being in a turn: sockets may miss what it commits. */
+  /**
+   * Marks the object as being in a turn. A turn is synchronous, so whoever finds the mark outside
+   * of one knows that the wasm instance was reset in its midst: some sockets may have missed what
+   * it committed. All are closed at once and resume from their cursors.
+   */
   begin() {
     interrupted.add(this.#name);
+    queueMicrotask(() => {
+      if (!interrupted.delete(this.#name)) return;
+      for (const socket of this.open()) closeSocket(socket, RESTART, "restart");
+    });
   }
 
   end() {

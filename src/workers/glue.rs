@@ -35,6 +35,9 @@ extern "C" {
     #[wasm_bindgen(method, js_name = setAlarm)]
     pub(super) fn set_alarm(this: &Database, at: f64);
 
+    #[wasm_bindgen(method, js_name = deleteAlarm)]
+    pub(super) fn delete_alarm(this: &Database);
+
     pub(super) type Sockets;
 
     #[wasm_bindgen(constructor)]

@@ -12,11 +12,11 @@ use worker::{
 };
 
 use super::database::Database;
-use super::internal::{Call, IDEMPOTENCY_HEADER, SUBPROTOCOL_HEADER, grant_of};
+use super::internal::{IDEMPOTENCY_HEADER, Route, SUBPROTOCOL_HEADER, grant_of};
 use super::router::{config, now};
-use super::{glue, respond};
+use super::{faults, glue, respond};
 use crate::digest::hex;
-use crate::engine::{Effects, Engine, Input, PublishCall, Reply};
+use crate::engine::{Call, Effects, Engine, Input, Reply};
 use crate::limits;
 use crate::names::{ConnId, Millis, SessionId, Space};
 use crate::protocol::{Close, Code, Problem};
@@ -65,21 +65,19 @@ impl Host {
     /// # Errors
     /// Only if a response cannot be made.
     pub async fn fetch(&self, request: Request) -> Result<Response> {
-        let Some(call) = Call::of(&request) else {
-            return respond::not_found();
-        };
-        match call {
-            Call::Connect => match grant_of(&request) {
-                Some(grant) => self.connect(&request, grant),
-                None => respond::not_found(),
-            },
-            Call::Publish(call) => {
+        match (Route::of(&request), grant_of(&request)) {
+            (Some(Route::Connect), Some(grant)) => self.connect(&request, grant),
+            (Some(Route::Session), Some(grant)) => self.reply(Input::Session { grant }),
+            (Some(Route::Call(call)), _) => {
                 let body = glue::body_text(request.inner(), limits::BODY_BYTES as u32).await?;
                 let body = body.as_string().unwrap_or_default();
                 let key = request.headers().get(IDEMPOTENCY_HEADER)?;
-                self.publish(call, &body, key.as_deref())
+                self.call(call, &body, key.as_deref())
             }
-            Call::Stats => self.stats(),
+            (Some(Route::Stats), _) => self.stats(),
+            #[cfg(feature = "faults")]
+            (Some(Route::Faults), _) => faults::arm(&request),
+            (Some(Route::Connect | Route::Session) | None, None | Some(_)) => respond::not_found(),
         }
     }
 
@@ -123,12 +121,16 @@ impl Host {
         Ok(response.empty())
     }
 
-    fn publish(&self, call: PublishCall, body: &str, key: Option<&str>) -> Result<Response> {
-        self.reply(Input::Publish {
-            call,
-            body,
-            idempotency_key: key,
-        })
+    fn call(&self, call: Call, body: &str, key: Option<&str>) -> Result<Response> {
+        match seed() {
+            Ok(seed) => self.reply(Input::Call {
+                call,
+                body,
+                idempotency_key: key,
+                seed,
+            }),
+            Err(problem) => respond::problem(&problem),
+        }
     }
 
     fn stats(&self) -> Result<Response> {
@@ -189,12 +191,20 @@ impl Host {
         glue::close_socket(socket.as_ref(), code.unwrap_or(1000), "");
     }
 
-    /// The alarm rang.
+    /// The alarm rang. The next one is set before the work, in case the work does not end.
     pub fn alarm(&self) {
-        if let Ok(running) = &self.running {
-            running.borrow_mut().alarm = None;
+        let Ok(running) = &self.running else { return };
+        let mut running = running.borrow_mut();
+        let again = next_grain(now());
+        running.database.set_alarm(again.0);
+        let effects = self.turn(&mut running, Input::Alarm);
+        running.alarm = effects.alarm.map(next_grain);
+        match running.alarm {
+            Some(due) if due == again => {}
+            Some(due) => running.database.set_alarm(due.0),
+            None => running.database.delete_alarm(),
         }
-        self.run(Input::Alarm);
+        self.perform(&mut running, effects);
     }
 
     fn run(&self, input: Input<'_>) {
@@ -209,7 +219,10 @@ impl Host {
     /// leaves a mark that [`Running::open`] finds.
     fn turn(&self, running: &mut Running, input: Input<'_>) -> Effects {
         self.sockets.begin();
-        running.engine.handle(input, now())
+        faults::point();
+        let effects = running.engine.handle(input, now());
+        faults::point();
+        effects
     }
 
     fn perform(&self, running: &mut Running, effects: Effects) -> Option<Reply> {
@@ -217,6 +230,7 @@ impl Host {
             worker::console_error!("fault: {fault}");
         }
         for (conn, attachment) in effects.saves {
+            faults::point();
             let saved = self
                 .sockets
                 .save(conn.0, &Uint8Array::from(attachment.as_slice()));
@@ -226,14 +240,18 @@ impl Host {
                     .close(conn.0, Close::Restart.code(), Close::Restart.reason());
             }
         }
+        faults::point();
         running.schedule(effects.alarm);
         for frame in effects.frames {
             let numbers: Vec<u32> = frame.to.iter().map(|conn| conn.0).collect();
-            self.sockets.send(&numbers, &frame.text);
+            faults::send(&self.sockets, &numbers, &frame.text);
         }
-        for (conn, close) in effects.closes {
-            self.sockets.close(conn.0, close.code(), close.reason());
+        for closing in effects.closes {
+            faults::point();
+            self.sockets
+                .close(closing.conn.0, closing.code, &closing.reason);
         }
+        faults::point();
         self.sockets.end();
         effects.reply
     }
@@ -252,9 +270,7 @@ impl Running {
         let storage = js_sys::Reflect::get(state.as_raw(), &"storage".into());
         let storage = storage.map_err(|error| failed(glue::thrown(&error)))?;
         let database = Database::new(&storage);
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| failed(error.to_string()))?;
-        let engine = Engine::open(config, space, database.clone(), Seed(seed), now());
+        let engine = Engine::open(config, space, database.clone(), seed()?, now());
         let engine = engine.map_err(|error| {
             worker::console_error!("the log does not open: {error}");
             failed("storage failed".to_owned())
@@ -269,29 +285,27 @@ impl Running {
         Ok(running)
     }
 
-    /// Takes the open sockets back in. If a reset interrupted a turn, some of them may have missed
-    /// what it committed: all are closed and resume from their cursors.
+    /// Takes the open sockets back in.
     fn restore(&mut self, sockets: &glue::Sockets) {
-        let interrupted = sockets.was_interrupted();
+        let mut open = Vec::new();
         for socket in sockets.open().iter() {
             let socket: web_sys::WebSocket = socket.unchecked_into();
-            let conn = ConnId(self.next);
-            let attachment = glue::attachment(&socket).filter(|_| !interrupted);
-            if attachment.is_some_and(|bytes| self.engine.restore(conn, &bytes)) {
-                self.next += 1;
-                sockets.insert(conn.0, &socket);
-            } else {
-                let restart = Close::Restart;
-                glue::close_socket(&socket, restart.code(), restart.reason());
-            }
+            sockets.insert(self.next, &socket);
+            open.push((ConnId(self.next), glue::attachment(&socket)));
+            self.next += 1;
+        }
+        for closing in self.engine.wake(sockets.was_interrupted(), open) {
+            sockets.close(closing.conn.0, closing.code, &closing.reason);
         }
         // What the engine wants now it wanted before it slept, and the alarm was set then.
-        self.alarm = self.engine.next_due().map(on_grain);
+        self.alarm = self.engine.next_due().map(next_grain);
     }
 
-    /// Sets the alarm, only ever to an earlier time than it has.
+    /// Sets the alarm, only ever to an earlier time than it has: moving it costs a row.
     fn schedule(&mut self, due: Option<Millis>) {
-        let Some(due) = due.map(on_grain) else { return };
+        let Some(due) = due.map(next_grain) else {
+            return;
+        };
         if self.alarm.is_none_or(|set| due < set) {
             self.database.set_alarm(due.0);
             self.alarm = Some(due);
@@ -299,8 +313,20 @@ impl Running {
     }
 }
 
-fn on_grain(at: Millis) -> Millis {
+/// The whole minute at or after a time, but one to come: what is overdue waits for it too, so
+/// that work which cannot be done is not tried in a tight loop.
+fn next_grain(at: Millis) -> Millis {
+    let at = at.max(now().plus(1));
     Millis(at.0.div_ceil(ALARM_GRAIN_MS).saturating_mul(ALARM_GRAIN_MS))
+}
+
+/// Chance for a new epoch.
+fn seed() -> core::result::Result<Seed, Problem> {
+    let mut seed = [0; 32];
+    match getrandom::fill(&mut seed) {
+        Ok(()) => Ok(Seed(seed)),
+        Err(error) => Err(Problem::new(Code::Unavailable, error.to_string())),
+    }
 }
 
 /// 128 random bits as a name.

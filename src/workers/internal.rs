@@ -4,7 +4,7 @@
 use worker::{Env, Headers, Method, ObjectNamespace, Request, RequestInit, Response, Result};
 
 use super::glue;
-use crate::engine::PublishCall;
+use crate::engine::Call;
 use crate::names::Space;
 use crate::session::Grant;
 
@@ -12,7 +12,7 @@ use crate::session::Grant;
 const NAMESPACE: &str = "SYNC_ENGINE";
 
 /// Carries the verified grant of a connection.
-const GRANT_HEADER: &str = "x-tidewire-grant";
+pub(super) const GRANT_HEADER: &str = "x-tidewire-grant";
 
 /// The header of the HTTP contract that makes a publish happen once.
 pub(super) const IDEMPOTENCY_HEADER: &str = "idempotency-key";
@@ -24,33 +24,41 @@ pub(super) const SUBPROTOCOL_HEADER: &str = "sec-websocket-protocol";
 const DEADLINE_MS: u32 = 30_000;
 
 /// What the object can be asked.
-#[derive(Debug)]
-pub(super) enum Call {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Route {
     Connect,
-    Publish(PublishCall),
+    Session,
     Stats,
+    Call(Call),
+    #[cfg(feature = "faults")]
+    Faults,
 }
 
-impl Call {
-    fn path(&self) -> &'static str {
+impl Route {
+    fn path(self) -> &'static str {
         match self {
             Self::Connect => "/connect",
-            Self::Publish(PublishCall::One) => "/publish",
-            Self::Publish(PublishCall::Batch) => "/publish-batch",
+            Self::Session => "/session",
             Self::Stats => "/stats",
+            Self::Call(call) => call.path(),
+            #[cfg(feature = "faults")]
+            Self::Faults => "/faults",
         }
     }
 
     /// What a request asks of the object that got it.
     pub(super) fn of(request: &Request) -> Option<Self> {
+        let path = request.path();
         [
             Self::Connect,
-            Self::Publish(PublishCall::One),
-            Self::Publish(PublishCall::Batch),
+            Self::Session,
             Self::Stats,
+            #[cfg(feature = "faults")]
+            Self::Faults,
         ]
         .into_iter()
-        .find(|call| call.path() == request.path())
+        .find(|route| route.path() == path)
+        .or_else(|| Call::of_path(&path).map(Self::Call))
     }
 }
 
@@ -66,6 +74,11 @@ pub(super) struct Object {
 }
 
 impl Object {
+    /// Whether this is the Worker that has the objects.
+    pub(super) fn is_bound(env: &Env) -> bool {
+        env.durable_object(NAMESPACE).is_ok()
+    }
+
     pub(super) fn of(env: &Env, space: Space) -> Result<Self> {
         let namespace = env.durable_object(NAMESPACE)?;
         Ok(Self { namespace, space })
@@ -83,12 +96,18 @@ impl Object {
         if let Some(subprotocol) = subprotocol {
             headers.set(SUBPROTOCOL_HEADER, &subprotocol)?;
         }
-        self.fetch(&Call::Connect, Method::Get, headers, None).await
+        self.fetch(Route::Connect, Method::Get, headers, None).await
     }
 
-    pub(super) async fn publish(
+    pub(super) async fn session(&self, grant: &Grant) -> Result<Response> {
+        let headers = Headers::new();
+        headers.set(GRANT_HEADER, &grant.to_header()?)?;
+        self.fetch(Route::Session, Method::Get, headers, None).await
+    }
+
+    pub(super) async fn call(
         &self,
-        call: PublishCall,
+        call: Call,
         body: &str,
         idempotency_key: Option<String>,
     ) -> Result<Response> {
@@ -96,18 +115,26 @@ impl Object {
         if let Some(key) = idempotency_key {
             headers.set(IDEMPOTENCY_HEADER, &key)?;
         }
-        let call = Call::Publish(call);
-        self.fetch(&call, Method::Post, headers, Some(body)).await
+        self.fetch(Route::Call(call), Method::Post, headers, Some(body))
+            .await
     }
 
     pub(super) async fn stats(&self) -> Result<Response> {
-        self.fetch(&Call::Stats, Method::Get, Headers::new(), None)
+        self.fetch(Route::Stats, Method::Get, Headers::new(), None)
             .await
+    }
+
+    /// Arms a fault, see `faults`.
+    #[cfg(feature = "faults")]
+    pub(super) async fn arm_fault(&self, at: &str) -> Result<Response> {
+        let headers = Headers::new();
+        headers.set(super::faults::AT_HEADER, at)?;
+        self.fetch(Route::Faults, Method::Get, headers, None).await
     }
 
     async fn fetch(
         &self,
-        call: &Call,
+        route: Route,
         method: Method,
         headers: Headers,
         body: Option<&str>,
@@ -116,7 +143,7 @@ impl Object {
         init.with_method(method)
             .with_headers(headers)
             .with_body(body.map(wasm_bindgen::JsValue::from));
-        let url = format!("https://sync-engine{}", call.path());
+        let url = format!("https://sync-engine{}", route.path());
         let request = Request::new_with_init(&url, &init)?;
         let stub: wasm_bindgen::JsValue =
             self.namespace.get_by_name(self.space.as_str())?.into_rpc();

@@ -4,14 +4,14 @@ use std::rc::Rc;
 
 use worker::{Env, Method, Request, Response, Result, Url};
 
-use super::gateway::HOST_HEADER;
+use super::gateway::{HOST_HEADER, host_of};
 use super::internal::{IDEMPOTENCY_HEADER, Object, SUBPROTOCOL_HEADER};
 use super::{glue, respond};
 use crate::config::{Config, ConfigError};
-use crate::engine::PublishCall;
+use crate::engine;
 use crate::limits;
-use crate::names::{Identity, Millis, Space};
-use crate::protocol::{self, Code, Problem, PublishBody};
+use crate::names::{Millis, Space};
+use crate::protocol::{Code, Problem, PublishBody};
 use crate::session::Grant;
 
 thread_local! {
@@ -49,21 +49,19 @@ pub async fn fetch(request: Request, env: &Env) -> Result<Response> {
     let path = url.path();
     let route = match path {
         "/healthz" => Route::Health,
-        "/broadcast" => Route::Publish(PublishCall::One),
-        "/broadcast-batch" => Route::Publish(PublishCall::Batch),
         "/stats" => Route::Stats,
+        #[cfg(feature = "faults")]
+        "/faults" => Route::Faults,
         "/api/sync/session" => Route::Session,
         "/api/sync" => Route::Connect(None),
-        _ => match path.strip_prefix("/api/sync/") {
-            Some("changes" | "mutate") | None => return respond::not_found(),
-            Some(space) => Route::Connect(Some(space)),
+        _ => match (engine::Call::of_path(path), path.strip_prefix("/api/sync/")) {
+            (Some(call), _) => Route::Call(call),
+            (None, Some("changes" | "mutate") | None) => return respond::not_found(),
+            (None, Some(space)) => Route::Connect(Some(space)),
         },
     };
     if request.method() != route.method() {
         return respond::wrong_method(route.allowed());
-    }
-    if matches!(route, Route::Health) {
-        return respond::json(200, "{\"ok\":true}".to_owned());
     }
     let config = match config(env) {
         Ok(config) => config,
@@ -76,11 +74,13 @@ pub async fn fetch(request: Request, env: &Env) -> Result<Response> {
         config: &config,
     };
     let answer = match route {
-        Route::Health => return respond::not_found(),
+        Route::Health => respond::json(200, "{\"ok\":true}".to_owned()).map_err(Refusal::from),
         Route::Connect(space) => call.connect(space).await,
-        Route::Session => call.session(),
-        Route::Publish(publish) => call.publish(publish).await,
+        Route::Session => call.session().await,
+        Route::Call(what) => call.call(what).await,
         Route::Stats => call.stats().await,
+        #[cfg(feature = "faults")]
+        Route::Faults => call.arm_fault().await,
     };
     match answer {
         Ok(response) => Ok(response),
@@ -95,22 +95,28 @@ enum Route<'a> {
     Health,
     Connect(Option<&'a str>),
     Session,
-    Publish(PublishCall),
+    Call(engine::Call),
     Stats,
+    #[cfg(feature = "faults")]
+    Faults,
 }
 
 impl Route<'_> {
     fn method(&self) -> Method {
         match self {
-            Self::Publish(_) => Method::Post,
+            Self::Call(_) => Method::Post,
             Self::Health | Self::Connect(_) | Self::Session | Self::Stats => Method::Get,
+            #[cfg(feature = "faults")]
+            Self::Faults => Method::Get,
         }
     }
 
     fn allowed(&self) -> &'static str {
         match self {
-            Self::Publish(_) => "POST",
+            Self::Call(_) => "POST",
             Self::Health | Self::Connect(_) | Self::Session | Self::Stats => "GET",
+            #[cfg(feature = "faults")]
+            Self::Faults => "GET",
         }
     }
 }
@@ -183,16 +189,9 @@ impl Call<'_> {
         let origin = self.header("origin");
         let carries_cookie = self.header("cookie").is_some();
         if let Some(origin) = origin.filter(|_| carries_cookie) {
-            let host = self.header(HOST_HEADER).or_else(|| {
-                let port = self
-                    .url
-                    .port()
-                    .map(|port| format!(":{port}"))
-                    .unwrap_or_default();
-                Some(format!("{}{port}", self.url.host_str()?))
-            });
-            self.config
-                .check_origin(&origin, &host.unwrap_or_default())?;
+            let host = self.header(HOST_HEADER);
+            let host = host.unwrap_or_else(|| host_of(self.url));
+            self.config.check_origin(&origin, &host)?;
         }
         self.config.admit(self.token().as_deref(), space, now())
     }
@@ -211,21 +210,13 @@ impl Call<'_> {
             .await?)
     }
 
-    fn session(&self) -> Answer {
+    async fn session(&self) -> Answer {
         let space = space_named(self.query("space").as_deref())?;
         let grant = self.admit(&space)?;
-        let body = protocol::object(|o| {
-            o.opt_text("identity", grant.identity.as_ref().map(Identity::as_str));
-            match grant.expires_at {
-                Some(at) => o.number("expiresAt", at.0),
-                None => o.raw("expiresAt", "null"),
-            }
-            o.text("space", space.as_str());
-        });
-        Ok(respond::json(200, body)?)
+        Ok(Object::of(self.env, space)?.session(&grant).await?)
     }
 
-    async fn publish(&self, publish: PublishCall) -> Answer {
+    async fn call(&self, call: engine::Call) -> Answer {
         self.config.check_publisher(self.bearer().as_deref())?;
         let bytes = limits::BODY_BYTES as u32;
         let body = glue::body_text(self.request.inner(), bytes).await;
@@ -236,16 +227,16 @@ impl Call<'_> {
         }
         let not_utf8 = || Problem::malformed("the body is no UTF-8");
         let body = body.as_string().ok_or_else(not_utf8)?;
-        let space = self.space_of_publish(&body)?;
+        let space = self.space_of_call(&body)?;
         let object = Object::of(self.env, space)?;
         Ok(object
-            .publish(publish, &body, self.header(IDEMPOTENCY_HEADER))
+            .call(call, &body, self.header(IDEMPOTENCY_HEADER))
             .await?)
     }
 
-    /// The space of a publish: by query or by body. The body is read for it only where the word
+    /// The space of a call: by query or by body. The body is read for it only where the word
     /// occurs; the object checks again.
-    fn space_of_publish(&self, body: &str) -> core::result::Result<Space, Problem> {
+    fn space_of_call(&self, body: &str) -> core::result::Result<Space, Problem> {
         let by_query = self.query("space");
         let by_body = match body.contains("\"space\"") {
             true => PublishBody::space_of(body)?,
@@ -257,6 +248,14 @@ impl Call<'_> {
             }
             (query, body) => space_named(query.or(body).as_deref()),
         }
+    }
+
+    #[cfg(feature = "faults")]
+    async fn arm_fault(&self) -> Answer {
+        self.config.check_publisher(self.bearer().as_deref())?;
+        let space = space_named(self.query("space").as_deref())?;
+        let at = self.query("at").unwrap_or_default();
+        Ok(Object::of(self.env, space)?.arm_fault(&at).await?)
     }
 
     async fn stats(&self) -> Answer {

@@ -1,7 +1,7 @@
 //! `/broadcast-batch`: many changes, all or nothing, one frame a receiver.
 
 use serde_json::{Value, json};
-use tidewire::{PublishCall, limits};
+use tidewire::{Call, limits};
 
 use super::replica::Replica;
 use super::world::World;
@@ -301,7 +301,7 @@ fn a_batch_is_refused_whole_when_a_row_is_too_large() {
         json!({ "action": "create", "key": "b", "data": { "t": large } }),
     ];
     let body = todos(&list).to_string();
-    let (status, answer) = w.publish(PublishCall::Batch, &body, None);
+    let (status, answer) = w.publish(Call::BroadcastBatch, &body, None);
     assert_eq!(
         (status, &answer["error"]["field"]),
         (400, &json!("changes[1].data"))

@@ -1,7 +1,7 @@
 //! Storage that fails in mid-turn: nothing of the turn remains, and the next try works.
 
 use serde_json::{Value, json};
-use tidewire::{Input, PublishCall};
+use tidewire::{Call, Input, Seed};
 
 use super::world::sqlite::Sqlite;
 use super::world::{BEGIN, World, channels, config, open};
@@ -103,7 +103,7 @@ fn a_mutation_that_turns_the_day_fails_whole_at_any_statement() {
 }
 
 /// Fails a publish at each of its statements.
-fn fail_publish(call: PublishCall, body: &Value, key: Option<&str>, heard: &[&str]) -> u32 {
+fn fail_publish(call: Call, body: &Value, key: Option<&str>, heard: &[&str]) -> u32 {
     let body = body.to_string();
     fail_each_statement(|statements| {
         let mut w = World::new();
@@ -139,8 +139,8 @@ fn fail_publish(call: PublishCall, body: &Value, key: Option<&str>, heard: &[&st
 #[test]
 fn a_publish_fails_whole_at_any_statement() {
     let change = json!({ "channel": "todos", "action": "create", "key": "k", "data": {} });
-    let plain = fail_publish(PublishCall::One, &change, None, &["create k"]);
-    let keyed = fail_publish(PublishCall::One, &change, Some("i"), &["create k"]);
+    let plain = fail_publish(Call::Broadcast, &change, None, &["create k"]);
+    let keyed = fail_publish(Call::Broadcast, &change, Some("i"), &["create k"]);
     assert!(plain >= 3 && keyed == plain + 2, "{plain} {keyed}");
 }
 
@@ -152,7 +152,7 @@ fn a_batch_fails_whole_at_any_statement() {
         { "action": "delete", "key": "a" }
     ]});
     let heard = ["create a", "update a", "delete a"];
-    assert!(fail_publish(PublishCall::Batch, &batch, Some("i"), &heard) >= 9);
+    assert!(fail_publish(Call::BroadcastBatch, &batch, Some("i"), &heard) >= 9);
 }
 
 #[test]
@@ -210,10 +210,11 @@ fn a_space_that_could_not_be_made_is_made_the_next_time() {
         assert_eq!(opened, sqlite.spared());
         let mut engine = open(&config, &sqlite, BEGIN).unwrap();
         let change = json!({ "channel": "todos", "action": "create", "key": "k", "data": {} });
-        let publish = Input::Publish {
-            call: PublishCall::One,
+        let publish = Input::Call {
+            call: Call::Broadcast,
             body: &change.to_string(),
             idempotency_key: Some("i"),
+            seed: Seed([1; 32]),
         };
         let reply = engine.handle(publish, BEGIN).reply.unwrap();
         let result: Value = serde_json::from_str(&reply.body).unwrap();

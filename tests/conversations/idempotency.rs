@@ -1,7 +1,7 @@
 //! `Idempotency-Key`: a repeated publish returns the first result and publishes nothing.
 
 use serde_json::{Value, json};
-use tidewire::PublishCall;
+use tidewire::Call;
 
 use super::world::World;
 use super::{NOTHING, blame, code};
@@ -13,7 +13,7 @@ fn body(key: &str) -> String {
 }
 
 fn once(w: &mut World, key: &str, body: &str) -> (u16, Value) {
-    w.publish(PublishCall::One, body, Some(key))
+    w.publish(Call::Broadcast, body, Some(key))
 }
 
 #[test]
@@ -37,8 +37,8 @@ fn a_repeat_returns_the_first_result_and_publishes_nothing() {
 #[test]
 fn without_a_key_a_repeat_is_another_publish() {
     let mut w = World::new();
-    assert_eq!(w.publish(PublishCall::One, &body("k"), None).1["seq"], 1);
-    assert_eq!(w.publish(PublishCall::One, &body("k"), None).1["seq"], 2);
+    assert_eq!(w.publish(Call::Broadcast, &body("k"), None).1["seq"], 1);
+    assert_eq!(w.publish(Call::Broadcast, &body("k"), None).1["seq"], 2);
 }
 
 #[test]
@@ -47,8 +47,8 @@ fn another_body_or_path_is_a_conflict() {
     once(&mut w, "i", &body("k"));
     let other_body = once(&mut w, "i", &body("j"));
     let list = json!({ "events": [serde_json::from_str::<Value>(&body("k")).unwrap()] });
-    let other_path = w.publish(PublishCall::Batch, &list.to_string(), Some("i"));
-    let same_body = w.publish(PublishCall::Batch, &body("k"), Some("i"));
+    let other_path = w.publish(Call::BroadcastBatch, &list.to_string(), Some("i"));
+    let same_body = w.publish(Call::BroadcastBatch, &body("k"), Some("i"));
     for (status, answer) in [other_body, other_path, same_body] {
         assert_eq!((status, code(&answer)), (409, "conflict"));
     }
@@ -64,8 +64,8 @@ fn batches_have_keys_too() {
         { "action": "create", "key": "b", "data": {} }
     ]})
     .to_string();
-    let first = w.publish(PublishCall::Batch, &list, Some("i"));
-    assert_eq!(w.publish(PublishCall::Batch, &list, Some("i")), first);
+    let first = w.publish(Call::BroadcastBatch, &list, Some("i"));
+    assert_eq!(w.publish(Call::BroadcastBatch, &list, Some("i")), first);
     assert_eq!(w.stats()["seq"], 2);
 }
 

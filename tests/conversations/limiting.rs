@@ -1,7 +1,7 @@
 //! Every bound that the engine holds: at the bound, and one past it.
 
 use serde_json::{Value, json};
-use tidewire::{ConnId, PublishCall, limits};
+use tidewire::{Call, ConnId, limits};
 
 use super::replica::Replica;
 use super::world::World;
@@ -80,11 +80,11 @@ fn json_nests_64_deep_and_no_deeper() {
         format!(r#"{{"channel":"todos","action":"create","key":"k","data":{{"d":{inner}}}}}"#)
     };
     assert_eq!(
-        w.publish(PublishCall::One, &body(limits::JSON_DEPTH), None)
+        w.publish(Call::Broadcast, &body(limits::JSON_DEPTH), None)
             .0,
         200
     );
-    let (status, answer) = w.publish(PublishCall::One, &body(limits::JSON_DEPTH + 1), None);
+    let (status, answer) = w.publish(Call::Broadcast, &body(limits::JSON_DEPTH + 1), None);
     assert_eq!((status, code(&answer)), (400, "malformed"));
 }
 
@@ -175,8 +175,8 @@ fn an_id_has_128_bytes_at_most() {
     );
     let body =
         json!({ "channel": "todos", "action": "create", "key": "k", "data": {} }).to_string();
-    assert_eq!(w.publish(PublishCall::One, &body, Some(&at)).0, 200);
-    let (status, answer) = w.publish(PublishCall::One, &body, Some(&past));
+    assert_eq!(w.publish(Call::Broadcast, &body, Some(&at)).0, 200);
+    let (status, answer) = w.publish(Call::Broadcast, &body, Some(&past));
     assert_eq!(
         (status, blame(&answer)),
         (400, ("invalid", "Idempotency-Key"))
@@ -320,9 +320,9 @@ fn a_body_has_8_mib_at_most() {
     let mut w = World::new();
     let change = json!({ "channel": "todos", "action": "create", "key": "k", "data": {} });
     let at = padded(&change, limits::BODY_BYTES);
-    assert_eq!(w.publish(PublishCall::One, &at, None).0, 200);
+    assert_eq!(w.publish(Call::Broadcast, &at, None).0, 200);
     let past = padded(&change, limits::BODY_BYTES + 1);
-    for call in [PublishCall::One, PublishCall::Batch] {
+    for call in [Call::Broadcast, Call::BroadcastBatch] {
         assert_eq!(w.publish(call, &past, None).0, 413);
     }
 }

@@ -1,7 +1,7 @@
 //! A mutation is executed once, however often it is sent.
 
 use serde_json::{Value, json};
-use tidewire::{Millis, PublishCall};
+use tidewire::{Call, Millis};
 
 use super::world::{BEGIN, World};
 use super::{NOTHING, code, gist, seq};
@@ -205,7 +205,7 @@ fn a_name_that_looks_like_another_owner_is_not_it() {
         false
     );
     let body = json!({ "channel": "open", "action": "create", "key": "c", "data": {} }).to_string();
-    assert_eq!(w.publish(PublishCall::One, &body, Some("m")).0, 200);
+    assert_eq!(w.publish(Call::Broadcast, &body, Some("m")).0, 200);
     assert_eq!(
         w.create(publisher, "m", "open", json!({ "id": "d" }))["replayed"],
         false

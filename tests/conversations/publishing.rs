@@ -1,7 +1,7 @@
 //! `/broadcast`: what a publisher's change does, and for whom.
 
 use serde_json::{Value, json};
-use tidewire::PublishCall;
+use tidewire::Call;
 
 use super::world::World;
 use super::{NOTHING, blame, code, gist, ids};
@@ -320,7 +320,7 @@ fn a_body_that_is_not_as_documented_is_refused_by_its_field() {
         "\"x\"",
         "{\"channel\":1,\"channel\":2}",
     ] {
-        let (status, body) = w.publish(PublishCall::One, text, None);
+        let (status, body) = w.publish(Call::Broadcast, text, None);
         assert_eq!((status, code(&body)), (400, "malformed"), "{text}");
     }
     assert_eq!(w.stats()["seq"], 0);

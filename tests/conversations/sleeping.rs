@@ -1,7 +1,7 @@
 //! Sleep between any two frames: nobody notices.
 
 use serde_json::{Value, json};
-use tidewire::{ConnId, PublishCall};
+use tidewire::{Call, ConnId};
 
 use super::world::World;
 use super::{NOTHING, code, gist, ids, seq};
@@ -118,7 +118,7 @@ fn play(sleeps: impl Fn(usize) -> bool) -> Vec<(String, Vec<String>)> {
         w.advance(1);
         if who == "publisher" {
             let (status, answer) = w.publish(
-                PublishCall::One,
+                Call::Broadcast,
                 &message.to_string(),
                 Some(&format!("step {step}")),
             );
@@ -253,7 +253,9 @@ fn what_was_cut_off_by_paging_is_not_live_after_a_sleep() {
 fn what_is_no_session_is_not_taken_back() {
     let mut w = World::new();
     for garbage in [&[][..], &[0xff; 40], b"{\"identity\":\"alice\"}"] {
-        assert!(!w.engine.restore(ConnId(99), garbage));
+        let closes = w.engine.wake(false, [(ConnId(99), Some(garbage.to_vec()))]);
+        let codes: Vec<_> = closes.iter().map(|closing| closing.code).collect();
+        assert_eq!(codes, [4000]);
     }
     assert_eq!(w.stats()["connections"], 0);
 }

@@ -16,9 +16,10 @@ mod world;
 mod meaning;
 mod record;
 
+use meaning::of_body;
 use record::Golden;
 use serde_json::{Value, json};
-use tidewire::{PublishCall, limits};
+use tidewire::{Call, limits};
 use world::World;
 
 #[test]
@@ -419,49 +420,49 @@ fn publishing() {
         (
             "create",
             "data.id may be left out",
-            PublishCall::One,
+            Call::Broadcast,
             r#"{"channel":"todos","action":"create","key":"k1","data":{"text":"milk"}}"#,
         ),
         (
             "update for some",
             "bob loses sight of the row, so he receives a delete",
-            PublishCall::One,
+            Call::Broadcast,
             r#"{"channel":"todos","action":"update","key":"k1","data":{"n":1},"to":["user:alice"],"space":"global"}"#,
         ),
         (
             "delete",
             "needs no data",
-            PublishCall::One,
+            Call::Broadcast,
             r#"{"channel":"todos","action":"delete","key":"k1"}"#,
         ),
         (
             "changes",
             "of one channel",
-            PublishCall::Batch,
+            Call::BroadcastBatch,
             r#"{"channel":"todos","changes":[{"action":"create","key":"k1","data":{}},{"action":"create","key":"k2","data":{},"to":"all"}]}"#,
         ),
         (
             "events",
             "each with its channel",
-            PublishCall::Batch,
+            Call::BroadcastBatch,
             r#"{"events":[{"channel":"todos","action":"delete","key":"k1"},{"channel":"feed","action":"create","key":"f1","data":{}}]}"#,
         ),
         (
             "bad audience",
             "400 with the field",
-            PublishCall::One,
+            Call::Broadcast,
             r#"{"channel":"todos","action":"create","key":"k1","data":{},"to":null}"#,
         ),
         (
             "bad change of a batch",
             "400 with the index of the first bad change; nothing was done",
-            PublishCall::Batch,
+            Call::BroadcastBatch,
             r#"{"channel":"todos","changes":[{"action":"create","key":"k1","data":{}},{"action":"upsert","key":"k2"}]}"#,
         ),
         (
             "unknown channel",
             "400",
-            PublishCall::One,
+            Call::Broadcast,
             r#"{"channel":"nowhere","action":"create","key":"k1","data":{}}"#,
         ),
     ] {
@@ -469,6 +470,91 @@ fn publishing() {
         g.add(name, "publisher", note, body, Some(meaning));
         let (status, reply) = w.publish_text(call, body, None);
         g.add(&format!("{name}: {status}"), "reply", note, &reply, None);
+    }
+    g.check();
+}
+
+#[test]
+fn renewing() {
+    let mut g = Golden::of("renewing");
+    let mut w = World::new();
+    let alice = w.member("alice", &["team:a"]);
+    w.subscribe(alice, "todos");
+    for (key, topic) in [("a1", "team:a"), ("b1", "team:b")] {
+        w.broadcast(json!({
+            "channel": "todos", "action": "create", "key": key, "data": {}, "to": [topic]
+        }));
+    }
+    w.messages(alice);
+    let exp = w.now.0 / 1000 + 60;
+    for (name, note, claims) in [
+        (
+            "other topics",
+            "rows that go and come, then the new view",
+            json!({ "sub": "alice", "exp": exp, "topics": ["team:b"] }),
+        ),
+        (
+            "a token of another space",
+            "the session stays as it was",
+            json!({ "sub": "alice", "exp": exp, "space": "elsewhere" }),
+        ),
+        (
+            "another identity",
+            "closed with 4501 after it",
+            json!({ "sub": "bob", "exp": exp }),
+        ),
+    ] {
+        let text = json!({ "type": "auth", "token": world::token(&claims) }).to_string();
+        g.ask(&mut w, alice, name, note, &text);
+    }
+    g.check();
+}
+
+#[test]
+fn operating() {
+    let mut g = Golden::of("operating");
+    let mut w = World::new();
+    let alice = w.live("alice", "todos");
+    for (name, note, call, body) in [
+        (
+            "reset",
+            "takes a seq; `to` limits the notice",
+            Call::BroadcastReset,
+            r#"{"channel":"todos","to":["user:alice"]}"#,
+        ),
+        (
+            "change",
+            "subscribe again with the cursor",
+            Call::BroadcastChange,
+            r#"{"channel":"todos"}"#,
+        ),
+        (
+            "topics",
+            "as if renewed",
+            Call::Topics,
+            r#"{"identity":"alice","add":["team:a"],"remove":["team:b"]}"#,
+        ),
+        (
+            "disconnect",
+            "closed with 4505",
+            Call::Disconnect,
+            r#"{"identity":"alice","reason":"left the team"}"#,
+        ),
+        (
+            "disconnect all",
+            "closed with 4000",
+            Call::Disconnect,
+            r#"{"all":true}"#,
+        ),
+        ("epoch", "needs no body", Call::Epoch, ""),
+    ] {
+        let meaning = of_body(call, body);
+        g.add(name, "publisher", note, body, Some(meaning));
+        let (status, reply) = w.publish_text(call, body, None);
+        g.add(&format!("{name}: {status}"), "reply", note, &reply, None);
+        for frame in w.frames(alice) {
+            g.add(name, "server", note, &frame, None);
+        }
     }
     g.check();
 }

@@ -3,10 +3,9 @@
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tidewire::protocol::{
-    self, ChangeRequest, ClientMessage, Hello, PresenceChange, PublishBody, Refused,
-    SubscribeMessage,
+    self, CallBody, ChangeRequest, ClientMessage, Hello, PresenceChange, Refused, SubscribeMessage,
 };
-use tidewire::{Audience, PublishCall};
+use tidewire::{Audience, Call};
 
 /// What the server understands of a client's frame.
 pub(crate) fn of_frame(text: &str) -> Value {
@@ -90,10 +89,11 @@ fn of_message(message: &Result<ClientMessage<'_>, Refused>) -> Value {
 }
 
 /// What the server understands of a publisher's body.
-pub(crate) fn of_body(call: PublishCall, body: &str) -> Value {
-    let read = match call {
-        PublishCall::One => PublishBody::one(body),
-        PublishCall::Batch => PublishBody::batch(body),
+pub(crate) fn of_body(call: Call, body: &str) -> Value {
+    let read = match CallBody::read(call, body) {
+        Ok(CallBody::Publish(body)) => Ok(body),
+        Ok(other) => return json!({ "path": call.path(), "body": format!("{other:?}") }),
+        Err(problem) => Err(problem),
     };
     let of_change = |change: &ChangeRequest<'_>| {
         let to = change.to.as_ref().map(|to| match to {

@@ -16,16 +16,35 @@ pub mod sqlite;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
+use sha2::Sha256;
 use tidewire::{
-    Columns, Config, ConnId, Effects, Engine, Grant, Identity, Input, Millis, Param, PublishCall,
-    Reply, Seed, SessionId, Space, Sql, SqlError, Topics, limits,
+    Call, Closing, Columns, Config, ConnId, Effects, Grant, Identity, Input, Millis, Param, Reply,
+    Seed, SessionId, Space, Sql, SqlError, Topics, limits,
 };
 
 use sqlite::Sqlite;
 
 /// 2026-06-07, when the world begins.
 pub const BEGIN: Millis = Millis(1_780_790_400_000);
+
+const SECRET: &str = "the secret of this world";
+
+/// Signs a token with these claims.
+pub fn token(claims: &Value) -> String {
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let signed = format!(
+        "{}.{}",
+        part(r#"{"alg":"HS256"}"#),
+        part(&claims.to_string())
+    );
+    let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    let tag = mac.chain_update(signed.as_bytes()).finalize().into_bytes();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
+}
 
 /// The channels of the stock configuration, and a few that the stock one has no use for.
 pub fn channels() -> Value {
@@ -49,10 +68,11 @@ struct Socket {
     frames: Vec<String>,
     attachment: Option<Vec<u8>>,
     closed: Option<u16>,
+    reason: String,
 }
 
 pub struct World {
-    pub engine: Engine<Sqlite>,
+    pub engine: tidewire::Engine<Sqlite>,
     pub sqlite: Sqlite,
     pub now: Millis,
     pub alarm: Option<Millis>,
@@ -60,20 +80,36 @@ pub struct World {
     pub faults: Vec<String>,
     /// How much text the last turn sent, each text counted once for all its receivers.
     pub sent_bytes: usize,
+    /// The object crashes at the n-th effect from now, once.
+    pub crash_after: Option<u32>,
+    /// How often it has crashed.
+    pub crashes: u32,
+    /// The host's mark: a turn has begun and not ended.
+    marked: bool,
     config: Rc<Config>,
     sockets: BTreeMap<ConnId, Socket>,
     next: u32,
     sessions: u32,
+    seeds: u8,
 }
 
 pub fn config(channels: &Value) -> Rc<Config> {
     let text = channels.to_string();
-    Rc::new(Config::read(|name| (name == "SYNC_CHANNELS").then(|| text.clone())).unwrap())
+    let config = Config::read(|name| match name {
+        "SYNC_CHANNELS" => Some(text.clone()),
+        "JWT_SECRET" => Some(SECRET.to_owned()),
+        _ => None,
+    });
+    Rc::new(config.unwrap())
 }
 
-pub fn open(config: &Rc<Config>, sqlite: &Sqlite, now: Millis) -> Result<Engine<Sqlite>, SqlError> {
+pub fn open(
+    config: &Rc<Config>,
+    sqlite: &Sqlite,
+    now: Millis,
+) -> Result<tidewire::Engine<Sqlite>, SqlError> {
     let space = Space::default_space();
-    Engine::open(Rc::clone(config), space, sqlite.clone(), Seed([7; 32]), now)
+    tidewire::Engine::open(Rc::clone(config), space, sqlite.clone(), Seed([7; 32]), now)
 }
 
 impl World {
@@ -94,10 +130,18 @@ impl World {
             sockets: BTreeMap::new(),
             next: 0,
             sessions: 0,
+            seeds: 100,
+            crash_after: None,
+            crashes: 0,
+            marked: false,
         }
     }
 
     fn input(&mut self, input: Input<'_>) -> Option<Reply> {
+        self.marked = true;
+        if self.crashes_here() {
+            return self.crash();
+        }
         let effects = self.engine.handle(input, self.now);
         self.perform(effects)
     }
@@ -105,6 +149,9 @@ impl World {
     /// Does what a host does with the effects of a turn.
     fn perform(&mut self, effects: Effects) -> Option<Reply> {
         for (conn, attachment) in effects.saves {
+            if self.crashes_here() {
+                return self.crash();
+            }
             assert!(attachment.len() <= limits::ATTACHMENT_BYTES);
             self.sockets.get_mut(&conn).unwrap().attachment = Some(attachment);
         }
@@ -112,19 +159,67 @@ impl World {
         for frame in effects.frames {
             assert!(frame.text.len() <= limits::FRAME_OUT_BYTES);
             for conn in frame.to {
+                if self.crashes_here() {
+                    return self.crash();
+                }
                 let socket = self.sockets.get_mut(&conn).unwrap();
                 assert_eq!(socket.closed, None, "sent to a closed socket");
                 socket.frames.push(frame.text.to_string());
             }
         }
-        for (conn, close) in effects.closes {
-            let socket = self.sockets.get_mut(&conn).unwrap();
-            socket.closed = Some(close.code());
-            socket.attachment = None;
+        for closing in effects.closes {
+            if self.crashes_here() {
+                return self.crash();
+            }
+            self.close(closing);
         }
+        if self.crashes_here() {
+            return self.crash();
+        }
+        self.marked = false;
         self.alarm = effects.alarm;
         self.faults.extend(effects.faults);
         effects.reply
+    }
+
+    fn close(&mut self, closing: Closing) {
+        assert!(closing.reason.len() <= limits::REASON_BYTES);
+        let socket = self.sockets.get_mut(&closing.conn).unwrap();
+        socket.closed = Some(closing.code);
+        socket.reason = closing.reason.into_owned();
+        socket.attachment = None;
+    }
+
+    fn crashes_here(&mut self) -> bool {
+        let here = self.crash_after == Some(0);
+        self.crash_after = self.crash_after.and_then(|left| left.checked_sub(1));
+        here
+    }
+
+    /// The wasm instance is reset in the midst of a turn: what SQLite has committed remains, what
+    /// was sent is sent, the caller gets no answer.
+    fn crash(&mut self) -> Option<Reply> {
+        self.crashes += 1;
+        self.wake().unwrap();
+        None
+    }
+
+    /// A new life of the object, from SQLite, attachments and the host's mark.
+    fn wake(&mut self) -> Result<(), SqlError> {
+        self.engine = open(&self.config, &self.sqlite, self.now)?;
+        let open = self
+            .sockets
+            .iter()
+            .filter(|(_, socket)| socket.closed.is_none());
+        let open: Vec<_> = open
+            .map(|(conn, socket)| (*conn, socket.attachment.clone()))
+            .collect();
+        let interrupted = std::mem::take(&mut self.marked);
+        for closing in self.engine.wake(interrupted, open) {
+            self.close(closing);
+        }
+        self.alarm = self.engine.next_due();
+        Ok(())
     }
 
     /// Connects a user, or nobody, with topics; the token lasts for a day.
@@ -162,6 +257,17 @@ impl World {
                 Err(reply)
             }
         }
+    }
+
+    /// Connects a user; nothing if the object crashed over it: the upgrade never ends then.
+    pub fn try_connect(&mut self, user: &str) -> Option<ConnId> {
+        let crashes = self.crashes;
+        let conn = self.connect(Some(user), &[]);
+        if self.crashes > crashes {
+            self.sockets.remove(&conn);
+            return None;
+        }
+        Some(conn)
     }
 
     /// Connects a user who says hello; the welcome is taken.
@@ -293,16 +399,20 @@ impl World {
     }
 
     pub fn broadcast(&mut self, body: Value) -> (u16, Value) {
-        self.publish(PublishCall::One, &body.to_string(), None)
+        self.publish(Call::Broadcast, &body.to_string(), None)
     }
 
     pub fn broadcast_batch(&mut self, body: Value) -> (u16, Value) {
-        self.publish(PublishCall::Batch, &body.to_string(), None)
+        self.publish(Call::BroadcastBatch, &body.to_string(), None)
+    }
+
+    pub fn call(&mut self, call: Call, body: Value) -> (u16, Value) {
+        self.publish(call, &body.to_string(), None)
     }
 
     pub fn publish(
         &mut self,
-        call: PublishCall,
+        call: Call,
         body: &str,
         idempotency_key: Option<&str>,
     ) -> (u16, Value) {
@@ -312,17 +422,41 @@ impl World {
 
     pub fn publish_text(
         &mut self,
-        call: PublishCall,
+        call: Call,
         body: &str,
         idempotency_key: Option<&str>,
     ) -> (u16, String) {
-        let input = Input::Publish {
+        let reply = self.try_call(call, body, idempotency_key).unwrap();
+        (reply.status, reply.body)
+    }
+
+    /// A call; no reply if the object crashed over it.
+    pub fn try_call(
+        &mut self,
+        call: Call,
+        body: &str,
+        idempotency_key: Option<&str>,
+    ) -> Option<Reply> {
+        self.seeds = self.seeds.wrapping_add(1);
+        self.input(Input::Call {
             call,
             body,
             idempotency_key,
+            seed: Seed([self.seeds; 32]),
+        })
+    }
+
+    /// What `GET /api/sync/session` says of a grant.
+    pub fn session(&mut self, user: &str, issued_at: Millis) -> (u16, Value) {
+        let identity = Identity::parse(user).unwrap();
+        let grant = Grant {
+            topics: Topics::granted(Some(&identity), []).unwrap(),
+            identity: Some(identity),
+            issued_at,
+            expires_at: Some(self.now.plus(1000)),
         };
-        let reply = self.input(input).unwrap();
-        (reply.status, reply.body)
+        let reply = self.input(Input::Session { grant }).unwrap();
+        (reply.status, serde_json::from_str(&reply.body).unwrap())
     }
 
     pub fn stats(&mut self) -> Value {
@@ -345,6 +479,11 @@ impl World {
         self.sockets[&conn].closed
     }
 
+    /// What the close frame said.
+    pub fn close_reason(&self, conn: ConnId) -> &str {
+        &self.sockets[&conn].reason
+    }
+
     /// The object sleeps and wakes: memory is lost, SQLite and attachments remain; connections
     /// keep their numbers, which the engine does not mind.
     pub fn sleep(&mut self) {
@@ -353,13 +492,7 @@ impl World {
 
     /// As [`Self::sleep`], where waking may fail; the object is then as it was, asleep or not.
     pub fn try_sleep(&mut self) -> Result<(), SqlError> {
-        self.engine = open(&self.config, &self.sqlite, self.now)?;
-        for (conn, socket) in &self.sockets {
-            if let Some(attachment) = &socket.attachment {
-                assert!(self.engine.restore(*conn, attachment));
-            }
-        }
-        Ok(())
+        self.wake()
     }
 
     pub fn advance(&mut self, ms: u64) {

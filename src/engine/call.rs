@@ -1,0 +1,263 @@
+//! Calls of publishers and operators: each happens once per idempotency key, or not at all.
+
+use super::renew::{self, Renewal};
+use super::{Engine, Failure, publish};
+use crate::audience::Audience;
+use crate::config::Config;
+use crate::digest;
+use crate::hub::Hub;
+use crate::names::{ConnId, Millis, RequestId};
+use crate::outbox::Outgoing;
+use crate::protocol::{self, CallBody, Close, Problem, TopicsBody};
+use crate::store::{Floor, Outcome, Owner, Seed, Sql, Store};
+
+/// A call over HTTP whose key has been checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// One change.
+    Broadcast,
+    /// 1–1,000 changes, all or nothing.
+    BroadcastBatch,
+    /// Everyone forgets the channel and asks again.
+    BroadcastReset,
+    /// Everyone asks for what has changed outside.
+    BroadcastChange,
+    /// Closes an identity's sockets and refuses its tokens, or closes all sockets.
+    Disconnect,
+    /// Changes the topics of an identity's sessions.
+    Topics,
+    /// Gives the log a new identity, after a restore.
+    Epoch,
+}
+
+impl Call {
+    /// All calls.
+    pub const ALL: [Self; 7] = [
+        Self::Broadcast,
+        Self::BroadcastBatch,
+        Self::BroadcastReset,
+        Self::BroadcastChange,
+        Self::Disconnect,
+        Self::Topics,
+        Self::Epoch,
+    ];
+
+    /// The call's path, the same outside and inside.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Broadcast => "/broadcast",
+            Self::BroadcastBatch => "/broadcast-batch",
+            Self::BroadcastReset => "/broadcast-reset",
+            Self::BroadcastChange => "/broadcast-change",
+            Self::Disconnect => "/disconnect",
+            Self::Topics => "/topics",
+            Self::Epoch => "/epoch",
+        }
+    }
+
+    /// The call of a path.
+    #[must_use]
+    pub fn of_path(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|call| call.path() == path)
+    }
+}
+
+/// What a call did to the log, and what is left to do for it.
+#[derive(Default)]
+pub(super) struct Done {
+    /// The answer's body.
+    pub(super) result: String,
+    pub(super) frames: Vec<Outgoing>,
+    pub(super) closes: Vec<(ConnId, Close, Option<String>)>,
+    pub(super) renewals: Vec<Renewal>,
+}
+
+/// What a call is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) call: Call,
+    pub(super) body: &'a str,
+    pub(super) idempotency_key: Option<&'a str>,
+    /// Chance for a new epoch.
+    pub(super) seed: Seed,
+}
+
+impl<S: Sql> Engine<S> {
+    pub(super) fn call(&mut self, request: Request<'_>, now: Millis) {
+        match self.call_once(request, now) {
+            Ok(done) => {
+                for frame in done.frames {
+                    self.out.send_many(frame.to, frame.text);
+                }
+                for renewal in done.renewals {
+                    self.renew(renewal);
+                }
+                for (conn, close, reason) in done.closes {
+                    self.close_for(conn, close, reason);
+                }
+                self.reply(Ok(done.result));
+            }
+            Err(failure) => {
+                let problem = self.problem(failure);
+                self.reply(Err(problem));
+            }
+        }
+    }
+
+    fn call_once(&mut self, request: Request<'_>, now: Millis) -> Result<Done, Failure> {
+        let once = request
+            .idempotency_key
+            .map(|key| Once::read(key, request))
+            .transpose()?;
+        if let Some(once) = &once
+            && let Some(outcome) = self.store.outcome(Owner::Publisher, once.key.as_str())?
+        {
+            return once.replay(outcome);
+        }
+        let body = CallBody::read(request.call, request.body)?;
+        if body
+            .space()
+            .is_some_and(|space| space != self.space.as_str())
+        {
+            return Err(Problem::invalid("space", "the query names another space").into());
+        }
+        let (config, hub) = (&self.config, &self.hub);
+        self.store.transaction(|store| {
+            let done = perform(store, config, hub, &body, request.seed, now)?;
+            if let Some(once) = &once {
+                let outcome = Outcome {
+                    hash: once.hash.clone(),
+                    seq: store.head(),
+                    result: Some(done.result.clone()),
+                };
+                store.put_outcome(Owner::Publisher, once.key.as_str(), &outcome, now)?;
+            }
+            Ok(done)
+        })
+    }
+}
+
+/// An idempotency key with the digest of what it stands for.
+struct Once {
+    key: RequestId,
+    hash: String,
+}
+
+impl Once {
+    fn read(key: &str, request: Request<'_>) -> Result<Self, Problem> {
+        let key = RequestId::parse(key)
+            .map_err(|error| Problem::invalid("Idempotency-Key", error.to_string()))?;
+        let hash = digest::content(&[request.call.path(), request.body]);
+        Ok(Self { key, hash })
+    }
+
+    fn replay(&self, outcome: Outcome) -> Result<Done, Failure> {
+        if outcome.hash != self.hash {
+            let message = "this idempotency key was used for another request";
+            return Err(Problem::new(protocol::Code::Conflict, message).into());
+        }
+        Ok(Done {
+            result: outcome.result.unwrap_or_default(),
+            ..Done::default()
+        })
+    }
+}
+
+/// Does what is asked for to the log, inside the caller's transaction.
+fn perform<S: Sql>(
+    store: &mut Store<S>,
+    config: &Config,
+    hub: &Hub,
+    body: &CallBody<'_>,
+    seed: Seed,
+    now: Millis,
+) -> Result<Done, Failure> {
+    match body {
+        CallBody::Publish(body) => publish::publish(store, &config.rules, hub, body, now),
+        CallBody::Reset { channel, to, .. } => {
+            config.rules.find(channel)?;
+            let (seq, at) = store.advance(now);
+            store.raise_floor(channel, Floor { seq, at })?;
+            let audience = to.clone().unwrap_or(Audience::All);
+            let to = hub.receivers(channel, &audience);
+            let receivers = to.len();
+            Ok(Done {
+                result: publish::result_of(store, seq, receivers),
+                frames: notice(to, protocol::channel_reset(channel, "reset")),
+                ..Done::default()
+            })
+        }
+        CallBody::Change { channel, .. } => {
+            config.rules.find(channel)?;
+            let to = hub.receivers(channel, &Audience::All);
+            Ok(Done {
+                result: count("receivers", to.len()),
+                frames: notice(to, protocol::channel_change(channel)),
+                ..Done::default()
+            })
+        }
+        CallBody::DisconnectAll { .. } => Ok(disconnect(hub.all(), Close::Restart, None)),
+        CallBody::Disconnect {
+            identity, reason, ..
+        } => {
+            store.refuse(identity, now)?;
+            let conns = hub.sessions_of(identity).map(|(conn, _)| conn).collect();
+            Ok(disconnect(conns, Close::Revoked, reason.clone()))
+        }
+        CallBody::Topics(body) => topics(store, config, hub, body, now),
+        CallBody::Epoch { .. } => {
+            store.renew_epoch(seed, now)?;
+            let mut done = disconnect(hub.all(), Close::Restart, None);
+            done.result = protocol::object(|o| o.text("epoch", store.epoch().as_str()));
+            Ok(done)
+        }
+    }
+}
+
+fn notice(to: Vec<ConnId>, text: String) -> Vec<Outgoing> {
+    vec![Outgoing {
+        to,
+        text: text.into(),
+    }]
+}
+
+fn count(what: &str, number: usize) -> String {
+    protocol::object(|o| o.number(what, number as u64))
+}
+
+fn disconnect(conns: Vec<ConnId>, close: Close, reason: Option<String>) -> Done {
+    Done {
+        result: count("disconnected", conns.len()),
+        closes: conns
+            .into_iter()
+            .map(|conn| (conn, close, reason.clone()))
+            .collect(),
+        ..Done::default()
+    }
+}
+
+fn topics<S: Sql>(
+    store: &mut Store<S>,
+    config: &Config,
+    hub: &Hub,
+    body: &TopicsBody,
+    now: Millis,
+) -> Result<Done, Failure> {
+    for topic in &body.remove {
+        store.remove_topic(&body.identity, topic.as_str(), now)?;
+    }
+    for topic in &body.add {
+        store.restore_topic(&body.identity, topic.as_str())?;
+    }
+    let renewals = renew::plan_all(store, &config.rules, hub, &body.identity, |topics| {
+        topics
+            .changed(&body.identity, &body.add, &body.remove)
+            .map_err(|error| Problem::invalid("add", error.to_string()))
+    })?;
+    Ok(Done {
+        result: count("sessions", renewals.len()),
+        renewals,
+        ..Done::default()
+    })
+}

@@ -1,0 +1,159 @@
+//! One page of a channel: rows that a reader may see, and keys that are gone for it.
+
+use std::ops::ControlFlow;
+
+use crate::audience::Topics;
+use crate::cursor::Cursor;
+use crate::limits;
+use crate::names::{Channel, Seq};
+use crate::protocol::{JsonWriter, Snapshot, write_text};
+use crate::store::{PageRow, Sql, SqlError, Store};
+
+/// Where an answer begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Start {
+    /// Rows after this seq are to be delivered.
+    pub(super) after: Seq,
+    /// From where deletions, losses and the floor are judged: what the client cannot have, it
+    /// need not be told to remove.
+    pub(super) began: Seq,
+    /// Whether the client replaces what it has.
+    pub(super) full: bool,
+}
+
+/// How much goes on a page.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PageBounds {
+    items: usize,
+    bytes: usize,
+    scan: usize,
+    meta: bool,
+}
+
+/// What a page of an answer takes beside its rows.
+const PAGE_OVERHEAD: usize = 4 * 1024;
+
+impl PageBounds {
+    /// A page of at most `items` rows and deleted keys that fits an outbound frame.
+    pub(super) fn of_frame(items: usize, meta: bool) -> Self {
+        Self {
+            items,
+            bytes: limits::FRAME_OUT_BYTES - PAGE_OVERHEAD,
+            scan: limits::PAGE_SCAN,
+            meta,
+        }
+    }
+}
+
+/// Reads one page for a connection with these topics: rows it may see, and keys that are gone
+/// for it. Full, delta and every further page are the same walk along the index.
+pub(super) fn read_page<S: Sql>(
+    store: &Store<S>,
+    channel: &Channel,
+    topics: &Topics,
+    start: Start,
+    bounds: PageBounds,
+) -> Result<(Snapshot, Cursor), SqlError> {
+    let mut snapshot = Snapshot {
+        full: start.full,
+        meta: bounds.meta.then(String::new),
+        ..Snapshot::default()
+    };
+    let mut reached = start.after;
+    let (mut items, mut bytes, mut scanned) = (0, 0, 0);
+    let mut each = |row: PageRow<'_>| {
+        if scanned == bounds.scan {
+            snapshot.more = true;
+            return ControlFlow::Break(());
+        }
+        scanned += 1;
+        let seq = row.seq();
+        let Some(item) = Item::of(&row, topics, start.began, bounds.meta) else {
+            reached = seq;
+            return ControlFlow::Continue(());
+        };
+        if items == bounds.items || (items > 0 && bytes + item.len() > bounds.bytes) {
+            snapshot.more = true;
+            return ControlFlow::Break(());
+        }
+        items += 1;
+        bytes += item.len();
+        item.append_to(&mut snapshot);
+        reached = seq;
+        ControlFlow::Continue(())
+    };
+    store.page(channel, start.after, bounds.scan + 1, &mut each)?;
+    let cursor = if snapshot.more {
+        Cursor {
+            start: Some(start.began),
+            ..store.cursor(reached)
+        }
+    } else {
+        store.cursor(store.head())
+    };
+    Ok((snapshot, cursor))
+}
+
+/// What a row is to one reader, encoded.
+enum Item {
+    Row { data: String, meta: String },
+    Gone { key: String, len: usize },
+}
+
+impl Item {
+    fn of(row: &PageRow<'_>, topics: &Topics, began: Seq, meta: bool) -> Option<Self> {
+        let visible = row.audience().sees(topics);
+        let gone = match (visible, row.data()) {
+            (true, Some(data)) => {
+                let meta = if meta { meta_of(row) } else { String::new() };
+                return Some(Self::Row { data, meta });
+            }
+            (true, None) => row.seq() > began,
+            (false, _) => row.lost().hit(topics, began),
+        };
+        gone.then(|| {
+            let key = row.key();
+            let mut written = String::new();
+            write_text(&mut written, &key);
+            Self::Gone {
+                key,
+                len: written.len(),
+            }
+        })
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Row { data, meta } => data.len() + meta.len() + 2,
+            Self::Gone { len, .. } => len + 1,
+        }
+    }
+
+    fn append_to(self, snapshot: &mut Snapshot) {
+        let append = |list: &mut String, item: &str| {
+            if !list.is_empty() {
+                list.push(',');
+            }
+            list.push_str(item);
+        };
+        match self {
+            Self::Row { data, meta } => {
+                append(&mut snapshot.data, &data);
+                if let Some(list) = &mut snapshot.meta {
+                    append(list, &meta);
+                }
+            }
+            Self::Gone { key, .. } => snapshot.deleted.push(key),
+        }
+    }
+}
+
+/// `"key":{"by":…,"at":…}`.
+fn meta_of(row: &PageRow<'_>) -> String {
+    let mut out = JsonWriter::default();
+    out.name(&row.key()).object(|o| {
+        o.opt_text("by", row.author().as_deref());
+        o.number("at", row.at().0);
+    });
+    out.finish()
+}

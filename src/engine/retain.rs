@@ -1,0 +1,20 @@
+//! What the alarm does beside expiry: trimming, one bounded step at a time.
+
+use super::Engine;
+use crate::names::Millis;
+use crate::store::Sql;
+
+impl<S: Sql> Engine<S> {
+    pub(super) fn retain(&mut self, now: Millis) {
+        let due = self.store.sweep_at().is_some_and(|at| at <= now);
+        if !due && self.sweep.is_none() {
+            return;
+        }
+        let at = self.sweep.take().unwrap_or_default();
+        let step = self.store.transaction(|store| store.sweep(at.clone(), now));
+        match step {
+            Ok(next) => self.sweep = next,
+            Err(error) => self.effects.faults.push(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Trimming: tombstones and losses that are older than the retention, in bounded steps.
+//!
+//! Rows of a channel are walked in the order of their last change, from where the last walk
+//! ended: a row that stayed behind without being a tombstone cannot become one without a new seq,
+//! so every version of a row is looked at once. No index by time is needed, because time and seq
+//! grow together.
+
+use std::ops::ControlFlow;
+
+use crate::limits;
+use crate::names::{Channel, Key, Millis, Seq};
+
+use super::sql::{Param, Sql, SqlError};
+use super::{Floor, Store, collect};
+
+/// Where a round of trimming stands. Kept in memory: a round that sleep ends begins again, past
+/// what each channel remembers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sweep {
+    /// The channel that comes after this one is next.
+    after: String,
+    /// The time of the oldest change that is too young to trim.
+    youngest: Option<Millis>,
+}
+
+/// What one channel's step found.
+struct Found {
+    tombstones: Vec<Key>,
+    losses: Vec<Key>,
+    looked_at: usize,
+    swept: Seq,
+    floor: Floor,
+    /// The time of the first row that is too young.
+    young: Option<Millis>,
+    /// Whether nothing of the channel is left to look at.
+    done: bool,
+}
+
+impl<S: Sql> Store<S> {
+    /// When the next round of trimming is due.
+    pub(crate) fn sweep_at(&self) -> Option<Millis> {
+        self.sweep_at
+    }
+
+    /// Makes sure that a round of trimming comes at `at` or before.
+    pub(crate) fn sweep_by(&mut self, at: Millis) -> Result<(), SqlError> {
+        if self.sweep_at.is_none_or(|due| at < due) {
+            self.set_sweep(Some(at))?;
+        }
+        Ok(())
+    }
+
+    fn set_sweep(&mut self, at: Option<Millis>) -> Result<(), SqlError> {
+        if self.sweep_at != at {
+            let text = at.unwrap_or_default().0.to_string();
+            self.put_meta("sweep_at", &text)?;
+            self.sweep_at = at;
+        }
+        Ok(())
+    }
+
+    /// One bounded step of trimming. `None` when the round is over and the next one is set;
+    /// otherwise the step after this one should come soon.
+    ///
+    /// Runs inside a transaction of its caller.
+    pub(crate) fn sweep(&mut self, mut at: Sweep, now: Millis) -> Result<Option<Sweep>, SqlError> {
+        let cutoff = now.minus(limits::RETENTION_MS);
+        let mut budget = limits::SWEEP_ROWS;
+        while budget > 0 {
+            let Some(channel) = self.channel_after(&at.after)? else {
+                self.purge_refusals(now)?;
+                let young = at.youngest.map(|at| at.plus(limits::RETENTION_MS));
+                let next = [young, self.next_end()?].into_iter().flatten().min();
+                self.set_sweep(next.map(|due| due.max(now.plus(limits::SWEEP_PAUSE_MS))))?;
+                return Ok(None);
+            };
+            let found = self.look(&channel, cutoff, budget)?;
+            self.trim(&channel, &found)?;
+            budget = budget.saturating_sub(found.looked_at.max(1));
+            at.youngest = [at.youngest, found.young].into_iter().flatten().min();
+            if found.done {
+                channel.as_str().clone_into(&mut at.after);
+            }
+        }
+        Ok(Some(at))
+    }
+
+    fn channel_after(&self, after: &str) -> Result<Option<Channel>, SqlError> {
+        let found = collect(
+            &self.sql,
+            "SELECT min(channel) FROM rows WHERE channel > ?",
+            &[Param::Text(after)],
+            |row| Channel::parse(&row.text(0)?).ok(),
+        )?;
+        Ok(found.into_iter().next())
+    }
+
+    fn look(&self, channel: &Channel, cutoff: Millis, most: usize) -> Result<Found, SqlError> {
+        let swept = collect(
+            &self.sql,
+            "SELECT swept FROM channels WHERE name = ?",
+            &[Param::Text(channel.as_str())],
+            |row| row.int(0),
+        )?;
+        let swept = Seq(swept.into_iter().next().unwrap_or_default());
+        let mut found = Found {
+            tombstones: Vec::new(),
+            losses: Vec::new(),
+            looked_at: 0,
+            swept,
+            floor: Floor::default(),
+            young: None,
+            done: true,
+        };
+        self.page(channel, swept, most + 1, &mut |row| {
+            if row.at() > cutoff {
+                found.young = Some(row.at());
+                return ControlFlow::Break(());
+            }
+            if found.looked_at == most {
+                found.done = false;
+                return ControlFlow::Break(());
+            }
+            found.looked_at += 1;
+            found.swept = row.seq();
+            let lost = row.lost();
+            let gone = row.is_tombstone();
+            if (gone || !lost.is_empty())
+                && let Ok(key) = Key::parse(&row.key())
+            {
+                // All losses of a row are as old as its last change, or older.
+                found.floor = Floor {
+                    seq: row.seq(),
+                    at: row.at(),
+                };
+                if gone {
+                    found.tombstones.push(key);
+                } else {
+                    found.losses.push(key);
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
+    }
+
+    fn trim(&mut self, channel: &Channel, found: &Found) -> Result<(), SqlError> {
+        if found.looked_at == 0 {
+            return Ok(());
+        }
+        for key in &found.tombstones {
+            self.exec(
+                "DELETE FROM rows WHERE channel = ? AND key = ?",
+                &[Param::Text(channel.as_str()), Param::Text(key.as_str())],
+            )?;
+        }
+        for key in &found.losses {
+            self.exec(
+                "UPDATE rows SET lost = NULL WHERE channel = ? AND key = ?",
+                &[Param::Text(channel.as_str()), Param::Text(key.as_str())],
+            )?;
+        }
+        if !found.tombstones.is_empty() {
+            // The newest row may have gone: its seq must not be given again.
+            self.put_meta("head", &self.head.0.to_string())?;
+            self.put_meta("clock", &self.clock.0.to_string())?;
+        }
+        self.raise_floor(channel, found.floor)?;
+        self.exec(
+            "UPDATE channels SET swept = ? WHERE name = ?",
+            &[Param::Int(found.swept.0), Param::Text(channel.as_str())],
+        )
+    }
+}

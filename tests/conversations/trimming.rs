@@ -1,0 +1,188 @@
+//! Retention: tombstones and losses end, floors rise, and the sequence goes on.
+
+use serde_json::{Value, json};
+use tidewire::limits;
+
+use super::world::World;
+use super::{ids, seq};
+
+/// Lets time pass until the alarm has nothing overdue left.
+fn trim(w: &mut World) {
+    w.advance(limits::RETENTION_MS);
+    for _ in 0..100 {
+        if !w.ring() {
+            return;
+        }
+    }
+    panic!("trimming does not end");
+}
+
+fn change(w: &mut World, action: &str, key: &str) -> Value {
+    let body = json!({ "channel": "feed", "action": action, "key": key, "data": {} });
+    let (status, answer) = w.broadcast(body);
+    assert_eq!(status, 200, "{answer}");
+    answer
+}
+
+#[test]
+fn resume_after_trim_sends_full() {
+    let mut w = World::new();
+    change(&mut w, "create", "k1");
+    let alice = w.user("alice");
+    let before = w.subscribe(alice, "feed");
+    w.drop(alice);
+    change(&mut w, "create", "k2");
+    change(&mut w, "delete", "k1");
+    trim(&mut w);
+    assert_eq!(w.sqlite.number("SELECT count(*) FROM rows"), 1);
+    w.sleep();
+    let alice = w.user("alice");
+    let after = w.resume(alice, "feed", &before["cursor"], &before["view"]);
+    assert_eq!((&after["mode"], ids(&after)), (&json!("full"), vec!["k2"]));
+    let again = w.resume(alice, "feed", &after["cursor"], &after["view"]);
+    assert_eq!(again["mode"], "delta");
+}
+
+#[test]
+fn a_cursor_at_the_floor_still_resumes() {
+    let mut w = World::new();
+    change(&mut w, "create", "k1");
+    let deleted = change(&mut w, "delete", "k1");
+    let alice = w.user("alice");
+    let view = w.subscribe(alice, "feed")["view"].clone();
+    trim(&mut w);
+    let alice = w.user("alice");
+    let resumed = w.resume(alice, "feed", &deleted["cursor"], &view);
+    assert_eq!(resumed["mode"], "delta");
+}
+
+#[test]
+fn tombstones_live_for_the_retention_and_not_less() {
+    let mut w = World::new();
+    change(&mut w, "create", "k1");
+    change(&mut w, "delete", "k1");
+    w.advance(limits::RETENTION_MS - 1);
+    w.sleep();
+    assert!(!w.ring(), "nothing is due before the retention is over");
+    assert_eq!(w.sqlite.number("SELECT count(*) FROM rows"), 1);
+    w.advance(1);
+    assert!(w.ring());
+    assert_eq!(w.sqlite.number("SELECT count(*) FROM rows"), 0);
+}
+
+#[test]
+fn the_sequence_goes_on_after_everything_was_trimmed_and_the_object_slept() {
+    let mut w = World::new();
+    change(&mut w, "create", "k1");
+    let last = change(&mut w, "delete", "k1");
+    trim(&mut w);
+    assert_eq!(w.sqlite.number("SELECT count(*) FROM rows"), 0);
+    w.sleep();
+    assert_eq!(w.stats()["seq"], last["seq"]);
+    assert_eq!(change(&mut w, "create", "k1")["seq"], 3);
+}
+
+#[test]
+fn losses_are_trimmed_and_those_who_missed_them_get_full() {
+    let mut w = World::new();
+    let publish = |w: &mut World, to: &str| {
+        let body = json!({
+            "channel": "feed", "action": "create", "key": "k", "data": {}, "to": [to]
+        });
+        assert_eq!(w.broadcast(body).0, 200);
+    };
+    let alice = w.user("alice");
+    publish(&mut w, "user:alice");
+    let before = w.subscribe(alice, "feed");
+    w.drop(alice);
+    publish(&mut w, "user:bob");
+    assert_eq!(
+        w.sqlite
+            .number("SELECT count(*) FROM rows WHERE lost IS NOT NULL"),
+        1
+    );
+    trim(&mut w);
+    assert_eq!(
+        w.sqlite
+            .number("SELECT count(*) FROM rows WHERE lost IS NOT NULL"),
+        0
+    );
+    let alice = w.user("alice");
+    let after = w.resume(alice, "feed", &before["cursor"], &before["view"]);
+    assert_eq!((&after["mode"], ids(&after).len()), (&json!("full"), 0));
+}
+
+#[test]
+fn floors_are_per_channel() {
+    let mut w = World::new();
+    let alice = w.user("alice");
+    let (feed, todos) = (w.subscribe(alice, "feed"), w.subscribe(alice, "todos"));
+    change(&mut w, "create", "k");
+    change(&mut w, "delete", "k");
+    trim(&mut w);
+    let alice = w.user("alice");
+    let resumed = w.resume(alice, "todos", &todos["cursor"], &todos["view"]);
+    assert_eq!(resumed["mode"], "delta");
+    let resumed = w.resume(alice, "feed", &feed["cursor"], &feed["view"]);
+    assert_eq!(resumed["mode"], "full");
+}
+
+#[test]
+fn trimming_goes_in_bounded_steps_and_survives_sleep_between_them() {
+    let mut w = World::new();
+    for part in 0..3 {
+        for action in ["create", "delete"] {
+            let change = |i| {
+                json!({
+                    "action": action, "key": format!("k{part}-{i}"), "data": {}
+                })
+            };
+            let changes: Vec<Value> = (0..limits::BATCH_CHANGES).map(change).collect();
+            let body = json!({ "channel": "feed", "changes": changes });
+            assert_eq!(w.broadcast_batch(body).0, 200);
+        }
+    }
+    w.advance(limits::RETENTION_MS);
+    let mut left = 3 * limits::BATCH_CHANGES as u64;
+    for step in 0.. {
+        w.sleep();
+        if !w.ring() {
+            break;
+        }
+        let now = w.sqlite.number("SELECT count(*) FROM rows");
+        assert!(
+            left - now <= limits::SWEEP_ROWS as u64,
+            "step {step} took {}",
+            left - now
+        );
+        left = now;
+    }
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn a_space_with_nothing_to_trim_lets_the_object_sleep_for_good() {
+    let mut w = World::new();
+    change(&mut w, "create", "k1");
+    trim(&mut w);
+    trim(&mut w);
+    assert_eq!(w.alarm, None);
+    change(&mut w, "delete", "k1");
+    assert_eq!(w.alarm, Some(w.now.plus(limits::RETENTION_MS)));
+    trim(&mut w);
+    assert_eq!(w.sqlite.number("SELECT count(*) FROM rows"), 0);
+}
+
+#[test]
+fn a_clock_that_jumps_back_loses_nothing() {
+    let mut w = World::new();
+    let alice = w.live("alice", "feed");
+    change(&mut w, "create", "k1");
+    let first = w.one(alice);
+    w.now = w.now.minus(60 * 60 * 1000);
+    w.sleep();
+    change(&mut w, "create", "k2");
+    let second = w.one(alice);
+    assert!(second["at"].as_u64() >= first["at"].as_u64());
+    assert_eq!(seq(&second), seq(&first) + 1);
+}
