@@ -65,6 +65,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => s
 watchParent();
 
 let answer = "no answer";
+let refused;
 for (const started = Date.now(); !ready && !stopping; ) {
   if (Date.now() - started > startupLimit) {
     process.stderr.write(held);
@@ -75,8 +76,14 @@ for (const started = Date.now(); !ready && !stopping; ) {
     const response = await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(5_000) });
     answer = `${response.status} ${await response.text()}`;
     ready = response.status === 200;
+    // Both Workers run, and the sync Worker refuses its settings: waiting would not help.
+    if (response.status === 500) refused = answer;
   } catch {
     // Not listening yet.
+  }
+  if (refused) {
+    console.error(`error: the sync Worker refuses its settings: ${refused}`);
+    await stop(1);
   }
   if (!ready) await sleep(100);
 }

@@ -1,0 +1,399 @@
+// Both Workers, as built, in workerd; and clients that reach them through sockets from outside.
+//
+// The settings are those of the wrangler files, so that what is tested is what is deployed; a test
+// overrides single ones. Nothing here sleeps: every wait is for a message, a close or an answer,
+// and ends with a test failure when that does not come.
+import assert from "node:assert/strict";
+import { createHmac, randomUUID } from "node:crypto";
+import { fileURLToPath } from "node:url";
+import { isDeepStrictEqual } from "node:util";
+import { Log, LogLevel, Miniflare, convertV4MiniflareOptions } from "miniflare";
+import { experimental_readRawConfig as readConfig } from "wrangler";
+import WebSocket from "ws";
+
+/** How long anything may take that should happen at once. */
+const patience = 5_000;
+
+export const repository = fileURLToPath(new URL("../..", import.meta.url));
+
+/** Secrets of this test run: unlike the published ones they need no DEV=true. */
+export const secrets = { JWT_SECRET: "secret-of-the-tests", PUBLISH_KEY: "key-of-the-tests" };
+
+/** The message that the runtime answers by itself. */
+export const heartbeat = '{"type":"ping"}';
+
+/**
+ * Starts Workers in a workerd of their own, on a free port. `workers` are those to start, the
+ * first of which answers the port; `vars` and `appVars` override settings of the sync and the app
+ * Worker, where undefined means not set; `binding: false` leaves the service binding out.
+ */
+export async function start({ workers = ["app", "sync"], vars, appVars, binding = true } = {}) {
+  const logs = [];
+  const options = {
+    app: () => {
+      const app = worker("wrangler.jsonc", appVars);
+      return binding && workers.includes("sync") ? app : { ...app, serviceBindings: {} };
+    },
+    sync: () => worker("wrangler.sync.jsonc", { ...secrets, ...vars }),
+  };
+  const runtime = new Miniflare(
+    convertV4MiniflareOptions({
+      host: "127.0.0.1",
+      port: 0,
+      cf: false,
+      telemetry: { enabled: false },
+      logRequests: false,
+      log: new Log(LogLevel.NONE),
+      handleStructuredLogs: ({ level, message }) => logs.push(`${level}: ${message}`),
+      workers: workers.map((name) => options[name]()),
+    }),
+  );
+  const url = await runtime.ready;
+  return new Deployment(runtime, url.origin, logs, { ...secrets, ...vars });
+}
+
+/** A Worker's options for Miniflare, from its wrangler file. */
+function worker(file, overrides) {
+  const { rawConfig: config } = readConfig({ config: `${repository}/${file}` });
+  const main = `${repository}/${config.main}`;
+  const sqlite = new Set((config.migrations ?? []).flatMap((step) => step.new_sqlite_classes ?? []));
+  const objects = (config.durable_objects?.bindings ?? []).map((object) => [
+    object.name,
+    { className: object.class_name, useSQLite: sqlite.has(object.class_name) },
+  ]);
+  const services = (config.services ?? []).map(({ binding, service }) => [binding, service]);
+  const settings = Object.entries({ ...config.vars, ...overrides });
+  return {
+    name: config.name,
+    compatibilityDate: config.compatibility_date,
+    compatibilityFlags: config.compatibility_flags ?? [],
+    modules: [
+      { type: "ESModule", path: main },
+      { type: "CompiledWasm", path: main.replace("index.js", "index_bg.wasm") },
+    ],
+    modulesRoot: main.replace("/index.js", ""),
+    bindings: Object.fromEntries(settings.filter(([, value]) => value !== undefined)),
+    durableObjects: Object.fromEntries(objects),
+    serviceBindings: Object.fromEntries(services),
+  };
+}
+
+/** An HS256 token: a user, an hour, and what else is claimed. */
+export function token(sub, { secret = secrets.JWT_SECRET, ...claims } = {}) {
+  const encode = (part) => Buffer.from(JSON.stringify(part)).toString("base64url");
+  const payload = { sub, exp: Date.now() / 1000 + 3600, ...claims };
+  const signed = `${encode({ alg: "HS256", typ: "JWT" })}.${encode(payload)}`;
+  return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
+}
+
+export const bearer = (credential) => ({ authorization: `Bearer ${credential}` });
+
+/** The answer to an upgrade that was refused. */
+async function refusal(response) {
+  const body = Buffer.concat(await response.toArray()).toString();
+  const isJson = response.headers["content-type"]?.startsWith("application/json");
+  return { status: response.statusCode, body: isJson ? JSON.parse(body) : body };
+}
+
+/** Running Workers, seen from outside. */
+export class Deployment {
+  #runtime;
+  #settings;
+  #clients = new Set();
+
+  constructor(runtime, origin, logs, settings) {
+    this.#runtime = runtime;
+    this.#settings = settings;
+    this.origin = origin;
+    this.host = new URL(origin).host;
+    /** What the Workers wrote to their logs, one text a line. */
+    this.logs = logs;
+  }
+
+  async stop() {
+    for (const client of this.#clients) client.drop();
+    await this.#runtime?.dispose();
+  }
+
+  /** One request: its status, headers and body, parsed where it is JSON. */
+  async http(path, { headers, ...init } = {}) {
+    const response = await fetch(this.origin + path, {
+      redirect: "manual",
+      signal: AbortSignal.timeout(6 * patience),
+      headers,
+      ...init,
+    });
+    const text = await response.text();
+    const isJson = response.headers.get("content-type")?.startsWith("application/json");
+    const body = isJson ? JSON.parse(text) : text;
+    return { status: response.status, headers: response.headers, body };
+  }
+
+  /** An upgrade as asked: `client` where it succeeds, else the answer's status and body. */
+  async upgrade(path, { headers = {}, protocols = [] } = {}) {
+    const socket = new WebSocket(this.origin.replace("http", "ws") + path, protocols, { headers });
+    const client = new Client(socket);
+    this.#clients.add(client);
+    const answered = new Promise((resolve, reject) => {
+      socket.once("open", () => resolve({ status: 101, client, protocol: socket.protocol }));
+      socket.once("error", reject);
+      socket.once("unexpected-response", (_, response) => {
+        resolve(refusal(response));
+      });
+    });
+    return within(patience, answered, () => `no answer to the upgrade of ${path}`);
+  }
+
+  /** A space of its own, unless one is named. */
+  space(name = randomUUID()) {
+    return new Space(this, name, this.#settings, (name, webSockets) =>
+      this.#runtime.unsafeEvictDurableObject("tidewire-sync", "SyncEngine", { name, webSockets }),
+    );
+  }
+}
+
+/** One space: who connects to it, what is published in it, how its object lives. */
+class Space {
+  #deployment;
+  #settings;
+  #evict;
+
+  constructor(deployment, name, settings, evict) {
+    this.name = name;
+    this.#deployment = deployment;
+    this.#settings = settings;
+    this.#evict = evict;
+  }
+
+  get path() {
+    return this.name === "global" ? "/api/sync" : `/api/sync/${this.name}`;
+  }
+
+  token(user, claims) {
+    const secret = this.#settings.JWT_SECRET;
+    return token(user, { space: this.name, secret, ...claims });
+  }
+
+  /** A user's connection that has said nothing yet; `user` null connects without a token. */
+  async connect(user, claims) {
+    const headers = user === null ? {} : bearer(this.token(user, claims));
+    const { status, body, client } = await this.#deployment.upgrade(this.path, { headers });
+    assert.equal(status, 101, `the connection was refused: ${JSON.stringify(body)}`);
+    client.name = user ?? "anonymous";
+    return client;
+  }
+
+  /** A user's connection that has said hello and is live on the channels. */
+  async join(user, channels = [], claims) {
+    const client = await this.connect(user, claims);
+    const subscribe = channels.map((channel) => ({ id: channel, channel }));
+    client.send({ type: "hello", v: 1, subscribe });
+    client.welcome = await client.receive({ type: "welcome" });
+    client.snapshots = {};
+    for (const channel of channels) {
+      client.snapshots[channel] = await client.receive({ type: "snapshot", id: channel });
+    }
+    return client;
+  }
+
+  /** Posts as a publisher: the answer, whatever it is. */
+  post(path, body, headers = {}) {
+    return this.#deployment.http(`${path}?space=${this.name}`, {
+      method: "POST",
+      headers: { ...bearer(this.#settings.PUBLISH_KEY), ...headers },
+      body: typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body),
+    });
+  }
+
+  /** Publishes one change, which must succeed. */
+  async publish(channel, action, key, data, more = {}) {
+    const { status, body } = await this.post("/broadcast", { channel, action, key, data, ...more });
+    assert.equal(status, 200, JSON.stringify(body));
+    return body;
+  }
+
+  async stats() {
+    const headers = bearer(this.#settings.PUBLISH_KEY);
+    const { status, body } = await this.#deployment.http(`/stats?space=${this.name}`, { headers });
+    assert.equal(status, 200, JSON.stringify(body));
+    return body;
+  }
+
+  /** Puts the object to sleep at once; its sockets stay open. Fails where it sleeps already. */
+  sleep() {
+    return this.#evict(this.name, "hibernate");
+  }
+
+  /** Stops the object as a deployment does: its sockets are gone. */
+  restart() {
+    return this.#evict(this.name, "close");
+  }
+}
+
+/** A WebSocket from outside. */
+export class Client {
+  #socket;
+  #waiting = new Set();
+  #ended;
+
+  constructor(socket) {
+    this.name = "client";
+    /** Every message in order, arrays of messages taken apart; texts that are no JSON as texts. */
+    this.all = [];
+    /** Those that no `receive` has taken. */
+    this.inbox = [];
+    /** The size of each frame. */
+    this.frames = [];
+    /** Called with each frame's text. */
+    this.onText = undefined;
+    this.#socket = socket;
+    socket.on("message", (data) => this.#take(data));
+    this.#ended = new Promise((resolve) => {
+      socket.on("close", (code, reason) => resolve({ code, reason: reason.toString() }));
+    });
+    socket.on("close", () => this.#wake());
+    socket.on("error", () => {});
+  }
+
+  #take(data) {
+    this.frames.push(data.length);
+    const text = data.toString();
+    this.onText?.(text);
+    const frame = text === "pong" ? text : JSON.parse(text);
+    for (const message of Array.isArray(frame) ? frame : [frame]) {
+      this.all.push(message);
+      this.inbox.push(message);
+    }
+    this.#wake();
+  }
+
+  #wake() {
+    for (const look of this.#waiting) look();
+  }
+
+  get isOpen() {
+    return this.#socket.readyState === WebSocket.OPEN;
+  }
+
+  /** Sends a message; texts and bytes go as they are. */
+  send(message, options) {
+    const raw = typeof message === "string" || message instanceof Uint8Array;
+    this.#socket.send(raw ? message : JSON.stringify(message), options);
+  }
+
+  /** Takes the first message that has (at least) these fields with these values. */
+  receive(fields, ms = patience) {
+    const find = () => {
+      const at = this.inbox.findIndex((message) => matches(message, fields));
+      if (at >= 0) return this.inbox.splice(at, 1)[0];
+      if (!this.isOpen) throw new Error(`${this.name}'s socket is closed`);
+      return undefined;
+    };
+    return this.#until(find, ms, () => {
+      const [wanted, had] = [fields, this.inbox].map((value) => JSON.stringify(value));
+      return `${this.name} waited for ${wanted}, has ${had.slice(0, 2_000)}`;
+    });
+  }
+
+  /** Waits until so many messages have come that nobody has taken. */
+  pending(count, ms = patience) {
+    const enough = () => this.inbox.length >= count || undefined;
+    return this.#until(enough, ms, () => `${this.name} has ${this.inbox.length} of ${count} messages`);
+  }
+
+  #until(find, ms, what) {
+    let look;
+    const found = new Promise((resolve, reject) => {
+      look = () => {
+        try {
+          const result = find();
+          if (result !== undefined) resolve(result);
+        } catch (error) {
+          reject(error);
+        }
+      };
+      this.#waiting.add(look);
+      look();
+    });
+    return within(ms, found, what).finally(() => this.#waiting.delete(look));
+  }
+
+  /**
+   * What has come and was not taken, as soon as the object has answered one more question: all
+   * that it sent before is then here, so this also proves that something was not sent.
+   */
+  async rest() {
+    const id = randomUUID();
+    this.send({ type: "subscribe", id, channel: "no-such-channel" });
+    await this.receive({ type: "reject", id });
+    return this.inbox.splice(0);
+  }
+
+  subscribe(channel, more = {}) {
+    const id = randomUUID();
+    this.send({ type: "subscribe", id, channel, ...more });
+    return this.receive({ id });
+  }
+
+  /** Asks for a change; the `ack` or `reject`. */
+  mutate(channel, action, key, data, id = randomUUID()) {
+    this.send(mutation(id, channel, action, key, data));
+    return this.receive({ id });
+  }
+
+  close(code, reason) {
+    this.#socket.close(code, reason);
+  }
+
+  /** Sends bytes beneath the WebSocket protocol. */
+  raw(bytes) {
+    this.#socket._socket.write(bytes);
+  }
+
+  /** Ends the connection without a word. */
+  drop() {
+    this.#socket.terminate();
+  }
+
+  /** The code and reason with which the connection ended. */
+  ended(ms = patience) {
+    return within(ms, this.#ended, () => `${this.name}'s socket does not close`);
+  }
+}
+
+export function mutation(id, channel, action, key, data) {
+  const row = action === "create" ? { id: key, ...data } : data;
+  return { type: "mutate", id, channel, action, key, data: row };
+}
+
+/** The rows of a snapshot by key, without their id. */
+export function rows(snapshot) {
+  return Object.fromEntries(snapshot.data.map(({ id, ...fields }) => [id, fields]));
+}
+
+/** Whether `value` is `wanted`, where objects may have more fields. */
+function matches(value, wanted) {
+  if (typeof wanted !== "object" || wanted === null || Array.isArray(wanted)) {
+    return isDeepStrictEqual(value, wanted);
+  }
+  if (typeof value !== "object" || value === null) return false;
+  return Object.entries(wanted).every(([name, field]) => matches(value[name], field));
+}
+
+/** Asserts that a value has (at least) these fields with these values. */
+export function has(value, wanted) {
+  assert.ok(matches(value, wanted), `${JSON.stringify(value)} has not ${JSON.stringify(wanted)}`);
+}
+
+/** A promise's result in bounded time. */
+export async function within(ms, promise, what) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what()} (after ${ms} ms)`)), ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
