@@ -324,7 +324,8 @@ export class Client {
    */
   async rest() {
     const id = randomUUID();
-    this.send({ type: "subscribe", id, channel: "no-such-channel" });
+    // A mutation, because a refused subscription of a legacy client does not give its id back.
+    this.send(mutation(id, "no-such-channel", "delete", "k"));
     await this.receive({ type: "reject", id });
     return this.inbox.splice(0);
   }
