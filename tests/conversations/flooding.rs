@@ -1,7 +1,7 @@
 //! What one small frame may cost the whole object.
 
 use serde_json::{Value, json};
-use tidewire::limits;
+use tidewire::{ConnId, limits};
 
 use super::world::World;
 
@@ -24,43 +24,34 @@ fn one_frame_of_subscriptions_does_not_fill_the_isolate() {
     assert!(w.sent_bytes <= TURN_BYTES, "{} bytes", w.sent_bytes);
 }
 
+/// A small change of a large row.
+fn update(n: usize) -> Value {
+    json!({
+        "type": "mutate", "id": format!("m{n}"), "channel": "todos", "action": "update",
+        "data": { "id": "k", "n": n }
+    })
+}
+
+/// Alice sends many of them in one frame, while Bob is live.
+fn flood(w: &mut World) -> (ConnId, ConnId) {
+    let (alice, bob) = (w.user("alice"), w.live("bob", "todos"));
+    let row = json!({ "id": "k", "t": "x".repeat(250_000) });
+    w.create(alice, "m", "todos", row);
+    w.send(alice, (0..100).map(update).collect());
+    (alice, bob)
+}
+
 #[test]
 fn one_frame_of_mutations_does_not_fill_the_isolate() {
     let mut w = World::new();
-    let (alice, _bob) = (w.user("alice"), w.live("bob", "todos"));
-    w.create(
-        alice,
-        "m",
-        "todos",
-        json!({ "id": "k", "t": "x".repeat(250_000) }),
-    );
-    let update = |n: usize| {
-        json!({
-            "type": "mutate", "id": format!("m{n}"), "channel": "todos", "action": "update",
-            "data": { "id": "k", "n": n }
-        })
-    };
-    w.send(alice, (0..100).map(update).collect());
+    let (alice, _bob) = flood(&mut w);
     assert!(w.sent_bytes <= TURN_BYTES, "{} bytes", w.sent_bytes);
 }
 
 #[test]
 fn what_is_put_off_is_done_when_asked_again() {
     let mut w = World::new();
-    let (alice, bob) = (w.user("alice"), w.live("bob", "todos"));
-    w.create(
-        alice,
-        "m",
-        "todos",
-        json!({ "id": "k", "t": "x".repeat(250_000) }),
-    );
-    let update = |n: usize| {
-        json!({
-            "type": "mutate", "id": format!("m{n}"), "channel": "todos", "action": "update",
-            "data": { "id": "k", "n": n }
-        })
-    };
-    w.send(alice, (0..100).map(update).collect());
+    let (alice, bob) = flood(&mut w);
     let answers = w.messages(alice);
     let (done, put_off): (Vec<_>, Vec<_>) = answers.iter().partition(|a| a["type"] == "ack");
     assert!(!done.is_empty() && !put_off.is_empty());

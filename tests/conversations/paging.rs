@@ -273,3 +273,18 @@ fn pages_of_a_reader_who_may_see_next_to_nothing_are_bounded_too() {
     assert_eq!((&last["mode"], ids(&last)), (&json!("delta"), vec!["k"]));
     assert_eq!(last["more"], false);
 }
+
+#[test]
+fn a_page_may_end_in_the_middle_of_a_batch() {
+    let mut w = World::new();
+    let changes =
+        ["k1", "k2", "k3"].map(|key| json!({ "action": "create", "key": key, "data": {} }));
+    let body = json!({ "channel": "todos", "changes": changes });
+    assert_eq!(w.broadcast_batch(body).0, 200);
+    let alice = w.user("alice");
+    let page = first_page(&mut w, alice, 2);
+    assert_eq!(
+        (ids(&page), &page["more"]),
+        (vec!["k1", "k2"], &json!(true))
+    );
+}
