@@ -2,6 +2,7 @@
 
 use crate::auth::{AuthError, Claims, Secret, verify_hs256};
 use crate::channel::Rules;
+use crate::limits;
 use crate::names::{Millis, Space};
 use crate::protocol::{Code, Problem};
 use crate::session::Grant;
@@ -40,6 +41,8 @@ pub struct Config {
     spaces: Vec<String>,
     /// Origins beside the app's own whose pages may use the visitor's cookies.
     origins: Vec<String>,
+    schema_version: Option<u64>,
+    schema_min: Option<u64>,
 }
 
 impl Config {
@@ -81,6 +84,20 @@ impl Config {
                 return Err(error("ALLOWED_ORIGINS", what));
             }
         }
+        let number = |name: &'static str| -> Result<Option<u64>, ConfigError> {
+            let parsed = given(name).map(|text| text.parse().ok());
+            match parsed.map(|number| number.filter(|number| *number <= limits::SAFE_INTEGER)) {
+                None => Ok(None),
+                Some(Some(number)) => Ok(Some(number)),
+                Some(None) => Err(error(name, "must be a whole number")),
+            }
+        };
+        let (schema_version, schema_min) =
+            (number("SYNC_SCHEMA_VERSION")?, number("SYNC_SCHEMA_MIN")?);
+        if schema_version.is_some_and(|version| schema_min.is_some_and(|min| min > version)) {
+            let what = "is above SYNC_SCHEMA_VERSION: no client could connect";
+            return Err(error("SYNC_SCHEMA_MIN", what));
+        }
         Ok(Self {
             rules: Rules::parse(&channels).map_err(|what| error("SYNC_CHANNELS", what))?,
             jwt_secret: given("JWT_SECRET").map(Secret::new),
@@ -88,6 +105,8 @@ impl Config {
             session_cookie: given("SESSION_COOKIE").unwrap_or_else(|| "session".to_owned()),
             spaces,
             origins,
+            schema_version,
+            schema_min,
         })
     }
 
@@ -118,6 +137,18 @@ impl Config {
                 "cookies are not taken from pages of this origin",
             )
         })
+    }
+
+    /// The version of the app's data model, told in `welcome`.
+    #[must_use]
+    pub fn schema_version(&self) -> Option<u64> {
+        self.schema_version
+    }
+
+    /// Whether a client's data model is recent enough. One that says none is the oldest there is.
+    #[must_use]
+    pub fn takes_schema(&self, schema: Option<u64>) -> bool {
+        self.schema_min <= Some(schema.unwrap_or_default())
     }
 
     /// The cookie that may carry a token.
@@ -212,6 +243,28 @@ mod tests {
         );
         let spaces = refused(&[("SYNC_CHANNELS", "{}"), ("SYNC_SPACES", "Team")]);
         assert!(spaces.starts_with("SYNC_SPACES"));
+    }
+
+    #[test]
+    fn schemas_are_numbers_in_order() {
+        let with = |version: &str, min: &str| {
+            read(&[
+                ("SYNC_CHANNELS", "{}"),
+                ("SYNC_SCHEMA_VERSION", version),
+                ("SYNC_SCHEMA_MIN", min),
+            ])
+        };
+        for (version, min) in [("x", ""), ("-1", ""), ("1.5", ""), ("9007199254740992", "")] {
+            let message = with(version, min).unwrap_err().to_string();
+            assert!(message.starts_with("SYNC_SCHEMA_VERSION"), "{message}");
+        }
+        let message = with("2", "3").unwrap_err().to_string();
+        assert!(message.starts_with("SYNC_SCHEMA_MIN"), "{message}");
+        let config = with("3", "2").unwrap();
+        assert_eq!(config.schema_version(), Some(3));
+        let taken = [None, Some(1), Some(2), Some(4)].map(|schema| config.takes_schema(schema));
+        assert_eq!(taken, [false, false, true, true]);
+        assert!(with("", "").unwrap().takes_schema(None));
     }
 
     #[test]

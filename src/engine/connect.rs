@@ -61,13 +61,18 @@ impl<S: Sql> Engine<S> {
             self.send_error(conn, &problem);
             return self.close(conn, Close::Version);
         }
+        if !self.config.takes_schema(hello.schema) {
+            let message = "the app's data model is too old; update the app";
+            self.send_error(conn, &Problem::new(Code::SchemaOutdated, message));
+            return self.close(conn, Close::Schema);
+        }
         session.dialect = Dialect::Hello;
         let welcome = protocol::welcome(
             &session.id,
             self.store.epoch(),
             session.grant.identity.as_ref(),
             session.grant.expires_at,
-            None,
+            self.config.schema_version(),
         );
         self.out.alone(conn, welcome);
         self.dirty.push(conn);

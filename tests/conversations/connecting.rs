@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidewire::limits;
 
-use super::world::{BEGIN, World};
+use super::world::{BEGIN, World, channels, config_with};
 use super::{NOTHING, code};
 
 #[test]
@@ -344,4 +344,23 @@ fn nobody_never_expires() {
     assert_eq!(w.alarm, None);
     w.broadcast(json!({ "channel": "feed", "action": "create", "key": "k", "data": {} }));
     assert_eq!(w.one(nobody)["key"], "k");
+}
+
+#[test]
+fn a_schema_below_the_minimum_is_told_and_closed() {
+    let settings = [("SYNC_SCHEMA_VERSION", "3"), ("SYNC_SCHEMA_MIN", "2")];
+    let mut w = World::with_config(config_with(&channels(), &settings));
+    for (schema, taken) in [(json!(1), false), (json!(null), false), (json!(2), true)] {
+        let alice = w.connect(Some("alice"), &[]);
+        let answer = w.ask(alice, json!({ "type": "hello", "v": 1, "schema": schema }));
+        if taken {
+            assert_eq!(
+                (&answer["type"], &answer["schema"]),
+                (&json!("welcome"), &json!(3))
+            );
+        } else {
+            assert_eq!(code(&answer), "schema_outdated");
+            assert_eq!(w.closed(alice), Some(4504));
+        }
+    }
 }

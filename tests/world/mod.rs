@@ -94,11 +94,19 @@ pub struct World {
 }
 
 pub fn config(channels: &Value) -> Rc<Config> {
+    config_with(channels, &[])
+}
+
+/// The settings of a world, with more of them.
+pub fn config_with(channels: &Value, more: &[(&str, &str)]) -> Rc<Config> {
     let text = channels.to_string();
     let config = Config::read(|name| match name {
         "SYNC_CHANNELS" => Some(text.clone()),
         "JWT_SECRET" => Some(SECRET.to_owned()),
-        _ => None,
+        _ => {
+            let given = more.iter().find(|(setting, _)| *setting == name);
+            given.map(|(_, value)| (*value).to_owned())
+        }
     });
     Rc::new(config.unwrap())
 }
@@ -118,7 +126,11 @@ impl World {
     }
 
     pub fn with_channels(channels: &Value) -> Self {
-        let (config, sqlite) = (config(channels), Sqlite::new());
+        Self::with_config(config(channels))
+    }
+
+    pub fn with_config(config: Rc<Config>) -> Self {
+        let sqlite = Sqlite::new();
         Self {
             engine: open(&config, &sqlite, BEGIN).unwrap(),
             config,
