@@ -31,7 +31,7 @@ deploy: build ## Deploy both Workers to Cloudflare, the sync Worker first
 	@scripts/deploy.sh
 
 clean: ## Delete build output and local state; keep the fetched tools
-	@rm -rf target app-worker/build* sync-worker/build* .wrangler .state
+	@rm -rf target app-worker/build* sync-worker/build* examples/*/build* .wrangler .state
 
 distclean: clean ## Delete the fetched tools too
 	@rm -rf .tools node_modules

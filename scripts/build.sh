@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Builds Workers to wasm; does nothing when their inputs have not changed.
 #   scripts/build.sh                      both Workers, each into its folder build/
+#   scripts/build.sh examples/rust-publisher
+#                                         one, into its folder build/
 #   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
-#                                         one Worker, elsewhere, with options for cargo
+#                                         one, elsewhere, with options for cargo
 source "$(dirname "$0")/env.sh"
 
 build() { # worker output-folder [cargo option...]
@@ -13,7 +15,7 @@ build() { # worker output-folder [cargo option...]
     echo "$*"
     rustc -V
     cat .tools/cargo/.crates.toml node_modules/.stamp Cargo.toml Cargo.lock
-    find src app-worker sync-worker -type d -name 'build*' -prune -o -type f -print | LC_ALL=C sort |
+    find src "$worker" -type d -name 'build*' -prune -o -type f -print | LC_ALL=C sort |
       while IFS= read -r file; do
         echo "$file"
         cat "$file"
@@ -25,7 +27,7 @@ build() { # worker output-folder [cargo option...]
   rm -f "$stamp"
   # The compilation first, by itself, for cargo's own messages and progress; worker-build then
   # finds it done. The variable is the one that worker-build sets: without it all compiles twice.
-  WASM_BINDGEN_USE_JS_SYS=1 cargo build -p "$worker" --lib --release --locked \
+  WASM_BINDGEN_USE_JS_SYS=1 cargo build -p "${worker##*/}" --lib --release --locked \
     --target wasm32-unknown-unknown "$@"
   quietly worker-build "$worker" --release --out-dir "$PWD/$out" --locked "$@"
   echo "$want" >"$stamp"

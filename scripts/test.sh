@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# All tests: native ones on cargo, then tests/workerd/ against the built Workers in workerd.
+# All tests: native ones on cargo, then tests/workerd/ against the built Workers in workerd, among
+# them a sync Worker that panics on demand and the example that publishes.
 source "$(dirname "$0")/env.sh"
 
 say "Native tests"
 cargo test --workspace --locked --quiet
 
 if compgen -G 'tests/workerd/*.test.mjs' >/dev/null; then
+  scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
+  scripts/build.sh examples/rust-publisher
   say "Tests in workerd"
   # Each file starts Workers of its own: two at a time is what two cores carry.
   node --test --test-reporter=spec --test-concurrency=2 --test-timeout=300000 \

@@ -18,7 +18,9 @@ mod transport;
 pub use host::Host;
 pub use transport::WorkerTransport;
 
-/// What both Workers do when they start: panics go to the log with their place.
+/// What both Workers do when they start, and start again after a panic: panics go to the log with
+/// their place.
 pub fn start() {
     console_error_panic_hook::set_once();
+    glue::give_up();
 }

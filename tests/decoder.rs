@@ -260,7 +260,8 @@ proptest! {
 
     #[test]
     fn a_session_is_read_as_it_was_written_or_not_at_all(
-        topics in vec("[a-z]{1,8}", 0..4),
+        // Without "a": no token may grant the topic `all`.
+        topics in vec("[b-z]{1,8}", 0..4),
         bytes in vec(any::<u8>(), 0..80),
         (at, byte) in (any::<Index>(), any::<u8>()),
     ) {

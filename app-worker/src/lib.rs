@@ -1,5 +1,8 @@
 //! The app Worker: passes sync traffic on to the sync Worker. Your app's own routes go here.
 
+// There are Workers only as wasm; for native commands on the workspace this is empty.
+#![cfg(target_arch = "wasm32")]
+
 use tidewire::workers::{gateway, start};
 use worker::{Context, Env, Request, Response, Result, event};
 

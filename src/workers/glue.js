@@ -55,6 +55,39 @@ export class Database {
 // What outlives a reset of the wasm instance: the objects that are in the middle of a turn.
 const interrupted = (globalThis.__tidewireInterrupted ??= new Set());
 
+// Requests that this Worker has not answered yet.
+const unanswered = new Set();
+
+/** Gives up what waits in a wasm instance that is no more. */
+export function giveUp() {
+  for (const answer of unanswered) answer();
+  unanswered.clear();
+}
+
+// A panic. The requests of all spaces in this isolate die with it, not only the one that caused it.
+addEventListener("error", ({ error }) => {
+  if (error instanceof WebAssembly.RuntimeError) giveUp();
+});
+
+/** Passes an answer on, or answers instead of an instance that can no longer do it. */
+export async function answered(answer) {
+  let lose;
+  const lost = new Promise((resolve) => (lose = resolve));
+  unanswered.add(lose);
+  try {
+    return (await Promise.race([answer, lost])) ?? unavailable();
+  } finally {
+    unanswered.delete(lose);
+  }
+}
+
+/** The 503 of `respond.rs`, where that cannot be reached. */
+function unavailable() {
+  const message = "not available now, try again";
+  const error = { code: "unavailable", message, retryable: true };
+  return Response.json({ error }, { status: 503, headers: { "cache-control": "no-store" } });
+}
+
 /** The close code of a restart: reconnect and resume. */
 const RESTART = 4000;
 
@@ -131,6 +164,10 @@ export class Sockets {
     queueMicrotask(() => {
       if (!interrupted.delete(this.#name)) return;
       for (const socket of this.open()) closeSocket(socket, RESTART, "restart");
+      // Whoever waits for the turn's answer would wait in vain. The object ends as soon as what it
+      // wrote is durable: that tells them at once, and the next one finds it made anew.
+      const end = () => this.#state.abort("restart");
+      this.#state.storage.sync().then(end, end);
     });
   }
 

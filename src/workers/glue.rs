@@ -103,6 +103,11 @@ extern "C" {
         set: &Array,
     ) -> Result<web_sys::Request, JsValue>;
 
+    #[wasm_bindgen(js_name = giveUp)]
+    pub(super) fn give_up();
+
+    pub(super) fn answered(answer: &js_sys::Promise) -> js_sys::Promise;
+
     #[wasm_bindgen(js_name = fetchWithin, catch)]
     pub(super) async fn fetch_within(
         fetcher: &JsValue,

@@ -20,7 +20,8 @@ pub(super) const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 /// Offered by WebSocket clients; the first one offered is chosen.
 pub(super) const SUBPROTOCOL_HEADER: &str = "sec-websocket-protocol";
 
-/// How long a caller waits for an object: a request that a reset left behind never ends.
+/// How long a caller waits for an object. A reset ends what it interrupts at once, see `glue.js`;
+/// this is for whatever else may leave a request without an answer.
 const DEADLINE_MS: u32 = 30_000;
 
 /// What the object can be asked.

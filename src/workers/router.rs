@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use js_sys::Promise;
+use worker::worker_sys::web_sys;
 use worker::{Env, Method, Request, Response, Result, Url};
 
 use super::gateway::{HOST_HEADER, host_of};
@@ -40,11 +42,23 @@ pub(super) fn now() -> Millis {
     Millis(js_sys::Date::now() as u64)
 }
 
+/// The sync Worker's `fetch`, which must be exported under that name. A panic anywhere in the
+/// isolate ends the requests of all its spaces: each of them is then answered 503 at once.
+///
+/// `#[event(fetch)]` cannot do that: it has no hold on the promise that it makes.
+pub fn serve(request: web_sys::Request, env: Env) -> Promise {
+    let answer = wasm_bindgen_futures::future_to_promise(async move {
+        let response = fetch(request.into(), &env).await?;
+        Ok(web_sys::Response::from(response).into())
+    });
+    glue::answered(&answer)
+}
+
 /// Answers every request to the sync Worker.
 ///
 /// # Errors
 /// Only if a response cannot be made. Refusals and failures are responses.
-pub async fn fetch(request: Request, env: &Env) -> Result<Response> {
+async fn fetch(request: Request, env: &Env) -> Result<Response> {
     let url = request.url()?;
     let path = url.path();
     let route = match path {

@@ -17,7 +17,8 @@ pub struct WorkerTransport {
 }
 
 enum Way {
-    /// This is the sync Worker itself.
+    /// Straight to the object: this is the sync Worker itself, or a Worker whose binding names the
+    /// sync Worker's script.
     Object,
     /// Over HTTP, with the publish key.
     Http { target: Target, key: String },

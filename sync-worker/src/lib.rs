@@ -1,11 +1,17 @@
 //! The sync Worker: public routes, and the Durable Object of a space.
 
+// There are Workers only as wasm; for native commands on the workspace this is empty.
+#![cfg(target_arch = "wasm32")]
 // The methods that `#[durable_object]` makes have no docs of their own.
 #![allow(missing_docs)]
 
 use tidewire::workers::{Host, router, start};
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+use worker::js_sys::Promise;
+use worker::worker_sys::web_sys;
 use worker::{
-    Context, DurableObject, Env, Error, Request, Response, Result, Socket, State, WebSocket,
+    DurableObject, Env, Error, Request, Response, Result, Socket, State, WebSocket,
     WebSocketIncomingMessage, durable_object, event,
 };
 
@@ -14,9 +20,9 @@ fn on_start() {
     start();
 }
 
-#[event(fetch)]
-async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response> {
-    router::fetch(request, &env).await
+#[wasm_bindgen]
+pub fn fetch(request: web_sys::Request, env: Env, _context: JsValue) -> Promise {
+    router::serve(request, env)
 }
 
 /// One space: its sockets, its log, its engine.

@@ -5,6 +5,7 @@
 // and ends with a test failure when that does not come.
 import assert from "node:assert/strict";
 import { createHmac, randomUUID } from "node:crypto";
+import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import { Log, LogLevel, Miniflare, convertV4MiniflareOptions } from "miniflare";
@@ -25,16 +26,22 @@ export const heartbeat = '{"type":"ping"}';
 /**
  * Starts Workers in a workerd of their own, on a free port. `workers` are those to start, the
  * first of which answers the port; `vars` and `appVars` override settings of the sync and the app
- * Worker, where undefined means not set; `binding: false` leaves the service binding out.
+ * Worker, where undefined means not set; `binding: false` leaves the service binding out; `faults`
+ * takes the sync Worker that can be made to crash; `publisher` overrides the example's options.
  */
-export async function start({ workers = ["app", "sync"], vars, appVars, binding = true } = {}) {
+export async function start(options = {}) {
+  const { workers = ["app", "sync"], vars, appVars, binding = true, faults, publisher } = options;
   const logs = [];
-  const options = {
+  const made = {
     app: () => {
       const app = worker("wrangler.jsonc", appVars);
       return binding && workers.includes("sync") ? app : { ...app, serviceBindings: {} };
     },
-    sync: () => worker("wrangler.sync.jsonc", { ...secrets, ...vars }),
+    sync: () => worker("wrangler.sync.jsonc", { ...secrets, ...vars }, faults ? "build-faults" : "build"),
+    publisher: () => ({
+      ...worker("examples/rust-publisher/wrangler.jsonc", { PUBLISH_KEY: secrets.PUBLISH_KEY }),
+      ...publisher,
+    }),
   };
   const runtime = new Miniflare(
     convertV4MiniflareOptions({
@@ -45,7 +52,7 @@ export async function start({ workers = ["app", "sync"], vars, appVars, binding 
       logRequests: false,
       log: new Log(LogLevel.NONE),
       handleStructuredLogs: ({ level, message }) => logs.push(`${level}: ${message}`),
-      workers: workers.map((name) => options[name]()),
+      workers: workers.map((name) => made[name]()),
     }),
   );
   const url = await runtime.ready;
@@ -53,9 +60,10 @@ export async function start({ workers = ["app", "sync"], vars, appVars, binding 
 }
 
 /** A Worker's options for Miniflare, from its wrangler file. */
-function worker(file, overrides) {
+function worker(file, overrides, build = "build") {
   const { rawConfig: config } = readConfig({ config: `${repository}/${file}` });
-  const main = `${repository}/${config.main}`;
+  const folder = dirname(`${repository}/${file}`);
+  const main = `${folder}/${config.main.replace("build/", `${build}/`)}`;
   const sqlite = new Set((config.migrations ?? []).flatMap((step) => step.new_sqlite_classes ?? []));
   const objects = (config.durable_objects?.bindings ?? []).map((object) => [
     object.name,
@@ -142,6 +150,14 @@ export class Deployment {
       });
     });
     return within(patience, answered, () => `no answer to the upgrade of ${path}`);
+  }
+
+  /** One request to a Worker that does not answer the port, as a binding makes it. */
+  async ask(name, path, init) {
+    const worker = await this.#runtime.getWorker(name);
+    const response = await worker.fetch(`https://${name}${path}`, init);
+    const text = await response.text();
+    return { status: response.status, body: text.startsWith("{") ? JSON.parse(text) : text };
   }
 
   /** A space of its own, unless one is named. */
