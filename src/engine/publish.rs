@@ -107,7 +107,7 @@ fn draft(
         (Action::Delete, _) => None,
     };
     let audience = match change.action {
-        Action::Delete => audience_of_delete(rule, change, held)?,
+        Action::Delete => audience_of_delete(rule, change, live.map(|(row, _)| row))?,
         Action::Create | Action::Update => audience_of_row(rule, change, live.map(|(row, _)| row))?,
     };
     Ok(Draft {
@@ -121,20 +121,17 @@ fn draft(
 }
 
 /// A deleted row is news to whoever could see it; of one that the log does not hold, the
-/// publisher or the rule must say who that is. A tombstone counts as not held, but its key stays
-/// hidden from those who could not see the row.
+/// publisher or the rule must say who that is. A tombstone counts as not held.
 fn audience_of_delete(
     rule: &Rule,
     change: &ChangeRequest<'_>,
-    held: Option<&StoredRow>,
+    live: Option<&StoredRow>,
 ) -> Result<Audience, Problem> {
-    let is_live = held.is_some_and(|row| row.data.is_some());
-    match (held, &change.to, &rule.scope) {
-        (Some(row), _, _) if is_live => Ok(row.audience.clone()),
-        (_, Some(to), _) => Ok(to.clone()),
-        (Some(row), None, Scope::All) => Ok(row.audience.clone()),
+    match (live, &change.to, &rule.scope) {
+        (Some(row), _, _) => Ok(row.audience.clone()),
+        (None, Some(to), _) => Ok(to.clone()),
         (None, None, Scope::All) => Ok(Audience::All),
-        (_, None, Scope::Field(_)) => Err(Problem::invalid(
+        (None, None, Scope::Field(_)) => Err(Problem::invalid(
             "to",
             "a delete of a row that is not held needs an audience",
         )),

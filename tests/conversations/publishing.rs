@@ -337,19 +337,3 @@ fn a_refused_publish_takes_no_seq_and_is_not_heard_of() {
         1
     );
 }
-
-#[test]
-fn a_second_delete_of_a_hidden_row_tells_nobody_its_key() {
-    let mut w = World::new();
-    let (alice, bob) = (w.live("alice", "todos"), w.live("bob", "todos"));
-    let body = json!({
-        "channel": "todos", "action": "create", "key": "k", "data": {}, "to": ["user:alice"]
-    });
-    assert_eq!(w.broadcast(body).0, 200);
-    for _ in 0..2 {
-        let body = json!({ "channel": "todos", "action": "delete", "key": "k" });
-        assert_eq!(w.broadcast(body).1["receivers"], 1);
-    }
-    assert_eq!(w.messages(alice).len(), 3);
-    assert_eq!(w.messages(bob), Vec::<Value>::new());
-}

@@ -487,8 +487,8 @@ impl World {
 
     /// The client goes away.
     pub fn drop(&mut self, conn: ConnId) {
-        self.sockets.remove(&conn);
         self.input(Input::Closed { conn });
+        self.sockets.remove(&conn);
     }
 
     /// With which code the server closed the socket.
