@@ -7,7 +7,7 @@ ENV_FILE ?= .dev.vars
 export PORT STATE ENV_FILE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build dev test check deploy clean distclean
+.PHONY: help setup build dev test mutants check deploy clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ dev: build ## Run both Workers at one URL [PORT=8787] [STATE=.state/dev] [ENV_FI
 
 test: build ## Run all tests: native ones, then those in the Workers' own runtime
 	@scripts/test.sh
+
+mutants: setup ## Break one promise at a time and demand that the model test fails
+	@scripts/mutants.sh
 
 check: build ## Formatting, lints, documentation, licences, and both deployments as a dry run
 	@scripts/check.sh

@@ -88,6 +88,13 @@ impl Topics {
         self.0.contains(topic)
     }
 
+    /// The topics as a JSON list.
+    pub(crate) fn to_json(&self) -> String {
+        let mut out = JsonWriter::default();
+        out.array(|a| self.iter().for_each(|topic| a.text_item(topic.as_str())));
+        out.finish()
+    }
+
     /// All held topics in order.
     pub fn iter(&self) -> impl Iterator<Item = &Topic> {
         self.0.iter()

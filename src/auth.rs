@@ -171,7 +171,8 @@ impl Payload {
             grant: Grant {
                 identity: Some(identity),
                 topics,
-                issued_at: time("iat", self.iat)?.unwrap_or_default(),
+                // An issuer whose clock is ahead must not escape a refusal.
+                issued_at: time("iat", self.iat)?.unwrap_or_default().min(now),
                 expires_at: Some(expires_at),
             },
             space: space.map_err(|_| AuthError::Claim("space"))?,

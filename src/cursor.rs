@@ -28,19 +28,29 @@ impl Epoch {
 
 /// A position in the log of one space. Clients keep the text and return it as it is.
 ///
-/// Written `epoch.seq`; inside a paged answer `epoch.seq.start`, so that deletions and losses of
-/// all its pages are judged from where the first began. Text with further parts comes from a
-/// newer server: its first two parts are understood, the position is not, so it resumes nothing.
+/// Written `epoch.seq`; inside a paged answer `epoch.seq.start.view`, so that deletions and losses
+/// of all its pages are judged from where the first began, and all pages are for the same eyes.
+/// Text with other parts comes from another version: its first two parts are understood, the
+/// position is not, so it resumes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     /// The log that the position lies in.
     pub epoch: Epoch,
     /// Everything up to and including this seq has been delivered.
     pub seq: Seq,
-    /// Where the paged answer began that this cursor continues.
-    pub start: Option<Seq>,
+    /// The paged answer that this cursor continues.
+    pub page: Option<PageOf>,
     /// Whether parts follow that this version does not know.
     pub foreign: bool,
+}
+
+/// What all pages of one answer have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageOf {
+    /// Where the answer began.
+    pub start: Seq,
+    /// The view that its first page was for.
+    pub view: String,
 }
 
 impl Cursor {
@@ -50,7 +60,7 @@ impl Cursor {
         Self {
             epoch: epoch.clone(),
             seq,
-            start: None,
+            page: None,
             foreign: false,
         }
     }
@@ -64,20 +74,26 @@ impl Cursor {
         let mut parts = text.split('.');
         let epoch = Epoch::parse(parts.next()?)?;
         let seq = number(parts.next()?)?;
-        let start = parts.next();
-        let known = start.map(number);
+        let (start, view) = (parts.next(), parts.next());
+        let page = start
+            .and_then(number)
+            .zip(view)
+            .map(|(start, view)| PageOf {
+                start,
+                view: view.to_owned(),
+            });
         Some(Self {
             epoch,
             seq,
-            start: known.flatten(),
-            foreign: known == Some(None) || parts.next().is_some(),
+            foreign: (start.is_some() && page.is_none()) || parts.next().is_some(),
+            page,
         })
     }
 
     /// From where deletions, losses and the floor are judged.
     #[must_use]
     pub fn began(&self) -> Seq {
-        self.start.unwrap_or(self.seq)
+        self.page.as_ref().map_or(self.seq, |page| page.start)
     }
 }
 
@@ -92,8 +108,8 @@ fn number(text: &str) -> Option<Seq> {
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.epoch.as_str(), self.seq)?;
-        match self.start {
-            Some(start) => write!(f, ".{start}"),
+        match &self.page {
+            Some(page) => write!(f, ".{}.{}", page.start, page.view),
             None => Ok(()),
         }
     }
@@ -105,12 +121,17 @@ mod tests {
 
     #[test]
     fn cursors_read_back_as_they_were_written() {
-        for text in ["k3j9x2.0", "k3j9x2.1523", "a.9007199254740991", "a.7.3"] {
+        for text in [
+            "k3j9x2.0",
+            "k3j9x2.1523",
+            "a.9007199254740991",
+            "a.7.3.9f3a",
+        ] {
             let cursor = Cursor::parse(text).unwrap();
             assert_eq!(cursor.to_string(), text);
             assert!(!cursor.foreign);
         }
-        assert_eq!(Cursor::parse("a.7.3").unwrap().began(), Seq(3));
+        assert_eq!(Cursor::parse("a.7.3.9f3a").unwrap().began(), Seq(3));
         assert_eq!(Cursor::parse("a.7").unwrap().began(), Seq(7));
     }
 
@@ -139,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_newer_servers_cursor_is_foreign() {
-        for text in ["a.1.2.3", "a.1.page-token"] {
+        for text in ["a.1.2", "a.1.x.9f3a", "a.1.2.9f3a.4", "a.1.page-token"] {
             assert!(Cursor::parse(text).unwrap().foreign, "{text}");
         }
     }

@@ -10,6 +10,7 @@ mod page;
 mod publish;
 mod renew;
 mod retain;
+mod room;
 mod subscribe;
 
 use std::borrow::Cow;
@@ -23,6 +24,7 @@ use crate::outbox::{Outbox, Outgoing};
 use crate::protocol::{self, ClientMessage, Close, Code, Problem, Refused};
 use crate::session::{Dialect, Grant, Session};
 use crate::store::{Seed, Sql, SqlError, Store, Sweep};
+use room::Room;
 
 pub use call::Call;
 
@@ -148,6 +150,7 @@ pub struct Engine<S> {
     store: Store<S>,
     hub: Hub,
     /// The turn under way.
+    room: Room,
     out: Outbox,
     effects: Effects,
     /// Sessions that changed in this turn.
@@ -170,9 +173,10 @@ impl<S: Sql> Engine<S> {
     ) -> Result<Self, SqlError> {
         Ok(Self {
             config,
+            store: Store::open(sql, &space, seed, now)?,
             space,
-            store: Store::open(sql, seed, now)?,
             hub: Hub::default(),
+            room: Room::default(),
             out: Outbox::default(),
             effects: Effects::default(),
             dirty: Vec::new(),
@@ -205,14 +209,26 @@ impl<S: Sql> Engine<S> {
         closes
     }
 
-    /// When something is due without any input: the alarm must ring then at the latest.
-    pub fn next_due(&self) -> Option<Millis> {
-        let due = [self.hub.next_expiry(), self.store.sweep_at()];
-        due.into_iter().flatten().min()
+    /// When the alarm must ring at the latest, without any input: to close whoever's token has
+    /// ended, or to trim. On whole minutes; what is overdue waits for the next, so that work which
+    /// cannot be done is not tried in a tight loop. The steps of one round of trimming follow each
+    /// other faster.
+    pub fn due(&self, now: Millis) -> Option<Millis> {
+        let grain = |at: Millis| {
+            let at = at.max(now.plus(1));
+            Millis(at.0.div_ceil(limits::ALARM_GRAIN_MS) * limits::ALARM_GRAIN_MS)
+        };
+        let expiry = self.hub.next_expiry().map(grain);
+        let trimming = match self.sweep {
+            Some(_) => Some(now.plus(limits::SWEEP_STEP_MS)),
+            None => self.store.sweep_at().map(grain),
+        };
+        [expiry, trimming].into_iter().flatten().min()
     }
 
     /// Answers one input.
     pub fn handle(&mut self, input: Input<'_>, now: Millis) -> Effects {
+        self.room = Room::default();
         self.expire(now);
         match input {
             Input::Connect {
@@ -268,10 +284,7 @@ impl<S: Sql> Engine<S> {
             hub.session(conn)
                 .is_some_and(|session| session.dialect == Dialect::Hello)
         });
-        effects.alarm = match self.sweep {
-            Some(_) => Some(now),
-            None => self.next_due(),
-        };
+        effects.alarm = self.due(now);
         effects
     }
 

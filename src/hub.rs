@@ -1,26 +1,24 @@
-//! Who is connected, and who receives a change: connections × subscriptions, by topic.
+//! Who is connected, and who receives a change: connections × subscriptions, and who holds a topic.
 //!
-//! A change finds its receivers in O(receivers): every subscription stands in its channel's index
-//! once for everyone's changes and once under each topic that its connection holds. Trees, not
-//! hash maps: names come from outside, and wasm has no random hash keys.
+//! A change for everyone goes to its channel's subscribers, one for topics to those of their
+//! holders who are among them: the smaller of the two sets is walked, so it costs the receivers
+//! and not the connections. Trees, not hash maps: names come from outside, and wasm has no random
+//! hash keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::audience::Audience;
+use crate::limits;
 use crate::names::{Channel, ConnId, Identity, Millis, Topic};
 use crate::session::{Dialect, Session, Subscription};
-
-#[derive(Debug, Default)]
-struct Subscribers {
-    all: BTreeSet<ConnId>,
-    by_topic: BTreeMap<Topic, BTreeSet<ConnId>>,
-}
 
 /// The connections of one space.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     sessions: BTreeMap<ConnId, Session>,
-    channels: BTreeMap<Channel, Subscribers>,
+    channels: BTreeMap<Channel, BTreeSet<ConnId>>,
+    holders: BTreeMap<Topic, BTreeSet<ConnId>>,
+    subscriptions: usize,
     expiries: BTreeSet<(Millis, ConnId)>,
     /// The length of each socket's attachment, and their sum.
     attachments: BTreeMap<ConnId, usize>,
@@ -34,8 +32,12 @@ impl Hub {
         self.expiries
             .extend(session.grant.expires_at.map(|at| (at, conn)));
         for channel in session.subscriptions.keys() {
-            index(&mut self.channels, conn, channel, &session);
+            add(&mut self.channels, channel, conn);
         }
+        for topic in session.grant.topics.iter() {
+            add(&mut self.holders, topic, conn);
+        }
+        self.subscriptions += session.subscriptions.len();
         self.sessions.insert(conn, session);
     }
 
@@ -47,8 +49,12 @@ impl Hub {
             self.expiries.remove(&(at, conn));
         }
         for channel in session.subscriptions.keys() {
-            unindex(&mut self.channels, conn, channel, &session);
+            take(&mut self.channels, channel, conn);
         }
+        for topic in session.grant.topics.iter() {
+            take(&mut self.holders, topic, conn);
+        }
+        self.subscriptions -= session.subscriptions.len();
         Some(session)
     }
 
@@ -97,21 +103,30 @@ impl Hub {
         self.sessions.get_mut(&conn)
     }
 
+    /// Whether the space has room for one more subscription.
+    pub(crate) fn has_room_for(&self, channel: &Channel) -> bool {
+        self.subscriptions < limits::SUBSCRIPTIONS_OF_SPACE
+            && self.attachments_bytes + channel.as_str().len() <= limits::ATTACHMENTS_BYTES
+    }
+
     /// Makes a connection live on a channel.
     pub(crate) fn subscribe(&mut self, conn: ConnId, channel: &Channel, how: Subscription) {
         if let Some(session) = self.sessions.get_mut(&conn) {
-            session.subscriptions.insert(channel.clone(), how);
-            index(&mut self.channels, conn, channel, session);
+            let before = session.subscriptions.insert(channel.clone(), how);
+            self.subscriptions += usize::from(before.is_none());
+            add(&mut self.channels, channel, conn);
         }
     }
 
     /// Ends a connection's subscription. Whether there was one.
     pub(crate) fn unsubscribe(&mut self, conn: ConnId, channel: &Channel) -> bool {
-        let Some(session) = self.sessions.get_mut(&conn) else {
-            return false;
-        };
-        unindex(&mut self.channels, conn, channel, session);
-        session.subscriptions.remove(channel).is_some()
+        let session = self.sessions.get_mut(&conn);
+        let left = session.is_some_and(|s| s.subscriptions.remove(channel).is_some());
+        if left {
+            self.subscriptions -= 1;
+            take(&mut self.channels, channel, conn);
+        }
+        left
     }
 
     /// The connections that are live on a channel and may see what is for `audience`, in order.
@@ -119,18 +134,21 @@ impl Hub {
         let Some(subscribers) = self.channels.get(channel) else {
             return Vec::new();
         };
-        match audience {
-            Audience::All => subscribers.all.iter().copied().collect(),
-            Audience::Topics(topics) => {
-                let holders = topics
-                    .iter()
-                    .filter_map(|topic| subscribers.by_topic.get(topic));
-                let mut found: Vec<ConnId> = holders.flatten().copied().collect();
-                found.sort_unstable();
-                found.dedup();
-                found
-            }
+        let Audience::Topics(topics) = audience else {
+            return subscribers.iter().copied().collect();
+        };
+        let mut found = Vec::new();
+        for holders in topics.iter().filter_map(|topic| self.holders.get(topic)) {
+            let (few, many) = if holders.len() < subscribers.len() {
+                (holders, subscribers)
+            } else {
+                (subscribers, holders)
+            };
+            found.extend(few.iter().filter(|conn| many.contains(conn)));
         }
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// The connections whose tokens have ended, earliest first.
@@ -146,48 +164,23 @@ impl Hub {
 
     /// Connections, channels with a subscriber, and subscriptions.
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
-        let subscriptions = self.channels.values().map(|c| c.all.len()).sum();
-        (self.sessions.len(), self.channels.len(), subscriptions)
+        (self.sessions.len(), self.channels.len(), self.subscriptions)
     }
 }
 
-fn index(
-    channels: &mut BTreeMap<Channel, Subscribers>,
-    conn: ConnId,
-    channel: &Channel,
-    session: &Session,
-) {
-    let subscribers = channels.entry(channel.clone()).or_default();
-    subscribers.all.insert(conn);
-    for topic in session.grant.topics.iter() {
-        subscribers
-            .by_topic
-            .entry(topic.clone())
-            .or_default()
-            .insert(conn);
+fn add<K: Clone + Ord>(index: &mut BTreeMap<K, BTreeSet<ConnId>>, key: &K, conn: ConnId) {
+    match index.get_mut(key) {
+        Some(conns) => _ = conns.insert(conn),
+        None => _ = index.insert(key.clone(), BTreeSet::from([conn])),
     }
 }
 
-fn unindex(
-    channels: &mut BTreeMap<Channel, Subscribers>,
-    conn: ConnId,
-    channel: &Channel,
-    session: &Session,
-) {
-    let Some(subscribers) = channels.get_mut(channel) else {
-        return;
-    };
-    subscribers.all.remove(&conn);
-    for topic in session.grant.topics.iter() {
-        if let Some(holders) = subscribers.by_topic.get_mut(topic) {
-            holders.remove(&conn);
-            if holders.is_empty() {
-                subscribers.by_topic.remove(topic);
-            }
+fn take<K: Ord>(index: &mut BTreeMap<K, BTreeSet<ConnId>>, key: &K, conn: ConnId) {
+    if let Some(conns) = index.get_mut(key) {
+        conns.remove(&conn);
+        if conns.is_empty() {
+            index.remove(key);
         }
-    }
-    if subscribers.all.is_empty() {
-        channels.remove(channel);
     }
 }
 
@@ -242,7 +235,10 @@ mod tests {
         hub.remove(ConnId(0));
         hub.remove(ConnId(1));
         assert!(hub.channels.is_empty(), "an empty index is dropped");
-        assert_eq!(hub.next_expiry(), Some(Millis(100)));
+        assert_eq!(hub.counts(), (1, 0, 0));
+        hub.remove(ConnId(2));
+        assert!(hub.holders.is_empty());
+        assert_eq!(hub.next_expiry(), None);
     }
 
     #[test]

@@ -45,4 +45,4 @@ pub use names::{
 };
 pub use outbox::Outgoing;
 pub use session::{Dialect, Grant, Session, Subscription};
-pub use store::{Columns, Param, Seed, Sql, SqlError};
+pub use store::{Columns, Param, Seed, Sql, SqlError, space_of};

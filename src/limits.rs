@@ -22,6 +22,13 @@ pub const LEGACY_SNAPSHOT_BYTES: usize = 32 * 1024 * 1024;
 /// The rows that one `/broadcast-batch` makes, together: small updates of large rows add up.
 pub const BATCH_ROWS_BYTES: usize = 32 * 1024 * 1024;
 
+/// Rows that one turn may read for pages and for changes of topics, visible to their reader or not.
+/// What comes after that is put off, or the channel is reset.
+pub const TURN_ROWS: usize = 2 * PAGE_SCAN;
+
+/// Rows that a snapshot for a legacy client may read, as it takes all its pages at once.
+pub const LEGACY_SNAPSHOT_ROWS: usize = 100_000;
+
 /// How long to wait after a mutation was put off for want of room in its turn.
 pub const TURN_RETRY_MS: u64 = 1_000;
 
@@ -72,8 +79,11 @@ pub const ATTACHMENT_BYTES: usize = 16_384;
 /// Sockets that one object accepts (the platform's own bound).
 pub const CONNECTIONS: usize = 32_768;
 
+/// Subscriptions of all connections of a space: each takes 100 to 300 bytes of memory.
+pub const SUBSCRIPTIONS_OF_SPACE: usize = 200_000;
+
 /// Sum of all attachments of an object: a quarter of an isolate's 128 MB. A socket is accepted
-/// only while the largest attachment would still fit.
+/// only while the largest attachment would still fit, and a subscription only while its name does.
 pub const ATTACHMENTS_BYTES: usize = 32 * 1024 * 1024;
 
 /// Rows and deleted keys on a page where the client names no `limit`.
@@ -101,6 +111,12 @@ pub const RETENTION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Rows that one turn of trimming looks at, so that it holds the object's thread only shortly.
 pub const SWEEP_ROWS: usize = 1_000;
+
+/// The time between two steps of one round of trimming.
+pub const SWEEP_STEP_MS: u64 = 1_000;
+
+/// The alarm rings on whole minutes, so that many expiries cost one alarm.
+pub const ALARM_GRAIN_MS: u64 = 60_000;
 
 /// The shortest time between two rounds of trimming: an hour.
 pub const SWEEP_PAUSE_MS: u64 = 60 * 60 * 1000;

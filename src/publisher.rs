@@ -28,6 +28,7 @@ use std::future::Future;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest;
 use crate::engine::Call;
 use crate::limits;
 use crate::names::Space;
@@ -133,7 +134,13 @@ pub struct Change {
     action: Action,
     key: String,
     data: Option<String>,
-    to: Option<Vec<String>>,
+    to: Option<To>,
+}
+
+#[derive(Debug, Clone)]
+enum To {
+    All,
+    Topics(Vec<String>),
 }
 
 impl Change {
@@ -184,7 +191,14 @@ impl Change {
     /// Who may see the row from now on: 1–64 topics.
     #[must_use]
     pub fn to<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
-        self.to = Some(topics.into_iter().map(Into::into).collect());
+        self.to = Some(To::Topics(topics.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Everyone who may read the channel may see the row from now on.
+    #[must_use]
+    pub fn to_all(mut self) -> Self {
+        self.to = Some(To::All);
         self
     }
 
@@ -195,9 +209,12 @@ impl Change {
         if let Some(data) = &self.data {
             o.raw("data", data);
         }
-        if let Some(to) = &self.to {
-            o.name("to")
-                .array(|a| to.iter().for_each(|topic| a.text_item(topic)));
+        match &self.to {
+            None => {}
+            Some(To::All) => o.text("to", "all"),
+            Some(To::Topics(topics)) => o
+                .name("to")
+                .array(|a| topics.iter().for_each(|topic| a.text_item(topic))),
         }
     }
 
@@ -260,7 +277,7 @@ impl<T: Transport> Publisher<T> {
         let (mut results, mut published) = (Vec::with_capacity(parts.len()), 0);
         for (index, part) in parts.iter().enumerate() {
             let key = idempotency_key.map(|key| match several {
-                true => format!("{key}#{index}"),
+                true => digest::content(&["part", key, &index.to_string()]),
                 false => key.to_owned(),
             });
             let posted = self

@@ -8,26 +8,27 @@ mod schema;
 mod sql;
 
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use crate::cursor::{Cursor, Epoch};
-use crate::names::{Millis, Seq};
+use crate::names::{Millis, Seq, Space};
 
 pub(crate) use outcomes::{Outcome, Owner};
 pub(crate) use refusals::Standing;
 pub(crate) use retain::Sweep;
 pub(crate) use rows::{Floor, PageRow, StoredRow};
-pub use schema::Seed;
+pub use schema::{Seed, space_of};
 pub use sql::{Columns, Param, Sql, SqlError};
 
-/// What is kept in memory of a space's log.
-#[derive(Debug)]
-struct Meta {
-    epoch: Option<Epoch>,
-    view_key: String,
+/// What is kept in memory of a space's log. A transaction that fails puts it back.
+#[derive(Debug, Clone)]
+struct Log {
+    epoch: Epoch,
+    epoch_at: Millis,
+    view_key: Rc<str>,
     head: Seq,
     clock: Millis,
     outcomes_day: u64,
-    epoch_at: Millis,
     sweep_at: Option<Millis>,
 }
 
@@ -35,67 +36,51 @@ struct Meta {
 #[derive(Debug)]
 pub(crate) struct Store<S> {
     sql: S,
-    epoch: Epoch,
-    view_key: String,
-    head: Seq,
-    clock: Millis,
-    outcomes_day: u64,
-    epoch_at: Millis,
-    sweep_at: Option<Millis>,
+    log: Log,
 }
 
 impl<S: Sql> Store<S> {
     /// Opens the log, making it from `seed` where there is none.
-    pub(crate) fn open(sql: S, seed: Seed, now: Millis) -> Result<Self, SqlError> {
-        let meta = schema::open(&sql, seed, now)?;
-        let missing = || SqlError("meta holds no epoch".to_owned());
-        Ok(Self {
-            sql,
-            epoch: meta.epoch.ok_or_else(missing)?,
-            view_key: meta.view_key,
-            head: meta.head,
-            clock: meta.clock,
-            outcomes_day: meta.outcomes_day,
-            epoch_at: meta.epoch_at,
-            sweep_at: meta.sweep_at,
-        })
+    pub(crate) fn open(sql: S, space: &Space, seed: Seed, now: Millis) -> Result<Self, SqlError> {
+        let log = schema::open(&sql, space, seed, now)?;
+        Ok(Self { sql, log })
     }
 
     /// The identity of the log.
     pub(crate) fn epoch(&self) -> &Epoch {
-        &self.epoch
+        &self.log.epoch
     }
 
     /// When the log began.
     pub(crate) fn epoch_at(&self) -> Millis {
-        self.epoch_at
+        self.log.epoch_at
     }
 
     /// The time of the newest change.
     pub(crate) fn clock(&self) -> Millis {
-        self.clock
+        self.log.clock
     }
 
     /// The key of the hash that makes views.
     pub(crate) fn view_key(&self) -> &str {
-        &self.view_key
+        &self.log.view_key
     }
 
     /// The seq of the newest change.
     pub(crate) fn head(&self) -> Seq {
-        self.head
+        self.log.head
     }
 
     /// The cursor of whoever has everything up to `seq`.
     pub(crate) fn cursor(&self, seq: Seq) -> Cursor {
-        Cursor::at(&self.epoch, seq)
+        Cursor::at(&self.log.epoch, seq)
     }
 
     /// Takes the next seq and its time. The clock of rows never runs back, whatever `now` does.
     pub(crate) fn advance(&mut self, now: Millis) -> (Seq, Millis) {
-        self.head = self.head.next();
-        self.clock = self.clock.max(now);
-        (self.head, self.clock)
+        self.log.head = self.log.head.next();
+        self.log.clock = self.log.clock.max(now);
+        (self.log.head, self.log.clock)
     }
 
     /// Runs `body` in a transaction; when it fails, nothing of it remains, in memory neither.
@@ -104,7 +89,7 @@ impl<S: Sql> Store<S> {
         mut body: impl FnMut(&mut Self) -> Result<T, E>,
     ) -> Result<T, E> {
         let sql = self.sql.clone();
-        let before = (self.head, self.clock, self.outcomes_day, self.sweep_at);
+        let before = self.log.clone();
         let mut result = None;
         let outer = sql.transaction(&mut || match result.insert(body(self)) {
             Ok(_) => Ok(()),
@@ -117,7 +102,7 @@ impl<S: Sql> Store<S> {
             (Ok(()), None) => Err(SqlError("the transaction did not run".to_owned()).into()),
         };
         if result.is_err() {
-            (self.head, self.clock, self.outcomes_day, self.sweep_at) = before;
+            self.log = before;
         }
         result
     }
@@ -128,7 +113,7 @@ impl<S: Sql> Store<S> {
         let epoch = Epoch::parse(&seed.epoch()).ok_or_else(missing)?;
         self.put_meta("epoch", epoch.as_str())?;
         self.put_meta("epoch_at", &now.0.to_string())?;
-        (self.epoch, self.epoch_at) = (epoch, now);
+        (self.log.epoch, self.log.epoch_at) = (epoch, now);
         Ok(())
     }
 

@@ -68,11 +68,19 @@ fn one_change_reaches_its_audience() {
     };
     let publisher = Publisher::new(Loopback::to(&world));
     let change = Change::create("todos", "k", &json!({ "n": 1 })).unwrap();
-    let published = run(publisher.publish(&change.to(["user:alice"]), None)).unwrap();
+    let published = run(publisher.publish(&change.clone().to(["user:alice"]), None)).unwrap();
     assert_eq!((published.seq, published.receivers), (1, 1));
-    let mut w = world.borrow_mut();
-    assert_eq!(w.one(alice)["data"], json!({ "id": "k", "n": 1 }));
-    assert_eq!(w.messages(bob).len(), 0);
+    assert_eq!(
+        world.borrow_mut().one(alice)["data"],
+        json!({ "id": "k", "n": 1 })
+    );
+    assert_eq!(world.borrow_mut().messages(bob).len(), 0);
+    assert_eq!(
+        run(publisher.publish(&change.to_all(), None))
+            .unwrap()
+            .receivers,
+        2
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Calls of publishers and operators: each happens once per idempotency key, or not at all.
 
 use super::renew::{self, Renewal};
+use super::room::Room;
 use super::{Engine, Failure, publish};
 use crate::audience::Audience;
 use crate::config::Config;
@@ -122,9 +123,9 @@ impl<S: Sql> Engine<S> {
         {
             return Err(Problem::invalid("space", "the query names another space").into());
         }
-        let (config, hub) = (&self.config, &self.hub);
+        let (config, hub, room) = (&self.config, &self.hub, &self.room);
         self.store.transaction(|store| {
-            let done = perform(store, config, hub, &body, request.seed, now)?;
+            let done = perform(store, (config, hub, room), &body, request.seed, now)?;
             if let Some(once) = &once {
                 let outcome = Outcome {
                     hash: once.hash.clone(),
@@ -167,8 +168,7 @@ impl Once {
 /// Does what is asked for to the log, inside the caller's transaction.
 fn perform<S: Sql>(
     store: &mut Store<S>,
-    config: &Config,
-    hub: &Hub,
+    (config, hub, room): (&Config, &Hub, &Room),
     body: &CallBody<'_>,
     seed: Seed,
     now: Millis,
@@ -205,7 +205,7 @@ fn perform<S: Sql>(
             let conns = hub.sessions_of(identity).map(|(conn, _)| conn).collect();
             Ok(disconnect(conns, Close::Revoked, reason.clone()))
         }
-        CallBody::Topics(body) => topics(store, config, hub, body, now),
+        CallBody::Topics(body) => topics(store, (config, hub, room), body, now),
         CallBody::Epoch { .. } => {
             store.renew_epoch(seed, now)?;
             let mut done = disconnect(hub.all(), Close::Restart, None);
@@ -239,8 +239,7 @@ fn disconnect(conns: Vec<ConnId>, close: Close, reason: Option<String>) -> Done 
 
 fn topics<S: Sql>(
     store: &mut Store<S>,
-    config: &Config,
-    hub: &Hub,
+    (config, hub, room): (&Config, &Hub, &Room),
     body: &TopicsBody,
     now: Millis,
 ) -> Result<Done, Failure> {
@@ -250,7 +249,7 @@ fn topics<S: Sql>(
     for topic in &body.add {
         store.restore_topic(&body.identity, topic.as_str())?;
     }
-    let renewals = renew::plan_all(store, &config.rules, hub, &body.identity, |topics| {
+    let renewals = renew::plan_all(store, &config.rules, hub, room, &body.identity, |topics| {
         topics
             .changed(&body.identity, &body.add, &body.remove)
             .map_err(|error| Problem::invalid("add", error.to_string()))

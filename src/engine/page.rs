@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::audience::Topics;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, PageOf};
 use crate::limits;
 use crate::names::{Channel, Seq};
 use crate::protocol::{JsonWriter, Snapshot, write_text};
@@ -34,15 +34,31 @@ pub(super) struct PageBounds {
 const PAGE_OVERHEAD: usize = 4 * 1024;
 
 impl PageBounds {
-    /// A page of at most `items` rows and deleted keys that fits an outbound frame.
-    pub(super) fn of_frame(items: usize, meta: bool) -> Self {
+    /// A page of at most `items` rows and deleted keys that fits an outbound frame, and for which
+    /// at most `scan` rows are read.
+    pub(super) fn of_frame(items: usize, scan: usize, meta: bool) -> Self {
         Self {
             items,
             bytes: limits::FRAME_OUT_BYTES - PAGE_OVERHEAD,
-            scan: limits::PAGE_SCAN,
+            scan: scan.min(limits::PAGE_SCAN),
             meta,
         }
     }
+}
+
+/// For whom a page is: the topics that decide, and the view that stands for them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) topics: &'a Topics,
+    pub(super) view: &'a str,
+}
+
+/// One page as it was read.
+pub(super) struct Page {
+    pub(super) snapshot: Snapshot,
+    pub(super) cursor: Cursor,
+    /// How many rows were read for it.
+    pub(super) scanned: usize,
 }
 
 /// Reads one page for a connection with these topics: rows it may see, and keys that are gone
@@ -50,10 +66,10 @@ impl PageBounds {
 pub(super) fn read_page<S: Sql>(
     store: &Store<S>,
     channel: &Channel,
-    topics: &Topics,
+    reader: Reader<'_>,
     start: Start,
     bounds: PageBounds,
-) -> Result<(Snapshot, Cursor), SqlError> {
+) -> Result<Page, SqlError> {
     let mut snapshot = Snapshot {
         full: start.full,
         meta: bounds.meta.then(String::new),
@@ -68,7 +84,7 @@ pub(super) fn read_page<S: Sql>(
         }
         scanned += 1;
         let seq = row.seq();
-        let Some(item) = Item::of(&row, topics, start.began, bounds.meta) else {
+        let Some(item) = Item::of(&row, reader.topics, start.began, bounds.meta) else {
             reached = seq;
             return ControlFlow::Continue(());
         };
@@ -82,16 +98,25 @@ pub(super) fn read_page<S: Sql>(
         reached = seq;
         ControlFlow::Continue(())
     };
-    store.page(channel, start.after, bounds.scan + 1, &mut each)?;
+    let most = bounds.scan + 1;
+    store.page(channel, start.after, most, reader.topics, &mut each)?;
     let cursor = if snapshot.more {
+        let page = PageOf {
+            start: start.began,
+            view: reader.view.to_owned(),
+        };
         Cursor {
-            start: Some(start.began),
+            page: Some(page),
             ..store.cursor(reached)
         }
     } else {
         store.cursor(store.head())
     };
-    Ok((snapshot, cursor))
+    Ok(Page {
+        snapshot,
+        cursor,
+        scanned,
+    })
 }
 
 /// What a row is to one reader, encoded.
@@ -103,12 +128,13 @@ enum Item {
 impl Item {
     fn of(row: &PageRow<'_>, topics: &Topics, began: Seq, meta: bool) -> Option<Self> {
         let visible = row.audience().sees(topics);
-        let gone = match (visible, row.data()) {
-            (true, Some(data)) => {
+        let gone = match (visible, row.is_tombstone()) {
+            (true, false) => {
+                let data = row.data()?;
                 let meta = if meta { meta_of(row) } else { String::new() };
                 return Some(Self::Row { data, meta });
             }
-            (true, None) => row.seq() > began,
+            (true, true) => row.seq() > began,
             (false, _) => row.lost().hit(topics, began),
         };
         gone.then(|| {

@@ -121,7 +121,7 @@ fn draft(
 }
 
 /// A deleted row is news to whoever could see it; of one that the log does not hold, the
-/// publisher or the rule must say who that is.
+/// publisher or the rule must say who that is. A tombstone counts as not held.
 fn audience_of_delete(
     rule: &Rule,
     change: &ChangeRequest<'_>,

@@ -4,16 +4,17 @@
 use std::ops::ControlFlow;
 
 use super::fanout::{self, Parts};
+use super::room::Room;
 use super::{Engine, Failure};
 use crate::audience::Topics;
 use crate::channel::Rules;
 use crate::digest;
 use crate::hub::Hub;
 use crate::limits;
-use crate::names::{Channel, ConnId, Millis};
+use crate::names::{Channel, ConnId, Identity, Millis, Seq};
 use crate::protocol::{self, Action, ChangeFrame, Close, Code, Problem};
 use crate::session::{Dialect, Grant, Session};
-use crate::store::{Sql, SqlError, Standing, Store};
+use crate::store::{PageRow, Sql, SqlError, Standing, Store};
 
 /// The reason of a `channel-reset` that a change of topics causes.
 const RESET_REASON: &str = "topics";
@@ -34,6 +35,13 @@ impl<S: Sql> Engine<S> {
         let Some(session) = self.hub.session(conn) else {
             return;
         };
+        if self.out.is_full() || self.room.rows() == 0 {
+            let problem = Problem {
+                retry_after_ms: Some(limits::TURN_RETRY_MS),
+                ..Problem::new(Code::RateLimited, "too much for one turn")
+            };
+            return self.send_error(conn, &problem);
+        }
         let grant = match self.config.admit(Some(token), &self.space, now) {
             Ok(grant) => grant,
             Err(problem) => return self.send_error(conn, &problem),
@@ -43,8 +51,16 @@ impl<S: Sql> Engine<S> {
             self.send_error(conn, &problem);
             return self.close(conn, Close::Forbidden);
         }
-        let renewal = standing(&self.store, grant, now)
-            .and_then(|grant| Ok(plan(&self.store, &self.config.rules, conn, session, grant)?));
+        let renewal = standing(&self.store, grant, now).and_then(|grant| {
+            Ok(plan(
+                &self.store,
+                &self.config.rules,
+                &self.room,
+                conn,
+                session,
+                grant,
+            )?)
+        });
         match renewal {
             Ok(renewal) => self.renew(renewal),
             Err(failure) => {
@@ -100,6 +116,7 @@ pub(super) fn standing<S: Sql>(
 pub(super) fn plan<S: Sql>(
     store: &Store<S>,
     rules: &Rules,
+    room: &Room,
     conn: ConnId,
     session: &Session,
     grant: Grant,
@@ -111,22 +128,27 @@ pub(super) fn plan<S: Sql>(
     };
     if grant.topics != session.grant.topics {
         for channel in session.subscriptions.keys() {
-            let rule = rules.find(channel);
-            let may_read = rule
+            let may_read = rules
+                .find(channel)
                 .and_then(|rule| rule.may_read(channel, grant.identity.as_ref(), &grant.topics));
-            if may_read.is_err() {
-                frames.push(protocol::channel_reset(channel, RESET_REASON));
+            let new = may_read.is_ok().then_some(&grant.topics);
+            let (told, whole) = match difference(store, channel, &session.grant.topics, new, room)?
+            {
+                Some(difference) => (difference.encode(store, channel, parts), true),
+                None => (Vec::new(), false),
+            };
+            room.spend(0, told.iter().map(String::len).sum());
+            frames.extend(told);
+            if new.is_none() {
                 closed.push(channel.clone());
-                continue;
             }
-            match difference(store, channel, &session.grant.topics, &grant.topics, parts)? {
-                Some(difference) => frames.extend(difference),
-                None => frames.push(protocol::channel_reset(channel, RESET_REASON)),
+            if new.is_none() || !whole {
+                frames.push(protocol::channel_reset(channel, RESET_REASON));
             }
         }
     }
     // Last, so that the view is the client's only once the rows that it stands for are there.
-    if session.dialect != Dialect::Legacy {
+    if session.dialect == Dialect::Hello {
         let view = digest::view(store.view_key(), grant.identity.as_ref(), &grant.topics);
         let identity = grant.identity.as_ref();
         frames.push(protocol::authed(identity, grant.expires_at, &view));
@@ -144,7 +166,8 @@ pub(super) fn plan_all<S: Sql>(
     store: &Store<S>,
     rules: &Rules,
     hub: &Hub,
-    identity: &crate::names::Identity,
+    room: &Room,
+    identity: &Identity,
     change: impl Fn(&Topics) -> Result<Topics, Problem>,
 ) -> Result<Vec<Renewal>, Failure> {
     let mut renewals = Vec::new();
@@ -153,7 +176,7 @@ pub(super) fn plan_all<S: Sql>(
             topics: change(&session.grant.topics)?,
             ..session.grant.clone()
         };
-        renewals.push(plan(store, rules, conn, session, grant)?);
+        renewals.push(plan(store, rules, room, conn, session, grant)?);
     }
     Ok(renewals)
 }
@@ -180,47 +203,60 @@ impl Moved {
     }
 }
 
-/// The rows that come into sight or go out of it, as frames; `None` beyond the bounds.
+/// The rows of a channel whose visibility changes.
+struct Difference(Vec<Moved>);
+
+impl Difference {
+    fn encode<S: Sql>(&self, store: &Store<S>, channel: &Channel, parts: Parts) -> Vec<String> {
+        let clock = store.clock();
+        let changes: Vec<ChangeFrame<'_>> = self.0.iter().map(|row| row.frame(clock)).collect();
+        let cursor = store.cursor(store.head());
+        fanout::encode_frames(channel, &changes, &cursor, parts)
+    }
+}
+
+/// The rows that come into the sight of `new` topics or go out of that of `old` ones, where there
+/// are not too many of them; without new topics all go.
 fn difference<S: Sql>(
     store: &Store<S>,
     channel: &Channel,
     old: &Topics,
-    new: &Topics,
-    parts: Parts,
-) -> Result<Option<Vec<String>>, SqlError> {
+    new: Option<&Topics>,
+    room: &Room,
+) -> Result<Option<Difference>, SqlError> {
+    let nobody = Topics::default();
+    let most_rows = limits::PAGE_SCAN.min(room.rows());
+    let most_bytes = limits::FRAME_OUT_BYTES.min(room.bytes());
+    let (mut looked_at, mut bytes, mut too_many) = (0, 0, false);
     let mut moved = Vec::new();
-    let (mut looked_at, mut too_many) = (0, false);
+    let mut each = |row: PageRow<'_>| {
+        looked_at += 1;
+        let audience = row.audience();
+        let saw = audience.sees(old);
+        let sees = new.is_some_and(|new| audience.sees(new));
+        if saw != sees && !row.is_tombstone() {
+            let gained = sees.then(|| row.data()).flatten();
+            bytes += gained.as_ref().map_or(0, String::len);
+            moved.push(Moved {
+                key: row.key(),
+                gained: gained.map(|data| (data, row.author(), row.at())),
+            });
+        }
+        too_many =
+            looked_at > most_rows || moved.len() > limits::TOPIC_CHANGES || bytes > most_bytes;
+        if too_many {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
     store.page(
         channel,
-        crate::names::Seq(0),
-        limits::PAGE_SCAN + 1,
-        &mut |row| {
-            looked_at += 1;
-            let audience = row.audience();
-            let (saw, sees) = (audience.sees(old), audience.sees(new));
-            if saw != sees
-                && let Some(data) = row.data()
-            {
-                moved.push(Moved {
-                    key: row.key(),
-                    gained: sees.then(|| (data, row.author(), row.at())),
-                });
-            }
-            too_many = looked_at > limits::PAGE_SCAN || moved.len() > limits::TOPIC_CHANGES;
-            if too_many {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        },
+        Seq(0),
+        most_rows + 1,
+        new.unwrap_or(&nobody),
+        &mut each,
     )?;
-    if too_many {
-        return Ok(None);
-    }
-    let clock = store.clock();
-    let changes: Vec<ChangeFrame<'_>> = moved.iter().map(|row| row.frame(clock)).collect();
-    let cursor = store.cursor(store.head());
-    Ok(Some(fanout::encode_frames(
-        channel, &changes, &cursor, parts,
-    )))
+    room.spend(looked_at, 0);
+    Ok((!too_many).then_some(Difference(moved)))
 }

@@ -1,6 +1,6 @@
 //! Subscribing: where to resume, and going live in the turn of the last page.
 
-use super::page::{PageBounds, Start, read_page};
+use super::page::{PageBounds, Reader, Start, read_page};
 use super::{Engine, Failure, fanout, legacy};
 use crate::cursor::Cursor;
 use crate::digest;
@@ -61,6 +61,11 @@ impl<S: Sql> Engine<S> {
             )
             .into());
         }
+        let held = session.subscriptions.contains_key(channel);
+        if !held && !self.hub.has_room_for(channel) {
+            let message = "the space has no room for another subscription";
+            return Err(Problem::new(Code::Unavailable, message).into());
+        }
         match session.dialect {
             Dialect::Legacy => self.answer_legacy(session, message, now),
             Dialect::Hello | Dialect::Unknown => self.answer_page(session, message),
@@ -78,13 +83,24 @@ impl<S: Sql> Engine<S> {
             Cursor::parse(text).ok_or_else(|| Problem::malformed("cursor is no cursor"))
         });
         let same_view = message.view.as_deref() == Some(view.as_str());
-        let start = self.resume(channel, cursor.transpose()?.filter(|_| same_view))?;
+        // A page in the midst of an answer has rows of the view that the answer began with.
+        let same_eyes = |cursor: &Cursor| cursor.page.as_ref().is_none_or(|page| page.view == view);
+        let cursor = cursor
+            .transpose()?
+            .filter(|cursor| same_view && same_eyes(cursor));
+        let start = self.resume(channel, cursor)?;
         // Where the turn has no room left, an empty page lets the client ask again.
         let items = if self.out.is_full() { 0 } else { message.limit };
-        let bounds = PageBounds::of_frame(items, message.meta);
-        let (snapshot, cursor) = read_page(&self.store, channel, &grant.topics, start, bounds)?;
+        let bounds = PageBounds::of_frame(items, self.room.rows(), message.meta);
+        let reader = Reader {
+            topics: &grant.topics,
+            view: &view,
+        };
+        let page = read_page(&self.store, channel, reader, start, bounds)?;
+        self.room.spend(page.scanned, 0);
+        let snapshot = page.snapshot;
         Ok(Answer {
-            frames: vec![snapshot.encode(message.id.as_ref(), channel, &cursor, &view)],
+            frames: vec![snapshot.encode(message.id.as_ref(), channel, &page.cursor, &view)],
             live: (!snapshot.more).then_some(Subscription { meta: message.meta }),
         })
     }
@@ -103,20 +119,27 @@ impl<S: Sql> Engine<S> {
             None => Start::full(self.store.head()),
         };
         let view = self.view(grant);
-        let bounds = PageBounds::of_frame(message.limit, false);
+        let bounds = PageBounds::of_frame(message.limit, limits::PAGE_SCAN, false);
+        let reader = Reader {
+            topics: &grant.topics,
+            view: &view,
+        };
         let (mut frames, mut deleted) = (Vec::<String>::new(), Vec::new());
-        let mut bytes = 0;
+        let (mut bytes, mut rows) = (0, 0);
         loop {
-            let (mut page, cursor) = read_page(&self.store, channel, &grant.topics, start, bounds)?;
-            deleted.append(&mut page.deleted);
-            let frame = page.encode_legacy(message.id.as_ref(), channel, &cursor, &view);
-            bytes += frame.len() + deleted.len() * limits::KEY_BYTES;
-            if bytes > limits::LEGACY_SNAPSHOT_BYTES {
+            let mut page = read_page(&self.store, channel, reader, start, bounds)?;
+            bytes += page.snapshot.deleted.len() * limits::KEY_BYTES;
+            deleted.append(&mut page.snapshot.deleted);
+            let (snapshot, cursor) = (page.snapshot, page.cursor);
+            let frame = snapshot.encode_legacy(message.id.as_ref(), channel, &cursor, &view);
+            bytes += frame.len();
+            rows += page.scanned;
+            if bytes > limits::LEGACY_SNAPSHOT_BYTES || rows > limits::LEGACY_SNAPSHOT_ROWS {
                 let message = "the channel is too large for a client that takes no pages";
                 return Err(Problem::new(Code::Unavailable, message).into());
             }
             frames.push(frame);
-            if !page.more {
+            if !snapshot.more {
                 break;
             }
             start = Start {

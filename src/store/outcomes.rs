@@ -83,7 +83,7 @@ impl<S: Sql> Store<S> {
         now: Millis,
     ) -> Result<(), SqlError> {
         self.turn_outcomes(now)?;
-        let insert = match self.outcomes_day % 2 {
+        let insert = match self.log.outcomes_day % 2 {
             0 => "INSERT INTO outcomes_0 (owner, id, hash, seq, result) VALUES (?, ?, ?, ?, ?)",
             _ => "INSERT INTO outcomes_1 (owner, id, hash, seq, result) VALUES (?, ?, ?, ?, ?)",
         };
@@ -103,18 +103,18 @@ impl<S: Sql> Store<S> {
     fn turn_outcomes(&mut self, now: Millis) -> Result<(), SqlError> {
         const DROP: [&str; 2] = ["DROP TABLE outcomes_0", "DROP TABLE outcomes_1"];
         let today = day(now);
-        if today <= self.outcomes_day {
+        if today <= self.log.outcomes_day {
             return Ok(());
         }
         for (parity, (drop, create)) in DROP.into_iter().zip(OUTCOMES_CREATE).enumerate() {
             // Yesterday's table stays; after a longer pause both are too old.
-            let is_yesterdays = today - self.outcomes_day == 1 && parity as u64 != today % 2;
+            let is_yesterdays = today - self.log.outcomes_day == 1 && parity as u64 != today % 2;
             if !is_yesterdays {
                 self.exec(drop, &[])?;
                 self.exec(create, &[])?;
             }
         }
-        self.outcomes_day = today;
+        self.log.outcomes_day = today;
         self.exec(
             "UPDATE meta SET value = ? WHERE name = 'outcomes_day'",
             &[Param::Text(&today.to_string())],

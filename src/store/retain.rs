@@ -21,6 +21,8 @@ pub(crate) struct Sweep {
     after: String,
     /// The time of the oldest change that is too young to trim.
     youngest: Option<Millis>,
+    /// The head when the round began: what came after it may lie in a channel already passed.
+    began: Option<Seq>,
 }
 
 /// What one channel's step found.
@@ -39,22 +41,22 @@ struct Found {
 impl<S: Sql> Store<S> {
     /// When the next round of trimming is due.
     pub(crate) fn sweep_at(&self) -> Option<Millis> {
-        self.sweep_at
+        self.log.sweep_at
     }
 
     /// Makes sure that a round of trimming comes at `at` or before.
     pub(crate) fn sweep_by(&mut self, at: Millis) -> Result<(), SqlError> {
-        if self.sweep_at.is_none_or(|due| at < due) {
+        if self.log.sweep_at.is_none_or(|due| at < due) {
             self.set_sweep(Some(at))?;
         }
         Ok(())
     }
 
     fn set_sweep(&mut self, at: Option<Millis>) -> Result<(), SqlError> {
-        if self.sweep_at != at {
+        if self.log.sweep_at != at {
             let text = at.unwrap_or_default().0.to_string();
             self.put_meta("sweep_at", &text)?;
-            self.sweep_at = at;
+            self.log.sweep_at = at;
         }
         Ok(())
     }
@@ -65,12 +67,15 @@ impl<S: Sql> Store<S> {
     /// Runs inside a transaction of its caller.
     pub(crate) fn sweep(&mut self, mut at: Sweep, now: Millis) -> Result<Option<Sweep>, SqlError> {
         let cutoff = now.minus(limits::RETENTION_MS);
+        let began = *at.began.get_or_insert(self.log.head);
         let mut budget = limits::SWEEP_ROWS;
         while budget > 0 {
             let Some(channel) = self.channel_after(&at.after)? else {
                 self.purge_refusals(now)?;
                 let young = at.youngest.map(|at| at.plus(limits::RETENTION_MS));
-                let next = [young, self.next_end()?].into_iter().flatten().min();
+                let newer =
+                    (self.log.head > began).then(|| self.log.clock.plus(limits::RETENTION_MS));
+                let next = [young, newer, self.next_end()?].into_iter().flatten().min();
                 self.set_sweep(next.map(|due| due.max(now.plus(limits::SWEEP_PAUSE_MS))))?;
                 return Ok(None);
             };
@@ -112,7 +117,7 @@ impl<S: Sql> Store<S> {
             young: None,
             done: true,
         };
-        self.page(channel, swept, most + 1, &mut |row| {
+        self.page_without_data(channel, swept, most + 1, &mut |row| {
             if row.at() > cutoff {
                 found.young = Some(row.at());
                 return ControlFlow::Break(());
@@ -162,8 +167,8 @@ impl<S: Sql> Store<S> {
         }
         if !found.tombstones.is_empty() {
             // The newest row may have gone: its seq must not be given again.
-            self.put_meta("head", &self.head.0.to_string())?;
-            self.put_meta("clock", &self.clock.0.to_string())?;
+            self.put_meta("head", &self.log.head.0.to_string())?;
+            self.put_meta("clock", &self.log.clock.0.to_string())?;
         }
         self.raise_floor(channel, found.floor)?;
         self.exec(

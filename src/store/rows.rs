@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::audience::{Audience, Losses};
+use crate::audience::{Audience, Losses, Topics};
 use crate::names::{Channel, Key, Millis, Seq};
 
 use super::sql::{Columns, Param, Sql, SqlError};
@@ -52,20 +52,21 @@ impl PageRow<'_> {
         Losses::from_column(self.0.text(3).as_deref())
     }
 
-    pub(crate) fn data(&self) -> Option<String> {
+    pub(crate) fn author(&self) -> Option<String> {
         self.0.text(4)
     }
 
-    pub(crate) fn is_tombstone(&self) -> bool {
-        self.0.is_null(4)
-    }
-
-    pub(crate) fn author(&self) -> Option<String> {
-        self.0.text(5)
-    }
-
     pub(crate) fn at(&self) -> Millis {
-        Millis(self.0.int(6).unwrap_or_default())
+        Millis(self.0.int(5).unwrap_or_default())
+    }
+
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.0.int(6) == Some(1)
+    }
+
+    /// The row, where its reader may see it.
+    pub(crate) fn data(&self) -> Option<String> {
+        self.0.text(7)
     }
 }
 
@@ -117,8 +118,36 @@ impl<S: Sql> Store<S> {
     }
 
     /// Hands the channel's rows after `after` to `each`, in the order of their last change, at
-    /// most `most` of them, until `each` breaks.
+    /// most `most` of them, until `each` breaks. The data comes along only of rows that a reader
+    /// with these topics may see: what is hidden need not be read.
     pub(crate) fn page(
+        &self,
+        channel: &Channel,
+        after: Seq,
+        most: usize,
+        reader: &Topics,
+        each: &mut dyn FnMut(PageRow<'_>) -> ControlFlow<()>,
+    ) -> Result<(), SqlError> {
+        self.sql.run(
+            "SELECT key, seq, audience, lost, author, at, data IS NULL,
+                CASE WHEN audience IS NULL OR EXISTS (
+                    SELECT 1 FROM json_each(audience)
+                    WHERE value IN (SELECT value FROM json_each(?)))
+                THEN data END
+             FROM rows INDEXED BY rows_by_seq
+             WHERE channel = ? AND seq > ? ORDER BY seq LIMIT ?",
+            &[
+                Param::Text(&reader.to_json()),
+                Param::Text(channel.as_str()),
+                Param::Int(after.0),
+                Param::Int(most as u64),
+            ],
+            &mut |row| each(PageRow(row)),
+        )
+    }
+
+    /// As [`Self::page`], for whoever needs no data.
+    pub(crate) fn page_without_data(
         &self,
         channel: &Channel,
         after: Seq,
@@ -126,7 +155,8 @@ impl<S: Sql> Store<S> {
         each: &mut dyn FnMut(PageRow<'_>) -> ControlFlow<()>,
     ) -> Result<(), SqlError> {
         self.sql.run(
-            "SELECT key, seq, audience, lost, data, author, at FROM rows INDEXED BY rows_by_seq
+            "SELECT key, seq, audience, lost, author, at, data IS NULL
+             FROM rows INDEXED BY rows_by_seq
              WHERE channel = ? AND seq > ? ORDER BY seq LIMIT ?",
             &[
                 Param::Text(channel.as_str()),

@@ -15,10 +15,10 @@
 
 use crate::cursor::Epoch;
 use crate::limits;
-use crate::names::{Millis, Seq};
+use crate::names::{Millis, Seq, Space};
 
 use super::sql::{Param, Sql, SqlError};
-use super::{Meta, collect};
+use super::{Log, collect};
 
 /// Raised with every change of the tables; older spaces are migrated on waking.
 const SCHEMA_VERSION: u64 = 1;
@@ -72,54 +72,75 @@ impl Seed {
 }
 
 /// Makes the tables where they are missing and reads what the engine keeps in memory.
-pub(super) fn open(sql: &impl Sql, seed: Seed, now: Millis) -> Result<Meta, SqlError> {
-    let exists = collect(
+pub(super) fn open(
+    sql: &impl Sql,
+    space: &Space,
+    seed: Seed,
+    now: Millis,
+) -> Result<Log, SqlError> {
+    if !exists(sql)? {
+        sql.transaction(&mut || create(sql, space, seed, now))?;
+    }
+    let values = collect(sql, "SELECT name, value FROM meta", &[], |row| {
+        Some((row.text(0)?, row.text(1)?))
+    })?;
+    let text = |name: &str| {
+        let found = values.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value.as_str())
+    };
+    let number = |name: &str| text(name).parse().unwrap_or_default();
+    let missing = || SqlError("meta holds no epoch".to_owned());
+    let mut log = Log {
+        epoch: Epoch::parse(text("epoch")).ok_or_else(missing)?,
+        epoch_at: Millis(number("epoch_at")),
+        view_key: text("view_key").into(),
+        head: Seq(number("head")),
+        clock: Millis(number("clock")),
+        outcomes_day: number("outcomes_day"),
+        sweep_at: Some(Millis(number("sweep_at"))).filter(|at| at.0 > 0),
+    };
+    for (head, clock) in [newest(sql)?, newest_floor(sql)?] {
+        log.head = log.head.max(head);
+        log.clock = log.clock.max(clock);
+    }
+    Ok(log)
+}
+
+fn exists(sql: &impl Sql) -> Result<bool, SqlError> {
+    let found = collect(
         sql,
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'meta'",
         &[],
         |row| row.int(0),
     )?;
-    if exists.is_empty() {
-        sql.transaction(&mut || create(sql, seed, now))?;
-    }
-    let mut meta = Meta {
-        epoch: None,
-        view_key: String::new(),
-        head: Seq(0),
-        clock: Millis(0),
-        outcomes_day: 0,
-        epoch_at: Millis(0),
-        sweep_at: None,
-    };
-    let values = collect(sql, "SELECT name, value FROM meta", &[], |row| {
-        Some((row.text(0)?, row.text(1)?))
-    })?;
-    for (name, value) in values {
-        let number = || value.parse().unwrap_or_default();
-        match name.as_str() {
-            "epoch" => meta.epoch = Epoch::parse(&value),
-            "view_key" => meta.view_key = value,
-            "head" => meta.head = Seq(number()),
-            "clock" => meta.clock = Millis(number()),
-            "epoch_at" => meta.epoch_at = Millis(number()),
-            "sweep_at" => meta.sweep_at = Some(Millis(number())).filter(|at| at.0 > 0),
-            "outcomes_day" => meta.outcomes_day = number(),
-            _ => {}
-        }
-    }
-    for (head, clock) in [newest(sql)?, newest_floor(sql)?] {
-        meta.head = meta.head.max(head);
-        meta.clock = meta.clock.max(clock);
-    }
-    Ok(meta)
+    Ok(!found.is_empty())
 }
 
-fn create(sql: &impl Sql, seed: Seed, now: Millis) -> Result<(), SqlError> {
+/// The space whose log this is, by its own memory; nothing where there is no log yet. The platform
+/// does not always tell an object its name.
+///
+/// # Errors
+/// When SQLite refuses.
+pub fn space_of(sql: &impl Sql) -> Result<Option<Space>, SqlError> {
+    if !exists(sql)? {
+        return Ok(None);
+    }
+    let found = collect(
+        sql,
+        "SELECT value FROM meta WHERE name = 'space'",
+        &[],
+        |row| Space::parse(&row.text(0)?).ok(),
+    )?;
+    Ok(found.into_iter().next())
+}
+
+fn create(sql: &impl Sql, space: &Space, seed: Seed, now: Millis) -> Result<(), SqlError> {
     for table in TABLES {
         collect(sql, table, &[], |_| None::<()>)?;
     }
     for (name, value) in [
         ("schema", SCHEMA_VERSION.to_string()),
+        ("space", space.to_string()),
         ("epoch", seed.epoch()),
         ("epoch_at", now.0.to_string()),
         ("view_key", seed.view_key()),

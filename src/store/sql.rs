@@ -25,9 +25,6 @@ pub trait Columns {
     /// The integer of a column; `None` for anything else.
     fn int(&self, column: usize) -> Option<u64>;
 
-    /// Whether a column holds `NULL`.
-    fn is_null(&self, column: usize) -> bool;
-
     /// The text of a column; `None` for anything else.
     fn text(&self, column: usize) -> Option<String>;
 }

@@ -34,6 +34,11 @@ impl Database {
         self.glue.written() as u64
     }
 
+    /// Sees to it that the alarm rings at `at_ms` or before.
+    pub(super) fn ring_by(&self, at_ms: u64) {
+        self.glue.ring_by(at_ms as f64);
+    }
+
     pub(super) fn set_alarm(&self, at_ms: u64) {
         self.glue.set_alarm(at_ms as f64);
     }
@@ -80,10 +85,6 @@ impl Columns for Row {
     fn int(&self, column: usize) -> Option<u64> {
         let value = self.get(column).as_f64()?;
         (value >= 0.0).then_some(value as u64)
-    }
-
-    fn is_null(&self, column: usize) -> bool {
-        self.get(column).is_null()
     }
 
     fn text(&self, column: usize) -> Option<String> {

@@ -6,6 +6,8 @@ export class Database {
   #cursor;
   #rows;
   #written = 0;
+  // When the alarm rings: a promise of a time or null, once it was asked for.
+  #alarm;
 
   constructor(storage) {
     this.#storage = storage;
@@ -42,13 +44,32 @@ export class Database {
     this.#storage.transactionSync(body);
   }
 
-  /** Sets the alarm; the write commits with the turn's others. */
+  /** Sees to it that the alarm rings at `at` or before; one that is set earlier stays. */
+  ringBy(at) {
+    this.#alarm ??= this.#storage.getAlarm();
+    this.#moveAlarm(async (set) => {
+      if (set !== null && set <= at) return set;
+      await this.#storage.setAlarm(at);
+      return at;
+    });
+  }
+
   setAlarm(at) {
-    this.#storage.setAlarm(at).catch((error) => console.error("setAlarm failed:", error));
+    this.#alarm ??= Promise.resolve();
+    this.#moveAlarm(() => this.#storage.setAlarm(at).then(() => at));
   }
 
   deleteAlarm() {
-    this.#storage.deleteAlarm().catch((error) => console.error("deleteAlarm failed:", error));
+    this.#alarm ??= Promise.resolve();
+    this.#moveAlarm(() => this.#storage.deleteAlarm().then(() => null));
+  }
+
+  /** One move after the other. After a failure nothing is known of the alarm: ask again. */
+  #moveAlarm(move) {
+    this.#alarm = this.#alarm.then(move).catch((error) => {
+      console.error("the alarm could not be set:", error);
+      return this.#storage.getAlarm().catch(() => null);
+    });
   }
 }
 
@@ -189,11 +210,17 @@ export function attachment(socket) {
 
 /** Closes a socket for good: without its attachment it is not taken back in on waking. */
 export function closeSocket(socket, code, reason) {
+  attempt(() => socket.serializeAttachment(null));
+  // A peer may have sent a code that only peers may send.
+  attempt(() => socket.close(code, reason)) || attempt(() => socket.close(1000, reason));
+}
+
+function attempt(action) {
   try {
-    socket.serializeAttachment(null);
-    socket.close(code, reason);
+    action();
+    return true;
   } catch {
-    // It was closed already.
+    return false;
   }
 }
 

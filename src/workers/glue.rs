@@ -32,6 +32,9 @@ extern "C" {
         body: &mut dyn FnMut() -> Result<JsValue, JsValue>,
     ) -> Result<(), JsValue>;
 
+    #[wasm_bindgen(method, js_name = ringBy)]
+    pub(super) fn ring_by(this: &Database, at: f64);
+
     #[wasm_bindgen(method, js_name = setAlarm)]
     pub(super) fn set_alarm(this: &Database, at: f64);
 

@@ -21,10 +21,10 @@ use crate::limits;
 use crate::names::{ConnId, Millis, SessionId, Space};
 use crate::protocol::{Close, Code, Problem};
 use crate::session::Grant;
-use crate::store::Seed;
+use crate::store::{Seed, space_of};
 
-/// The alarm rings on whole minutes, so that many expiries cost one alarm.
-const ALARM_GRAIN_MS: u64 = 60_000;
+/// When the alarm rings again if its work does not end.
+const ALARM_AGAIN_MS: u64 = 60_000;
 
 /// Drives the engine of one space. Every handler of the Durable Object is one call here.
 pub struct Host {
@@ -39,7 +39,7 @@ struct Running {
     database: Database,
     /// The number of the next connection.
     next: u32,
-    /// When the alarm that is set will ring.
+    /// The earliest time that the alarm was asked for in this life.
     alarm: Option<Millis>,
 }
 
@@ -99,24 +99,26 @@ impl Host {
             grant,
         };
         let effects = self.turn(&mut running, input);
-        if let Some(reply) = &effects.reply {
-            let response = respond::json(reply.status, reply.body.clone());
+        if effects.reply.is_none()
+            && let Err(error) = self.sockets.accept(conn.0, server.as_ref())
+        {
             self.perform(&mut running, effects);
-            return response;
-        }
-        if let Err(error) = self.sockets.accept(conn.0, server.as_ref()) {
-            self.sockets.end();
-            running.engine.handle(Input::Closed { conn }, now());
+            drop(running);
+            self.run(Input::Closed { conn });
             return respond::unavailable("no socket", &glue::thrown(&error));
         }
-        self.perform(&mut running, effects);
+        if let Some(reply) = self.perform(&mut running, effects) {
+            return respond::json(reply.status, reply.body);
+        }
         let mut response = ResponseBuilder::new()
             .with_status(101)
             .with_websocket(client);
         let offered = request.headers().get(SUBPROTOCOL_HEADER)?;
         // A browser that offers subprotocols hangs up on a server that chooses none.
-        if let Some(first) = offered.as_deref().and_then(|list| list.split(',').next()) {
-            response = response.with_header(SUBPROTOCOL_HEADER, first.trim())?;
+        let offered = offered.unwrap_or_default();
+        let mut names = offered.split(',').map(str::trim);
+        if let Some(first) = names.find(|name| !name.is_empty()) {
+            response = response.with_header(SUBPROTOCOL_HEADER, first)?;
         }
         Ok(response.empty())
     }
@@ -192,19 +194,24 @@ impl Host {
     }
 
     /// The alarm rang. The next one is set before the work, in case the work does not end.
-    pub fn alarm(&self) {
-        let Ok(running) = &self.running else { return };
+    ///
+    /// # Errors
+    /// When the object cannot work: the platform rings again later.
+    pub fn alarm(&self) -> Result<()> {
+        let running = match &self.running {
+            Ok(running) => running,
+            Err(problem) => return Err(worker::Error::RustError(problem.to_string())),
+        };
         let mut running = running.borrow_mut();
-        let again = next_grain(now());
-        running.database.set_alarm(again.0);
+        running.database.set_alarm(now().plus(ALARM_AGAIN_MS).0);
         let effects = self.turn(&mut running, Input::Alarm);
-        running.alarm = effects.alarm.map(next_grain);
+        running.alarm = effects.alarm;
         match running.alarm {
-            Some(due) if due == again => {}
             Some(due) => running.database.set_alarm(due.0),
             None => running.database.delete_alarm(),
         }
         self.perform(&mut running, effects);
+        Ok(())
     }
 
     fn run(&self, input: Input<'_>) {
@@ -265,11 +272,16 @@ impl Running {
     ) -> core::result::Result<Self, Problem> {
         let failed = |what: String| Problem::new(Code::Unavailable, what);
         let config = config(env).map_err(|error| Problem::from(&error))?;
-        let space = state.id().name().and_then(|name| Space::parse(&name).ok());
-        let space = space.ok_or_else(|| failed("the object has no space's name".to_owned()))?;
         let storage = js_sys::Reflect::get(state.as_raw(), &"storage".into());
         let storage = storage.map_err(|error| failed(glue::thrown(&error)))?;
         let database = Database::new(&storage);
+        // An object that an alarm has woken is not always told its name; its log knows it, too.
+        let name = state.id().name().and_then(|name| Space::parse(&name).ok());
+        let space = match name {
+            Some(name) => Some(name),
+            None => space_of(&database).map_err(|error| failed(error.to_string()))?,
+        };
+        let space = space.ok_or_else(|| failed("the object has no space's name".to_owned()))?;
         let engine = Engine::open(config, space, database.clone(), seed()?, now());
         let engine = engine.map_err(|error| {
             worker::console_error!("the log does not open: {error}");
@@ -287,37 +299,31 @@ impl Running {
 
     /// Takes the open sockets back in.
     fn restore(&mut self, sockets: &glue::Sockets) {
-        let mut open = Vec::new();
-        for socket in sockets.open().iter() {
+        let mut next = self.next;
+        let open = sockets.open();
+        let open = open.iter().map(|socket| {
             let socket: web_sys::WebSocket = socket.unchecked_into();
-            sockets.insert(self.next, &socket);
-            open.push((ConnId(self.next), glue::attachment(&socket)));
-            self.next += 1;
-        }
+            let conn = ConnId(next);
+            next += 1;
+            sockets.insert(conn.0, &socket);
+            (conn, glue::attachment(&socket))
+        });
         for closing in self.engine.wake(sockets.was_interrupted(), open) {
             sockets.close(closing.conn.0, closing.code, &closing.reason);
         }
-        // What the engine wants now it wanted before it slept, and the alarm was set then.
-        self.alarm = self.engine.next_due().map(next_grain);
+        self.next = next;
+        self.schedule(self.engine.due(now()));
     }
 
-    /// Sets the alarm, only ever to an earlier time than it has: moving it costs a row.
+    /// Sees to it that the alarm rings at `due` at the latest. What the platform has set counts,
+    /// and is asked for once a life: moving the alarm costs a row.
     fn schedule(&mut self, due: Option<Millis>) {
-        let Some(due) = due.map(next_grain) else {
-            return;
-        };
-        if self.alarm.is_none_or(|set| due < set) {
-            self.database.set_alarm(due.0);
+        let Some(due) = due else { return };
+        if self.alarm.is_none_or(|asked| due < asked) {
+            self.database.ring_by(due.0);
             self.alarm = Some(due);
         }
     }
-}
-
-/// The whole minute at or after a time, but one to come: what is overdue waits for it too, so
-/// that work which cannot be done is not tried in a tight loop.
-fn next_grain(at: Millis) -> Millis {
-    let at = at.max(now().plus(1));
-    Millis(at.0.div_ceil(ALARM_GRAIN_MS).saturating_mul(ALARM_GRAIN_MS))
 }
 
 /// Chance for a new epoch.

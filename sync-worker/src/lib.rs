@@ -43,7 +43,7 @@ impl DurableObject for SyncEngine {
     }
 
     async fn alarm(&self) -> Result<Response> {
-        self.host.alarm();
+        self.host.alarm()?;
         Response::empty()
     }
 

@@ -311,26 +311,30 @@ fn a_session_past_its_expiry_does_not_receive() {
 }
 
 #[test]
-fn the_alarm_closes_an_idle_session_at_its_expiry() {
+fn the_alarm_closes_idle_sessions_on_the_minute_after_their_end() {
+    const MINUTE: u64 = limits::ALARM_GRAIN_MS;
     for asleep in [false, true] {
         let mut w = World::new();
-        let alice = w
-            .connect_until(Some("alice"), &[], Some(BEGIN.plus(1000)))
-            .unwrap();
-        let bob = w
-            .connect_until(Some("bob"), &[], Some(BEGIN.plus(2000)))
-            .unwrap();
+        let [alice, bob, carol] = [1_000, MINUTE, MINUTE + 1].map(|ms| {
+            let end = Some(BEGIN.plus(ms));
+            w.connect_until(Some("alice"), &[], end).unwrap()
+        });
         w.connect(None, &[]);
-        assert_eq!(w.alarm, Some(BEGIN.plus(1000)), "the earliest end of all");
-        w.advance(999);
+        assert_eq!(
+            w.alarm,
+            Some(BEGIN.plus(MINUTE)),
+            "the minute after the earliest end"
+        );
+        w.advance(MINUTE - 1);
         assert!(!w.ring());
         w.advance(1);
         if asleep {
             w.sleep();
         }
         assert!(w.ring());
-        assert_eq!((w.closed(alice), w.closed(bob)), (Some(4001), None));
-        assert_eq!(w.alarm, Some(BEGIN.plus(2000)));
+        let codes = [alice, bob, carol].map(|conn| w.closed(conn));
+        assert_eq!(codes, [Some(4001), Some(4001), None]);
+        assert_eq!(w.alarm, Some(BEGIN.plus(2 * MINUTE)));
     }
 }
 

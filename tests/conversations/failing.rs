@@ -244,3 +244,29 @@ fn a_space_that_could_not_wake_wakes_the_next_time() {
     });
     assert!(failed >= 3, "{failed}");
 }
+
+#[test]
+fn a_failed_epoch_is_none() {
+    let failed = fail_each_statement(|statements| {
+        let mut w = World::new();
+        let alice = w.live("alice", "todos");
+        let before = w.stats()["epoch"].clone();
+        w.sqlite.fail_after(statements);
+        let (status, _) = w.call(Call::Epoch, json!({}));
+        if spared(&w, status == 503) {
+            assert_eq!((status, w.closed(alice)), (200, Some(4000)));
+            return true;
+        }
+        assert_eq!((status, w.closed(alice)), (503, None));
+        assert_eq!(w.stats()["epoch"], before, "after {statements} statements");
+        let ack = w.create(alice, "m", "todos", json!({ "id": "k" }));
+        w.sleep();
+        let bob = w.user("bob");
+        let view = w.subscribe(bob, "todos")["view"].clone();
+        // What the object gave out before it slept is of the log that it finds on waking.
+        let page = w.resume(bob, "todos", &ack["cursor"], &view);
+        assert_eq!(page["mode"], "delta");
+        false
+    });
+    assert_eq!(failed, 3, "the epoch, its time, and the commit");
+}

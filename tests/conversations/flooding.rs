@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidewire::{ConnId, limits};
 
-use super::world::World;
+use super::world::{World, token};
 
 /// What the whole isolate has is 128 MB.
 const TURN_BYTES: usize = 32 * 1024 * 1024;
@@ -93,4 +93,84 @@ fn a_batch_whose_rows_are_too_large_together_is_refused_whole() {
         assert_eq!(w.broadcast_batch(body).0, status);
     }
     assert_eq!(w.stats()["seq"], most + 1);
+}
+
+#[test]
+fn one_frame_reads_a_bounded_number_of_rows_visible_or_not() {
+    let mut w = World::new();
+    let hidden = limits::PAGE_SCAN;
+    w.sqlite.execute(&format!(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {hidden})
+         INSERT INTO rows (channel, key, seq, data, audience, author, at, lost)
+         SELECT 'feed', 'h' || i, i, '{{}}', '[\"user:carol\"]', NULL, 0, NULL FROM n"
+    ));
+    w.sleep();
+    let nobody = w.nobody();
+    let page = json!({ "type": "subscribe", "channel": "feed" });
+    w.send(nobody, Value::Array(vec![page.clone(); 1_000]));
+    let pages = w.messages(nobody);
+    let live = pages.iter().filter(|page| page["more"] == false).count();
+    assert_eq!(live, limits::TURN_ROWS / hidden, "the rest is put off");
+    assert_eq!(
+        w.ask(nobody, page)["more"],
+        false,
+        "another frame has room again"
+    );
+}
+
+#[test]
+fn one_frame_of_renewals_is_bounded_too() {
+    let mut w = World::new();
+    let alice = w.live("alice", "todos");
+    for i in 0..limits::TURN_ROWS / 1_000 {
+        let change = |j| json!({ "action": "create", "key": format!("k{i}-{j}"), "data": {}, "to": ["user:bob"] });
+        let changes: Vec<Value> = (0..500).map(change).collect();
+        w.broadcast_batch(json!({ "channel": "todos", "changes": changes }));
+    }
+    let exp = w.now.0 / 1000 + 60;
+    let auth = |topic: &str| {
+        let token = token(&json!({ "sub": "alice", "exp": exp, "topics": [topic] }));
+        json!({ "type": "auth", "token": token })
+    };
+    let both = [auth("x"), auth("y")];
+    w.send(alice, (0..10).map(|i| both[i % 2].clone()).collect());
+    let answers = w.messages(alice);
+    let done = answers
+        .iter()
+        .filter(|answer| answer["type"] == "authed")
+        .count();
+    assert!((1..10).contains(&done));
+    assert_eq!(answers.last().unwrap()["error"]["code"], "rate_limited");
+    assert_eq!(w.closed(alice), None);
+}
+
+#[test]
+fn a_change_of_topics_sends_a_bounded_number_of_bytes() {
+    let mut w = World::new();
+    for channel in ["team:0", "team:1"] {
+        for i in 0..10 {
+            let data = json!({ "team": "x", "t": "x".repeat(200_000) });
+            let body = json!({
+                "channel": channel, "action": "create", "key": format!("k{i}"), "data": data
+            });
+            assert_eq!(w.broadcast(body).0, 200);
+        }
+    }
+    let alice = w.user("alice");
+    w.subscribe(alice, "team:0");
+    w.subscribe(alice, "team:1");
+    let exp = w.now.0 / 1000 + 60;
+    let token = token(&json!({ "sub": "alice", "exp": exp, "topics": ["team:x"] }));
+    w.send(alice, json!({ "type": "auth", "token": token }));
+    assert!(
+        w.sent_bytes < limits::FRAME_OUT_BYTES,
+        "{} bytes",
+        w.sent_bytes
+    );
+    let kinds: Vec<Value> = w
+        .messages(alice)
+        .iter()
+        .map(|m| m["type"].clone())
+        .collect();
+    assert_eq!(kinds, ["channel-reset", "channel-reset", "authed"]);
 }

@@ -281,3 +281,26 @@ fn a_batch_too_large_for_a_frame_comes_as_several_batches() {
         .map(|batch| batch["changes"].as_array().unwrap().len());
     assert_eq!(sizes.sum::<usize>(), 6);
 }
+
+#[test]
+fn many_deletes_while_away_do_not_lock_it_out() {
+    let mut w = World::new();
+    w.advance(3_600_000);
+    let keys: Vec<String> = (0..12_000).map(|i| format!("k{i}")).collect();
+    for action in ["create", "delete"] {
+        for chunk in keys.chunks(1_000) {
+            let change = |key| json!({ "action": action, "key": key, "data": {} });
+            let changes: Vec<Value> = chunk.iter().map(change).collect();
+            let body = json!({ "channel": "todos", "changes": changes });
+            assert_eq!(w.broadcast_batch(body).0, 200);
+        }
+    }
+    let alice = connect(&mut w);
+    let since = w.now.0;
+    let messages = subscribe(&mut w, alice, json!(since));
+    let deletes = messages.iter().filter(|message| message["type"] == "batch");
+    let deleted: usize = deletes
+        .map(|batch| batch["changes"].as_array().unwrap().len())
+        .sum();
+    assert_eq!(deleted, keys.len());
+}

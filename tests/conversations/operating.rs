@@ -259,3 +259,14 @@ fn bodies_that_say_nothing_sensible_change_nothing() {
     let longest = json!({ "identity": "alice", "reason": "x".repeat(limits::REASON_BYTES) });
     assert_eq!(w.call(Call::Disconnect, longest).0, 200);
 }
+
+#[test]
+fn topics_say_nothing_to_one_that_has_not_said_hello() {
+    let mut w = World::new();
+    let alice = w.connect(Some("alice"), &[]);
+    w.call(
+        Call::Topics,
+        json!({ "identity": "alice", "add": ["team:a"] }),
+    );
+    assert_eq!(w.messages(alice), NOTHING);
+}

@@ -247,7 +247,7 @@ fn the_cursor_of_a_last_page_is_plain_and_of_another_is_not() {
     let (mut w, alice) = world_with_rows(3);
     let page = first_page(&mut w, alice, 2);
     let parts = |page: &Value| page["cursor"].as_str().unwrap().split('.').count();
-    assert_eq!(parts(&page), 3);
+    assert_eq!(parts(&page), 4);
     assert_eq!(parts(&next_page(&mut w, alice, &page, 2)), 2);
 }
 

@@ -177,3 +177,53 @@ fn a_channel_that_may_no_longer_be_read_is_reset_and_left() {
     assert_eq!(w.broadcast(publish).1["receivers"], 0);
     assert_eq!(code(&w.subscribe(alice, "room:1")), "forbidden");
 }
+
+#[test]
+fn pages_of_one_answer_are_for_the_same_eyes() {
+    let mut w = World::new();
+    for (key, team) in [
+        ("x1", "x"),
+        ("x2", "x"),
+        ("y1", "y"),
+        ("y2", "y"),
+        ("y3", "y"),
+    ] {
+        w.broadcast(json!({
+            "channel": "team:z", "action": "create", "key": key, "data": { "team": team }
+        }));
+    }
+    let alice = w.member("alice", &["team:y"]);
+    let page = w.ask(
+        alice,
+        json!({ "type": "subscribe", "channel": "team:z", "limit": 2 }),
+    );
+    assert_eq!(
+        (ids(&page), &page["more"]),
+        (vec!["y1", "y2"], &json!(true))
+    );
+    let both = claims(&w, "alice", &["team:x", "team:y"], 60);
+    auth(&mut w, alice, &both);
+    let authed = w.one(alice);
+    // With the new view the answer begins again; with the old one, too.
+    for view in [&authed["view"], &page["view"]] {
+        let again = w.resume(alice, "team:z", &page["cursor"], view);
+        assert_eq!(again["mode"], "full");
+        assert_eq!(ids(&again), ["x1", "x2", "y1", "y2", "y3"]);
+    }
+}
+
+#[test]
+fn rows_of_a_channel_that_may_no_longer_be_read_are_deleted() {
+    let mut w = World::new();
+    let alice = w.member("alice", &["room:1"]);
+    w.subscribe(alice, "room:1");
+    w.create(alice, "m", "room:1", json!({ "id": "k" }));
+    let without = claims(&w, "alice", &[], 60);
+    auth(&mut w, alice, &without);
+    let [delete, reset, _authed] = w.messages(alice).try_into().unwrap();
+    assert_eq!(
+        (&delete["action"], &delete["key"]),
+        (&json!("delete"), &json!("k"))
+    );
+    assert_eq!(reset["type"], "channel-reset");
+}

@@ -10,6 +10,7 @@ use super::{ids, seq};
 fn trim(w: &mut World) {
     w.advance(limits::RETENTION_MS);
     for _ in 0..100 {
+        w.advance(60_000);
         if !w.ring() {
             return;
         }
@@ -146,6 +147,7 @@ fn trimming_goes_in_bounded_steps_and_survives_sleep_between_them() {
     let mut left = 3 * limits::BATCH_CHANGES as u64;
     for step in 0.. {
         w.sleep();
+        w.advance(60_000);
         if !w.ring() {
             break;
         }
@@ -158,6 +160,49 @@ fn trimming_goes_in_bounded_steps_and_survives_sleep_between_them() {
         left = now;
     }
     assert_eq!(left, 0);
+}
+
+#[test]
+fn a_tombstone_made_during_a_round_is_trimmed_in_time() {
+    let mut w = World::new();
+    let publish = |w: &mut World, channel: &str, action: &str| {
+        let body = json!({ "channel": channel, "action": action, "key": "k", "data": {} });
+        assert_eq!(w.broadcast(body).0, 200);
+    };
+    publish(&mut w, "feed", "create");
+    for _ in 0..2 {
+        let change = |i| json!({ "action": "create", "key": format!("k{i}"), "data": {} });
+        let changes: Vec<Value> = (0..limits::BATCH_CHANGES).map(change).collect();
+        w.broadcast_batch(json!({ "channel": "todos", "changes": changes }));
+    }
+    publish(&mut w, "todos", "create");
+    w.advance(limits::RETENTION_MS + 60_000);
+    assert!(w.ring());
+    // The round has passed the first channel and is in the second.
+    publish(&mut w, "feed", "delete");
+    for _ in 0..3 {
+        trim(&mut w);
+    }
+    assert_eq!(
+        w.sqlite
+            .number("SELECT count(*) FROM rows WHERE data IS NULL"),
+        0
+    );
+}
+
+#[test]
+fn the_steps_of_a_round_follow_each_other_and_rounds_keep_to_minutes() {
+    let mut w = World::new();
+    for part in 0..2 {
+        let change = |i| json!({ "action": "create", "key": format!("k{part}-{i}"), "data": {} });
+        let changes: Vec<Value> = (0..limits::BATCH_CHANGES).map(change).collect();
+        w.broadcast_batch(json!({ "channel": "feed", "changes": changes }));
+    }
+    let first = w.alarm.unwrap();
+    assert_eq!(first.0 % limits::ALARM_GRAIN_MS, 0);
+    w.now = first.plus(7);
+    assert!(w.ring());
+    assert_eq!(w.alarm, Some(w.now.plus(limits::SWEEP_STEP_MS)));
 }
 
 #[test]

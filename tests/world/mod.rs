@@ -75,7 +75,10 @@ pub struct World {
     pub engine: tidewire::Engine<Sqlite>,
     pub sqlite: Sqlite,
     pub now: Millis,
+    /// When the platform will ring.
     pub alarm: Option<Millis>,
+    /// The earliest time that this life of the object has asked for.
+    asked: Option<Millis>,
     /// What the engine logged as its own failures.
     pub faults: Vec<String>,
     /// How much text the last turn sent, each text counted once for all its receivers.
@@ -137,6 +140,7 @@ impl World {
             sqlite,
             now: BEGIN,
             alarm: None,
+            asked: None,
             faults: Vec::new(),
             sent_bytes: 0,
             sockets: BTreeMap::new(),
@@ -189,7 +193,7 @@ impl World {
             return self.crash();
         }
         self.marked = false;
-        self.alarm = effects.alarm;
+        self.schedule(effects.alarm);
         self.faults.extend(effects.faults);
         effects.reply
     }
@@ -230,7 +234,8 @@ impl World {
         for closing in self.engine.wake(interrupted, open) {
             self.close(closing);
         }
-        self.alarm = self.engine.next_due();
+        self.asked = None;
+        self.schedule(self.engine.due(self.now));
         Ok(())
     }
 
@@ -482,8 +487,8 @@ impl World {
 
     /// The client goes away.
     pub fn drop(&mut self, conn: ConnId) {
-        self.sockets.remove(&conn);
         self.input(Input::Closed { conn });
+        self.sockets.remove(&conn);
     }
 
     /// With which code the server closed the socket.
@@ -511,11 +516,27 @@ impl World {
         self.now = self.now.plus(ms);
     }
 
+    /// Moves the alarm as the host does: only ever to an earlier time.
+    fn schedule(&mut self, due: Option<Millis>) {
+        let Some(due) = due else { return };
+        if self.asked.is_none_or(|asked| due < asked) {
+            self.asked = Some(due);
+            self.alarm = Some(self.alarm.map_or(due, |set| set.min(due)));
+        }
+    }
+
     /// The alarm rings, if one is set and due.
     pub fn ring(&mut self) -> bool {
         let due = self.alarm.is_some_and(|at| at <= self.now);
         if due {
+            self.alarm = Some(self.now.plus(60_000));
+            self.asked = self.alarm;
+            let crashes = self.crashes;
             self.input(Input::Alarm);
+            if self.crashes == crashes {
+                self.alarm = self.engine.due(self.now);
+                self.asked = self.alarm;
+            }
         }
         due
     }

@@ -71,10 +71,6 @@ impl Columns for Row<'_, '_> {
         }
     }
 
-    fn is_null(&self, column: usize) -> bool {
-        matches!(self.0.get_ref(column), Ok(ValueRef::Null))
-    }
-
     fn text(&self, column: usize) -> Option<String> {
         self.0
             .get_ref(column)

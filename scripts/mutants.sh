@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Proves that the model test has teeth: breaks one promise of the source at a time, in a copy, and
+# demands that the model test fails. Words narrow the choice: scripts/mutants.sh view floor.
+source "$(dirname "$0")/env.sh"
+have perl || die "needs perl"
+
+copy=$PWD/.state/mutants/source
+# Its own: cargo tells two copies of a workspace in one target folder apart by time only.
+export CARGO_TARGET_DIR=$PWD/.state/mutants/target
+# Cutting a history down is for people.
+export MODEL_SHRINK_SECONDS=0 RUST_BACKTRACE=0
+logs=$PWD/.state/mutants/logs
+log=$logs/none
+killed=0 survivors=()
+words=("$@")
+
+rm -rf "$copy" "$logs"
+mkdir -p "$copy" "$logs"
+git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -m -C "$copy"
+
+model() { (cd "$copy" && timeout 600 cargo test --offline --locked --quiet --test model "$@") >"$log" 2>&1; }
+
+chosen() {
+  [ ${#words[@]} -eq 0 ] && return 0
+  local word
+  for word in "${words[@]}"; do
+    [[ $1 == *"$word"* ]] && return 0
+  done
+  return 1
+}
+
+# mutant NAME (FILE SUBSTITUTION)...: each substitution must change its file.
+mutant() {
+  local name=$1 files=() file began verdict
+  shift
+  chosen "$name" || return 0
+  while [ $# -gt 0 ]; do
+    file=$1
+    files+=("$file")
+    perl -0pi -e "$2" "$copy/$file"
+    ! cmp -s "$file" "$copy/$file" || die "$name changes nothing in $file"
+    shift 2
+  done
+  began=$SECONDS
+  log=$logs/${name//[^a-z]/-}
+  if ! model --no-run; then
+    cat "$log" >&2
+    die "$name does not compile"
+  fi
+  if model; then
+    verdict=SURVIVED
+    survivors+=("$name")
+  elif grep -q '^history .* fails' "$log"; then
+    verdict=killed
+    killed=$((killed + 1))
+  else
+    cat "$log" >&2
+    die "$name: the model test ended for another reason"
+  fi
+  printf '%-8s  %3d s  %-40s %s\n' "$verdict" $((SECONDS - began)) "$name" "${files[*]}"
+  for file in "${files[@]}"; do
+    cp "$file" "$copy/$file"
+  done
+}
+
+say "The model test without a mutant"
+model || { cat "$log" >&2; die "the model test fails by itself"; }
+
+say "Mutants"
+e=src/engine
+# Who may see what.
+mutant "no audience check: pages" $e/page.rs 's/let visible = row\.audience\(\)\.sees\(topics\)/let visible = true/'
+mutant "no audience check: live" src/hub.rs 's/let Audience::Topics\(topics\) = audience else/let Audience::Topics(topics) = \&Audience::All else/'
+mutant "no move-in" $e/fanout.rs 's/\(Sight::Gained, gained\),//'
+mutant "no move-out: live" $e/fanout.rs 's/!among\(&kept, conn\)/false/'
+mutant "no move-out: away" $e/change.rs 's/lost\.narrow\([^;]*;//'
+mutant "no move-out: away, from everyone" src/audience.rs 's/lost\(EVERYONE\) \|\| //'
+mutant "no loss at rebirth" $e/change.rs 's/if let Some\(row\) = &held/if let Some(row) = held.as_ref().filter(|row| row.data.is_some())/'
+mutant "no delete for a writer out of sight" $e/mutate.rs 's/if live && !change/if false && live && !change/'
+mutant "a write may leave where it must not" $e/mutate.rs 's/if !scope\.leave/if false && !scope.leave/'
+mutant "a hidden row is found" $e/mutate.rs 's/let visible = live\.filter\([^;]*;/let visible = live;/'
+mutant "a hidden row is overwritten" $e/mutate.rs 's/\(Action::Create, None\) if live\.is_some\(\)/(Action::Create, None) if false/'
+mutant "a write opens a narrowed row" $e/mutate.rs 's/kept\.unwrap_or\((crate::audience::Audience::All)\)/$1/'
+mutant "a replay shows a hidden row" $e/mutate.rs 's/let visible = held\.filter\([^;]*;/let visible = held;/'
+mutant "no view check" $e/subscribe.rs 's/same_view && same_eyes\(cursor\)/same_eyes(cursor)/'
+mutant "no view check between pages" $e/subscribe.rs 's/same_view && same_eyes\(cursor\)/same_view/'
+mutant "other topics are not used" $e/renew.rs 's/session\.grant = renewal\.grant/session.grant.expires_at = renewal.grant.expires_at/'
+mutant "other topics bring no rows" $e/renew.rs 's/if saw != sees/if saw \&\& !sees/'
+mutant "other topics take no rows" $e/renew.rs 's/if saw != sees/if !saw \&\& sees/'
+mutant "refused tokens connect" $e/renew.rs 's/if refused_until/if false \&\& refused_until/'
+mutant "removed topics come back" $e/renew.rs 's/grant\.topics\.without\(removed\)/grant.topics.clone()/'
+mutant "no expiry before send" src/engine.rs 's/self\.expire\(now\);//'
+# Nothing lost.
+mutant "no tombstones" $e/page.rs 's/\(true, true\) => row\.seq\(\) > began/(true, true) => false/'
+mutant "no epoch check" $e/subscribe.rs 's/cursor\.epoch == \*self\.store\.epoch\(\) && //'
+mutant "no future check" $e/subscribe.rs 's/let of_the_past = [^;]*;/let of_the_past = true;/'
+mutant "no floor check" $e/subscribe.rs 's/ \|\| began < self\.store\.floor\(channel\)\?\.seq//'
+mutant "no floor by trimming" src/store/retain.rs 's/self\.raise_floor\(channel, found\.floor\)\?/self.raise_floor(channel, Floor::default())?/'
+mutant "no floor by a reset" $e/call.rs 's/store\.raise_floor\(channel, Floor \{ seq, at \}\)\?/store.raise_floor(channel, Floor { seq: Seq(0), at })?/; s/use crate::names::\{/use crate::names::{Seq, /'
+mutant "pages forget where they began" $e/page.rs 's/page: Some\(page\)/page: None/'
+mutant "live before the last page" $e/subscribe.rs 's/None => _ = self\.hub\.unsubscribe\(conn, &message\.channel\),/None => self.hub.subscribe(conn, \&message.channel, Subscription::default()),/'
+mutant "no crash mark" src/engine.rs 's/attachment\.filter\(\|_\| !interrupted\)/attachment/'
+mutant "subscriptions do not outlive sleep" $e/subscribe.rs 's/self\.dirty\.push\(conn\);//'
+# Nothing twice, nothing half.
+mutant "no deduplication" $e/mutate.rs 's/(outcome\(owner, message\.id\.as_str\(\)\)\?)/$1.filter(|_| false)/'
+mutant "no deduplication, nothing remembered" $e/mutate.rs 's/store\.put_outcome\([^;]*;//'
+mutant "an id with other content is repeated" $e/mutate.rs 's/if outcome\.hash != request\.hash/if false/'
+mutant "outcomes end with the day" src/store/outcomes.rs 's/let is_yesterdays = /let is_yesterdays = false \&\& /'
+mutant "no idempotency" $e/call.rs 's/(outcome\(Owner::Publisher, once\.key\.as_str\(\)\)\?)/$1.filter(|_| false)/'
+mutant "no idempotency, nothing remembered" $e/call.rs 's/store\.put_outcome\([^;]*;//'
+mutant "a key with another body is repeated" $e/call.rs 's/if outcome\.hash != self\.hash/if false/'
+mutant "an echo" $e/mutate.rs 's/Some\(conn\),(\s+\);)/None,$1/'
+mutant "a failed transaction is committed" src/store.rs 's/Err\(_\) => Err\(SqlError\("rolled back"\.to_owned\(\)\)\)/Err(_) => Ok(())/'
+mutant "a failed transaction stays in memory" src/store.rs 's/if result\.is_err\(\)/if false/'
+# Numbers and times.
+mutant "seqs come again after trimming" src/store/retain.rs 's/self\.put_meta\("head"[^;]*;//' src/store/schema.rs 's/newest_floor\(sql\)\?\]/(Seq(0), Millis(0))]/'
+mutant "the clock of rows runs back" src/store.rs 's/self\.log\.clock = self\.log\.clock\.max\(now\)/self.log.clock = now/'
+
+# The copy is as it was: no mutant is killed by what another one left behind.
+log=$logs/none
+model || { cat "$log" >&2; die "the model test fails after the last mutant"; }
+
+echo
+say "$killed killed, ${#survivors[@]} survived"
+[ ${#survivors[@]} -eq 0 ] || die "survivors: $(IFS=,; echo "${survivors[*]}")"
+[ $killed -gt 0 ] || die "no mutant has this name"

@@ -1,0 +1,371 @@
+//! The steps of a history. Each says what it is about in small numbers that mean something in any
+//! state, so that a history stays playable when steps are taken out of it.
+
+use super::rng::Rng;
+use super::rules::{CHANNELS, UNKNOWN};
+
+pub(crate) const MINUTE: u64 = 60_000;
+pub(crate) const HOUR: u64 = 60 * MINUTE;
+pub(crate) const DAY: u64 = 24 * HOUR;
+
+/// Where a subscription says that the client's copy ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// It has none.
+    Nothing,
+    /// The copy's own cursor and view.
+    Copy,
+    /// The copy's cursor without a view.
+    NoView,
+    /// A cursor of the future.
+    Future,
+    /// Text that is no cursor.
+    Garbage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Create,
+    Update,
+    Delete,
+}
+
+impl Action {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// One change that a publisher or a client asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item {
+    pub(crate) channel: &'static str,
+    pub(crate) action: Action,
+    pub(crate) key: u64,
+    /// Whom the scoping field names, as bits; 0 leaves it out.
+    pub(crate) scope: u64,
+    /// A publisher's `to`, as bits of topics; 0 is "all".
+    pub(crate) to: Option<u64>,
+    /// Which field is written.
+    pub(crate) field: &'static str,
+    /// The value of the field that orders writes.
+    pub(crate) t: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Token {
+    Good,
+    Bad,
+    /// Of somebody else.
+    Other,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Connect {
+        client: usize,
+        topics: u64,
+        life: u64,
+        resume: bool,
+    },
+    Subscribe {
+        client: usize,
+        channel: &'static str,
+        from: From,
+        limit: u64,
+        meta: bool,
+    },
+    Unsubscribe {
+        client: usize,
+        channel: &'static str,
+    },
+    CatchUp {
+        client: usize,
+        limit: u64,
+    },
+    Leave {
+        client: usize,
+    },
+    Mutate {
+        client: usize,
+        item: Item,
+    },
+    Repeat {
+        client: usize,
+        back: usize,
+        altered: bool,
+    },
+    Renew {
+        client: usize,
+        topics: u64,
+        life: u64,
+        token: Token,
+    },
+    Publish {
+        space: usize,
+        items: Vec<Item>,
+        key: bool,
+        elsewhere: bool,
+    },
+    Republish {
+        space: usize,
+        back: usize,
+        altered: bool,
+    },
+    /// A batch that is too large for one frame, and its rows' deletion.
+    Bulk {
+        space: usize,
+    },
+    Topics {
+        space: usize,
+        identity: &'static str,
+        add: u64,
+        remove: u64,
+    },
+    Disconnect {
+        space: usize,
+        identity: Option<&'static str>,
+    },
+    Reset {
+        space: usize,
+        channel: &'static str,
+        to: Option<u64>,
+    },
+    Changed {
+        space: usize,
+        channel: &'static str,
+    },
+    Epoch {
+        space: usize,
+    },
+    Sleep {
+        space: usize,
+    },
+    /// The object crashes at the n-th effect from now.
+    Crash {
+        space: usize,
+        effects: u32,
+    },
+    /// The n-th statement of the next input fails.
+    Fail {
+        space: usize,
+        statements: u32,
+    },
+    Advance {
+        space: usize,
+        ms: u64,
+    },
+    JumpBack {
+        space: usize,
+        ms: u64,
+    },
+    Ring {
+        space: usize,
+    },
+}
+
+/// As topics: those that the client usually has.
+pub(crate) const USUAL: u64 = 8;
+
+const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
+
+/// The clients of both spaces by their place in `Game::cast`: seven in the first, three in the
+/// second.
+fn client(rng: &mut Rng) -> usize {
+    let spare = rng.percent(12);
+    (if spare {
+        7 + rng.below(3)
+    } else {
+        rng.below(7)
+    }) as usize
+}
+
+fn space(rng: &mut Rng) -> usize {
+    usize::from(rng.percent(12))
+}
+
+fn channel(rng: &mut Rng) -> &'static str {
+    let weights = [5, 9, 8, 5, 5, 1, 4, 7, 5, 3];
+    match rng.percent(1) {
+        true => UNKNOWN,
+        false => {
+            let list: Vec<_> = weights.into_iter().zip(CHANNELS).collect();
+            rng.weighted(&list)
+        }
+    }
+}
+
+fn item(rng: &mut Rng, channel: &'static str) -> Item {
+    let events = channel == "chat:1";
+    let create = if events { 95 } else { 40 };
+    let action = match rng.below(100) {
+        n if n < create => Action::Create,
+        n if n < create + (100 - create) * 3 / 5 => Action::Update,
+        _ => Action::Delete,
+    };
+    Item {
+        channel,
+        action,
+        key: rng.below(if events { 40 } else { 6 }),
+        scope: rng.weighted(&[
+            (4, 0),
+            (6, 1),
+            (3, 2),
+            (2, 3),
+            (2, 4),
+            (1, 5),
+            (1, 6),
+            (1, 7),
+        ]),
+        to: None,
+        field: rng.pick(&["v", "w"]),
+        t: rng.percent(90).then(|| rng.below(20)),
+    }
+}
+
+fn published(rng: &mut Rng, channel: &'static str) -> Item {
+    let to = rng.percent(50).then(|| match rng.percent(25) {
+        true => 0,
+        false => 1 + rng.below(31),
+    });
+    Item {
+        to,
+        ..item(rng, channel)
+    }
+}
+
+fn publish(rng: &mut Rng) -> Step {
+    let first = channel(rng);
+    let count = rng.weighted(&[(6, 1), (2, 2), (1, 3), (1, 4)]);
+    let same = rng.percent(60);
+    let mut items = vec![published(rng, first)];
+    for _ in 1..count {
+        let channel = if same { first } else { channel(rng) };
+        items.push(published(rng, channel));
+    }
+    Step::Publish {
+        space: space(rng),
+        items,
+        key: rng.percent(35),
+        elsewhere: rng.percent(2),
+    }
+}
+
+fn life(rng: &mut Rng) -> u64 {
+    rng.weighted(&[(1, 10 * MINUTE), (2, 3 * HOUR), (3, 2 * DAY), (6, 40 * DAY)])
+}
+
+fn limit(rng: &mut Rng) -> u64 {
+    rng.weighted(&[(3, 1), (3, 2), (2, 3), (4, 500)])
+}
+
+pub(crate) fn history(seed: u64, length: usize) -> Vec<Step> {
+    let mut rng = Rng(seed);
+    (0..length).map(|_| one(&mut rng)).collect()
+}
+
+fn one(rng: &mut Rng) -> Step {
+    let (client, space) = (client(rng), space(rng));
+    match rng.below(1000) {
+        0..150 => Step::Connect {
+            client,
+            topics: if rng.percent(70) { USUAL } else { rng.below(8) },
+            life: life(rng),
+            resume: rng.percent(60),
+        },
+        150..270 => Step::Subscribe {
+            client,
+            channel: channel(rng),
+            from: rng.weighted(&[
+                (10, From::Nothing),
+                (30, From::Copy),
+                (1, From::NoView),
+                (1, From::Future),
+                (1, From::Garbage),
+            ]),
+            limit: limit(rng),
+            meta: rng.percent(15),
+        },
+        270..278 => Step::Unsubscribe {
+            client,
+            channel: channel(rng),
+        },
+        278..328 => Step::CatchUp {
+            client,
+            limit: limit(rng),
+        },
+        328..368 => Step::Leave { client },
+        368..598 => {
+            let channel = channel(rng);
+            let item = item(rng, channel);
+            Step::Mutate { client, item }
+        }
+        598..648 => Step::Repeat {
+            client,
+            back: rng.below(4) as usize,
+            altered: rng.percent(15),
+        },
+        648..676 => Step::Renew {
+            client,
+            topics: rng.below(8),
+            life: life(rng),
+            token: rng.weighted(&[(20, Token::Good), (1, Token::Bad), (1, Token::Other)]),
+        },
+        676..841 => publish(rng),
+        841..861 => Step::Republish {
+            space,
+            back: rng.below(3) as usize,
+            altered: rng.percent(20),
+        },
+        861..871 => Step::Topics {
+            space,
+            identity: rng.pick(&PEOPLE),
+            add: rng.below(8),
+            remove: rng.below(8),
+        },
+        871..876 => Step::Disconnect {
+            space,
+            identity: rng.percent(70).then(|| rng.pick(&PEOPLE)),
+        },
+        876..884 => Step::Reset {
+            space,
+            channel: channel(rng),
+            to: rng.percent(30).then(|| 1 + rng.below(31)),
+        },
+        884..888 => Step::Changed {
+            space,
+            channel: channel(rng),
+        },
+        888..890 => Step::Epoch { space },
+        890..910 => Step::Sleep { space },
+        910..919 => Step::Crash {
+            space,
+            effects: rng.below(6) as u32,
+        },
+        919..932 => Step::Fail {
+            space,
+            statements: rng.below(10) as u32,
+        },
+        932..958 => Step::Advance {
+            space,
+            ms: rng.weighted(&[
+                (6, 1000),
+                (6, 5 * MINUTE),
+                (4, HOUR),
+                (3, 9 * HOUR),
+                (2, DAY),
+                (4, 7 * DAY + HOUR),
+            ]),
+        },
+        958..961 => Step::JumpBack {
+            space,
+            ms: rng.pick(&[10_000, 3 * HOUR]),
+        },
+        961..999 => Step::Ring { space },
+        _ => Step::Bulk { space },
+    }
+}
