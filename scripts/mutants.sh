@@ -83,7 +83,6 @@ mutant "a hidden row is overwritten" $e/mutate.rs 's/\(Action::Create, None\) if
 mutant "a write opens a narrowed row" $e/mutate.rs 's/kept\.unwrap_or\((crate::audience::Audience::All)\)/$1/'
 mutant "a replay shows a hidden row" $e/mutate.rs 's/let visible = held\.filter\([^;]*;/let visible = held;/'
 mutant "no view check" $e/subscribe.rs 's/same_view && same_eyes\(cursor\)/same_eyes(cursor)/'
-mutant "no view check between pages" $e/subscribe.rs 's/same_view && same_eyes\(cursor\)/same_view/'
 mutant "other topics are not used" $e/renew.rs 's/session\.grant = renewal\.grant/session.grant.expires_at = renewal.grant.expires_at/'
 mutant "other topics bring no rows" $e/renew.rs 's/if saw != sees/if saw \&\& !sees/'
 mutant "other topics take no rows" $e/renew.rs 's/if saw != sees/if !saw \&\& sees/'
