@@ -6,14 +6,14 @@ use serde_json::value::RawValue;
 
 use super::change::{Committed, Draft, commit};
 use super::{Engine, Failure, fanout};
-use crate::channel::{Keep, Rule, Scope};
+use crate::channel::{Keep, Rule, Rules, Scope};
 use crate::digest;
 use crate::limits;
 use crate::names::{Channel, ConnId, Key, Millis};
 use crate::protocol::{self, Action, Code, Fields, MutateMessage, Problem, key_of, text_of};
 use crate::row;
 use crate::session::{Grant, Session};
-use crate::store::{Outcome, Owner, Sql, StoredRow};
+use crate::store::{Outcome, Owner, Sql, Store, StoredRow};
 
 /// What came of a mutation.
 enum Done {
@@ -25,10 +25,15 @@ enum Done {
 
 impl<S: Sql> Engine<S> {
     pub(super) fn mutate(&mut self, conn: ConnId, message: &MutateMessage<'_>, now: Millis) {
-        let Some(session) = self.hub.session(conn).cloned() else {
+        let Some(session) = self.hub.session(conn) else {
             return;
         };
-        let (ack, change) = match self.execute(&session, message, now) {
+        let rules = &self.config.rules;
+        let done = match self.out.is_full() {
+            true => Err(put_off().into()),
+            false => execute(&mut self.store, rules, session, message, now),
+        };
+        let (ack, change) = match done {
             Ok(Done::Replayed { ack }) => (ack, None),
             Ok(Done::Executed { ack, change }) => (ack, Some(change)),
             Err(failure) => {
@@ -54,65 +59,67 @@ impl<S: Sql> Engine<S> {
             self.out.send_many(frame.to, frame.text);
         }
     }
+}
 
-    fn execute(
-        &mut self,
-        session: &Session,
-        message: &MutateMessage<'_>,
-        now: Millis,
-    ) -> Result<Done, Failure> {
-        if self.out.is_full() {
-            let message = "too much for one turn; send it again in another frame";
-            return Err(Problem {
-                retry_after_ms: Some(limits::TURN_RETRY_MS),
-                ..Problem::new(Code::RateLimited, message)
-            }
-            .into());
-        }
-        let grant = &session.grant;
-        let rule = self.config.rules.find(&message.channel)?.clone();
-        let request = Request::read(message)?;
-        let owner = match &grant.identity {
-            Some(identity) => Owner::Identity(identity),
-            None => Owner::Session(&session.id),
-        };
-        if let Some(outcome) = self.store.outcome(owner, message.id.as_str())? {
-            if outcome.hash != request.hash {
-                return Err(
-                    Problem::new(Code::Conflict, "this id was used for another mutation").into(),
-                );
-            }
-            let held = self.store.row(&message.channel, &request.key)?;
-            let visible = held.filter(|row| request.sees(&rule, grant, row));
-            let cursor = self.store.cursor(outcome.seq);
-            let data = visible.and_then(|row| row.data);
-            let ack = protocol::ack(&message.id, data.as_deref(), &cursor, true);
-            return Ok(Done::Replayed { ack });
-        }
-        rule.may_write(&message.channel, grant.identity.as_ref(), &grant.topics)?;
-        let held = self.store.row(&message.channel, &request.key)?;
-        let draft = request.draft(&rule, grant, held.as_ref())?;
-        let outcome = Outcome {
-            hash: request.hash,
-            seq: self.store.head().next(),
-            result: None,
-        };
-        let mut taken = Some((draft, held));
-        let change = self.store.transaction(|store| {
-            let (draft, held) = taken.take().ok_or_else(retried)?;
-            let change = commit(store, draft, held, now)?;
-            store.put_outcome(owner, message.id.as_str(), &outcome, now)?;
-            Ok::<_, crate::store::SqlError>(change)
-        })?;
-        let data = match change.draft.action {
-            _ if !change.draft.audience.sees(&grant.topics) => None,
-            Action::Delete => Some(row::deleted(&change.draft.key)),
-            Action::Create | Action::Update => change.draft.data.clone(),
-        };
-        let cursor = self.store.cursor(change.seq);
-        let ack = protocol::ack(&message.id, data.as_deref(), &cursor, false);
-        Ok(Done::Executed { ack, change })
+/// The refusal of a mutation for which its turn has no room left.
+fn put_off() -> Problem {
+    let message = "too much for one turn; send it again in another frame";
+    Problem {
+        retry_after_ms: Some(limits::TURN_RETRY_MS),
+        ..Problem::new(Code::RateLimited, message)
     }
+}
+
+fn execute<S: Sql>(
+    store: &mut Store<S>,
+    rules: &Rules,
+    session: &Session,
+    message: &MutateMessage<'_>,
+    now: Millis,
+) -> Result<Done, Failure> {
+    let grant = &session.grant;
+    let rule = rules.find(&message.channel)?;
+    let request = Request::read(message)?;
+    let owner = match &grant.identity {
+        Some(identity) => Owner::Identity(identity),
+        None => Owner::Session(&session.id),
+    };
+    if let Some(outcome) = store.outcome(owner, message.id.as_str())? {
+        if outcome.hash != request.hash {
+            return Err(
+                Problem::new(Code::Conflict, "this id was used for another mutation").into(),
+            );
+        }
+        let held = store.row(&message.channel, &request.key)?;
+        let visible = held.filter(|row| request.sees(rule, grant, row));
+        let cursor = store.cursor(outcome.seq);
+        let data = visible.and_then(|row| row.data);
+        let ack = protocol::ack(&message.id, data.as_deref(), &cursor, true);
+        return Ok(Done::Replayed { ack });
+    }
+    rule.may_write(&message.channel, grant.identity.as_ref(), &grant.topics)?;
+    let held = store.row(&message.channel, &request.key)?;
+    let draft = request.draft(rule, grant, held.as_ref())?;
+    let outcome = Outcome {
+        hash: request.hash,
+        seq: store.head().next(),
+        result: None,
+    };
+    let mut taken = Some((draft, held));
+    let change = store.transaction(|store| {
+        let (draft, held) = taken.take().ok_or_else(retried)?;
+        let change = commit(store, draft, held, now)?;
+        store.put_outcome(owner, message.id.as_str(), &outcome, now)?;
+        Ok::<_, crate::store::SqlError>(change)
+    })?;
+    let data = match change.draft.action {
+        _ if !change.draft.audience.sees(&grant.topics) => None,
+        Action::Delete => Some(row::deleted(&change.draft.key)),
+        Action::Create | Action::Update => change.draft.data.clone(),
+    };
+    let cursor = store.cursor(change.seq);
+    let ack = protocol::ack(&message.id, data.as_deref(), &cursor, false);
+    Ok(Done::Executed { ack, change })
 }
 
 fn retried() -> crate::store::SqlError {
