@@ -1,58 +1,38 @@
-//! Tokens: a signed text becomes a grant, given the time. And the constant-time check of keys.
+//! Who somebody is: from a signed text, or from the app's own answer, to what it grants, given
+//! the time. Nothing here does I/O: keys and answers are fetched by `workers`.
+//!
+//! - `secret` — secrets, compared in constant time.
+//! - `jwt` — a token's shape and signature.
+//! - `jwks` — the public keys of an identity provider, and when to ask for them again.
+//! - `claims` — what a verified token says.
+//! - `answer` — what the app's endpoint answers of a session that is no token.
+//! - `carried` — a grant on its way to the object.
 
-use std::fmt;
+mod answer;
+mod carried;
+mod claims;
+mod jwks;
+mod jwt;
+mod secret;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
-use serde::{Deserialize, Serialize};
-use sha2::Sha256;
-
-use crate::audience::{Topics, TopicsError};
-use crate::limits;
-use crate::names::{Identity, Millis, Space};
+use crate::audience::TopicsError;
+use crate::names::{Channel, Identity, Millis, Space};
 use crate::protocol::{Code, Problem};
 use crate::session::Grant;
 
-/// A secret setting. Its text shows up nowhere.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub use answer::read_answer;
+pub use claims::Expected;
+pub use jwks::{Jwk, Jwks, JwksError, KeyCache, Lookup};
+pub use jwt::{Algorithm, Jwt, Verified};
+pub use secret::Secret;
 
-impl Secret {
-    /// Wraps the text of a secret.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    fn mac(&self) -> Option<Hmac<Sha256>> {
-        Hmac::new_from_slice(self.0.as_bytes()).ok()
-    }
-
-    /// Whether `given` is this secret, in a time that does not depend on where they differ.
-    #[must_use]
-    pub fn is(&self, given: &str) -> bool {
-        let tag = |text: &str| Some(self.mac()?.chain_update(text.as_bytes()));
-        let (Some(own), Some(given)) = (tag(&self.0), tag(given)) else {
-            return false;
-        };
-        given.verify(&own.finalize().into_bytes()).is_ok()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-/// Why a token is refused.
+/// Why a token or a session is refused. Holds nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// It is no token that this server trusts.
     #[error("the token is not valid")]
     Invalid,
-    /// It lacks a claim that is required, or has one of a wrong kind.
+    /// It lacks a claim that is required, or has one that is wrong here.
     #[error("the token's claim `{0}` is missing or not valid")]
     Claim(&'static str),
     /// Its time is over.
@@ -70,164 +50,59 @@ pub enum AuthError {
     /// The space opens only to a token.
     #[error("this space needs a token")]
     SpaceNeedsToken,
+    /// It is for another channel, or for another identity than the connection's.
+    #[error("the token is not for this channel and connection")]
+    Channel,
+    /// The app's endpoint answered something that is no session.
+    #[error("the answer of the authentication endpoint is not of the documented shape")]
+    Answer,
 }
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
         let code = match error {
-            AuthError::Topics(_) | AuthError::Space => Code::Forbidden,
+            AuthError::Topics(_) | AuthError::Space | AuthError::Channel => Code::Forbidden,
             AuthError::Invalid
             | AuthError::Claim(_)
             | AuthError::Expired
             | AuthError::NotYet
             | AuthError::SpaceNeedsToken => Code::Unauthorized,
+            AuthError::Answer => Code::Unavailable,
         };
         Self::new(code, error.to_string())
     }
 }
 
-/// What a verified token says.
+/// What somebody may do, and where: a verified token's words, or an authenticator's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     /// Who, what and until when.
     pub grant: Grant,
-    /// The only space that the token opens.
+    /// The only space that it opens.
     pub space: Option<Space>,
 }
 
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    /// Extensions that the verifier must understand; this one understands none.
-    crit: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Payload {
-    sub: Option<String>,
-    exp: Option<f64>,
-    nbf: Option<f64>,
-    iat: Option<f64>,
-    topics: Option<Vec<String>>,
-    space: Option<String>,
-}
-
-/// How far the issuer's clock may be ahead of ours, for `nbf`.
-const LEEWAY_MS: u64 = 30_000;
-
-/// Verifies an HS256 token. The algorithm is the verifier's choice, never the token's.
-///
-/// # Errors
-/// [`AuthError`] says why; it holds nothing of the token.
-pub fn verify_hs256(token: &str, secret: &Secret, now: Millis) -> Result<Claims, AuthError> {
-    if token.len() > limits::TOKEN_BYTES {
-        return Err(AuthError::Invalid);
-    }
-    let (signed, signature) = token.rsplit_once('.').ok_or(AuthError::Invalid)?;
-    let (header, payload) = signed.split_once('.').ok_or(AuthError::Invalid)?;
-    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| AuthError::Invalid);
-    let header: Header =
-        serde_json::from_slice(&decode(header)?).map_err(|_| AuthError::Invalid)?;
-    if header.alg != "HS256" || header.crit.is_some() {
-        return Err(AuthError::Invalid);
-    }
-    let mac = secret.mac().ok_or(AuthError::Invalid)?;
-    mac.chain_update(signed.as_bytes())
-        .verify_slice(&decode(signature)?)
-        .map_err(|_| AuthError::Invalid)?;
-    let payload: Payload =
-        serde_json::from_slice(&decode(payload)?).map_err(|_| AuthError::Invalid)?;
-    payload.claims(now)
-}
-
-fn time(claim: &'static str, seconds: Option<f64>) -> Result<Option<Millis>, AuthError> {
-    let Some(seconds) = seconds else {
-        return Ok(None);
-    };
-    let millis = seconds * 1000.0;
-    if !(0.0..=limits::SAFE_INTEGER as f64).contains(&millis) {
-        return Err(AuthError::Claim(claim));
-    }
-    Ok(Some(Millis(millis as u64)))
-}
-
-impl Payload {
-    fn claims(self, now: Millis) -> Result<Claims, AuthError> {
-        let identity = self.sub.as_deref().map(Identity::parse);
-        let Some(Ok(identity)) = identity else {
-            return Err(AuthError::Claim("sub"));
-        };
-        let expires_at = time("exp", self.exp)?.ok_or(AuthError::Claim("exp"))?;
-        if expires_at <= now {
-            return Err(AuthError::Expired);
-        }
-        if time("nbf", self.nbf)?.is_some_and(|at| at > now.plus(LEEWAY_MS)) {
-            return Err(AuthError::NotYet);
-        }
-        let granted = self.topics.unwrap_or_default();
-        let topics = Topics::granted(Some(&identity), granted.iter().map(String::as_str))?;
-        let space = self.space.as_deref().map(Space::parse).transpose();
-        Ok(Claims {
-            grant: Grant {
-                identity: Some(identity),
-                topics,
-                // An issuer whose clock is ahead must not escape a refusal.
-                issued_at: time("iat", self.iat)?.unwrap_or_default().min(now),
-                expires_at: Some(expires_at),
-            },
-            space: space.map_err(|_| AuthError::Claim("space"))?,
-        })
-    }
-}
-
-/// A grant on its way from the sync Worker to the object, in a header that nobody outside can
-/// set. Base64, because a header's text is Latin-1.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Carried {
-    identity: Option<Identity>,
-    topics: Vec<String>,
-    issued_at: Millis,
-    expires_at: Option<Millis>,
-}
-
-impl Grant {
-    /// The grant as a header's value.
-    ///
-    /// # Errors
-    /// Only if the encoder fails, which it does not for these types.
-    pub fn to_header(&self) -> Result<String, serde_json::Error> {
-        let own = self.identity.as_ref().map(Identity::topic);
-        let granted = self
-            .topics
-            .iter()
-            .filter(|topic| own.as_ref() != Some(*topic));
-        let carried = Carried {
-            identity: self.identity.clone(),
-            topics: granted.map(ToString::to_string).collect(),
-            issued_at: self.issued_at,
-            expires_at: self.expires_at,
-        };
-        Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&carried)?))
-    }
-
-    /// Reads a header's value; `None` if it holds no grant.
-    #[must_use]
-    pub fn from_header(value: &str) -> Option<Self> {
-        let carried: Carried = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(value).ok()?).ok()?;
-        let granted = carried.topics.iter().map(String::as_str);
-        Some(Self {
-            topics: Topics::granted(carried.identity.as_ref(), granted).ok()?,
-            identity: carried.identity,
-            issued_at: carried.issued_at,
-            expires_at: carried.expires_at,
-        })
-    }
+/// A token for one channel, made by the app's backend with `JWT_SECRET`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pass {
+    /// The claim `channel`.
+    pub channel: Channel,
+    /// The claim `sub`: whose connection may use it. Anyone's where it is missing.
+    pub holder: Option<Identity>,
+    /// The claim `write`: whether it opens the channel for mutations, too.
+    pub write: bool,
+    /// The claim `exp`.
+    pub expires_at: Millis,
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use hmac::Mac;
+
     use super::*;
+    use crate::limits;
 
     const NOW: Millis = Millis(1_700_000_000_000);
 
@@ -249,12 +124,13 @@ mod tests {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag.into_bytes()))
     }
 
+    fn verify_with(token: &str, secret: &Secret) -> Result<Claims, AuthError> {
+        let verified = Jwt::parse(token)?.verify(std::slice::from_ref(secret))?;
+        verified.claims(&Expected::default(), NOW)
+    }
+
     fn verify(payload: &str) -> Result<Claims, AuthError> {
-        verify_hs256(
-            &sign(r#"{"alg":"HS256","typ":"JWT"}"#, payload),
-            &secret(),
-            NOW,
-        )
+        verify_with(&sign(r#"{"alg":"HS256","typ":"JWT"}"#, payload), &secret())
     }
 
     #[test]
@@ -314,7 +190,7 @@ mod tests {
     fn only_our_algorithm_and_our_signature_count() {
         let payload = r#"{"sub":"a","exp":1800000000}"#;
         let good = sign(r#"{"alg":"HS256"}"#, payload);
-        assert!(verify_hs256(&good, &secret(), NOW).is_ok());
+        assert!(verify_with(&good, &secret()).is_ok());
         for header in [
             r#"{"alg":"none"}"#,
             r#"{"alg":"hs256"}"#,
@@ -325,7 +201,7 @@ mod tests {
         ] {
             let token = sign(header, payload);
             assert_eq!(
-                verify_hs256(&token, &secret(), NOW),
+                verify_with(&token, &secret()),
                 Err(AuthError::Invalid),
                 "{header}"
             );
@@ -337,13 +213,13 @@ mod tests {
         let extra = format!("{good}.x");
         for bad in ["", "a", "a.b", "..", &unsigned, cut, &resigned, &extra] {
             assert_eq!(
-                verify_hs256(bad, &secret(), NOW),
+                verify_with(bad, &secret()),
                 Err(AuthError::Invalid),
                 "{bad}"
             );
         }
         let other = Secret::new("another secret".to_owned());
-        assert_eq!(verify_hs256(&good, &other, NOW), Err(AuthError::Invalid));
+        assert_eq!(verify_with(&good, &other), Err(AuthError::Invalid));
     }
 
     #[test]
@@ -361,40 +237,136 @@ mod tests {
         };
         let largest = of(limits::TOKEN_BYTES);
         assert!(largest.len() >= limits::TOKEN_BYTES - 1);
-        assert!(verify_hs256(&largest, &secret(), NOW).is_ok());
+        assert!(verify_with(&largest, &secret()).is_ok());
         let larger = format!(
             "{largest}{}",
             "x".repeat(limits::TOKEN_BYTES + 1 - largest.len())
         );
+        assert_eq!(verify_with(&larger, &secret()), Err(AuthError::Invalid));
+    }
+
+    const BOUND: &str = r#""sub":"a","exp":1800000000"#;
+
+    #[test]
+    fn issuer_and_audience_must_be_ours_where_they_are_set() {
+        let both = Expected {
+            issuers: vec!["https://id.test/".to_owned(), "us".to_owned()],
+            audiences: vec!["tidewire".to_owned()],
+        };
+        let judge = |claims: &str| {
+            let token = sign(r#"{"alg":"HS256"}"#, &format!("{{{BOUND}{claims}}}"));
+            let verified = Jwt::parse(&token).unwrap().verify(&[secret()]).unwrap();
+            verified.claims(&both, NOW).map(|_| ())
+        };
+        for good in [
+            r#","iss":"us","aud":"tidewire""#,
+            r#","iss":"https://id.test/","aud":["other","tidewire"]"#,
+        ] {
+            assert_eq!(judge(good), Ok(()), "{good}");
+        }
+        for (bad, claim) in [
+            (r#","aud":"tidewire""#, "iss"),
+            (r#","iss":"https://id.test","aud":"tidewire""#, "iss"),
+            (r#","iss":null,"aud":"tidewire""#, "iss"),
+            (r#","iss":"us""#, "aud"),
+            (r#","iss":"us","aud":[]"#, "aud"),
+            (r#","iss":"us","aud":["other"]"#, "aud"),
+            (r#","iss":"us","aud":"Tidewire""#, "aud"),
+        ] {
+            assert_eq!(judge(bad), Err(AuthError::Claim(claim)), "{bad}");
+        }
         assert_eq!(
-            verify_hs256(&larger, &secret(), NOW),
+            judge(r#","iss":["us"],"aud":"tidewire""#),
             Err(AuthError::Invalid)
         );
-    }
-
-    #[test]
-    fn grants_cross_a_header_unchanged() {
-        let grant = verify(r#"{"sub":"ålice 🌊","exp":1800000000,"topics":["t"]}"#)
-            .unwrap()
-            .grant;
-        let header = grant.to_header().unwrap();
-        assert!(header.is_ascii());
-        assert_eq!(Grant::from_header(&header), Some(grant));
-        let nobody = Grant::default();
-        assert_eq!(
-            Grant::from_header(&nobody.to_header().unwrap()),
-            Some(nobody)
+        assert!(
+            verify(&format!("{{{BOUND},\"aud\":\"x\"}}")).is_ok(),
+            "not demanded"
         );
-        assert_eq!(Grant::from_header("garbage"), None);
     }
 
     #[test]
-    fn keys_compare_by_content() {
-        let key = Secret::new("key".to_owned());
-        assert!(key.is("key"));
-        for other in ["", "ke", "kez", "key "] {
-            assert!(!key.is(other), "{other}");
+    fn each_secret_in_force_judges_and_no_other() {
+        let token = sign(r#"{"alg":"HS256"}"#, &format!("{{{BOUND}}}"));
+        let (new, old) = (Secret::new("new".to_owned()), secret());
+        let judge = |secrets: &[Secret]| Jwt::parse(&token).unwrap().verify(secrets).is_ok();
+        assert!(judge(&[new.clone(), old.clone()]) && judge(&[old, new.clone()]));
+        assert!(!judge(&[new]) && !judge(&[]));
+    }
+
+    #[test]
+    fn a_key_judges_only_tokens_of_its_own_algorithm() {
+        let key = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"X"}]}"#;
+        let keys = Jwks::parse(key).unwrap();
+        let key = keys.find(Algorithm::EdDsa, None).unwrap();
+        let token = |header: &str| sign(header, &format!("{{{BOUND}}}"));
+        for (header, holds, accepted) in [
+            (r#"{"alg":"EdDSA"}"#, true, true),
+            (r#"{"alg":"EdDSA"}"#, false, false),
+            (r#"{"alg":"ES256"}"#, true, false),
+            (r#"{"alg":"RS256"}"#, true, false),
+            (r#"{"alg":"HS256"}"#, true, false),
+        ] {
+            let token = token(header);
+            let verified = Jwt::parse(&token).unwrap().verified_by(key, holds);
+            assert_eq!(verified.is_ok(), accepted, "{header}");
         }
-        assert_eq!(format!("{key:?}"), "Secret(…)");
+        // The public key as a secret, the classic confusion: there is no way to ask for it.
+        let public = Secret::new(key.json().to_owned());
+        let token = token(r#"{"alg":"HS256"}"#);
+        assert!(Jwt::parse(&token).unwrap().verify(&[public]).is_err());
+    }
+
+    #[test]
+    fn headers_that_bring_a_key_of_their_own_are_not_read() {
+        let header = r#"{"alg":"HS256","jku":"https://evil.test","x5u":1,"x5c":[],
+            "jwk":{"kty":"oct","k":"AA"}}"#;
+        let token = sign(header, &format!("{{{BOUND}}}"));
+        assert!(verify_with(&token, &secret()).is_ok());
+        let evil = Secret::new("\0".to_owned());
+        assert!(verify_with(&token, &evil).is_err());
+    }
+
+    #[test]
+    fn a_token_for_a_channel_is_no_token_for_a_connection_nor_the_other_way_round() {
+        let judge = |claims: &str| {
+            let token = sign(r#"{"alg":"HS256"}"#, claims);
+            let verified = Jwt::parse(&token).unwrap().verify(&[secret()]).unwrap();
+            let expected = Expected::default();
+            (
+                verified.claims(&expected, NOW).map(|_| ()),
+                verified.pass(&expected, NOW),
+            )
+        };
+        let (claims, pass) = judge(&format!(r#"{{{BOUND},"channel":"room:1","write":true}}"#));
+        assert_eq!(claims, Err(AuthError::Claim("channel")));
+        let pass = pass.unwrap();
+        assert_eq!((pass.channel.as_str(), pass.write), ("room:1", true));
+        assert_eq!(pass.holder.unwrap().as_str(), "a");
+        assert_eq!(pass.expires_at, Millis(1_800_000_000_000));
+        let (claims, pass) = judge(&format!("{{{BOUND}}}"));
+        assert_eq!(claims, Ok(()));
+        assert_eq!(pass, Err(AuthError::Claim("channel")));
+        for (bad, error) in [
+            (r#"{"channel":"c"}"#, AuthError::Claim("exp")),
+            (r#"{"channel":"c","exp":1700000000}"#, AuthError::Expired),
+            (
+                r#"{"channel":"","exp":1800000000}"#,
+                AuthError::Claim("channel"),
+            ),
+            (
+                r#"{"channel":"c","exp":1800000000,"sub":""}"#,
+                AuthError::Claim("sub"),
+            ),
+            (
+                r#"{"channel":"c","exp":1800000000,"write":1}"#,
+                AuthError::Invalid,
+            ),
+        ] {
+            assert_eq!(judge(bad).1, Err(error), "{bad}");
+        }
+        let (_, anyones) = judge(r#"{"channel":"c","exp":1800000000}"#);
+        let anyones = anyones.unwrap();
+        assert_eq!((anyones.holder, anyones.write), (None, false));
     }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::audience::{Audience, Topics};
+use crate::audience::Audience;
 use crate::names::{Channel, Identity, Topic};
 use crate::protocol::{Code, Fields, Problem, text_of};
+use crate::session::{Asker, ChannelPass};
 
 /// Who may do something with a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -19,6 +20,8 @@ pub enum Access {
     User,
     /// A connection that holds a topic equal to the channel's name.
     Topic,
+    /// A connection that subscribed with a token of the channel, made by the app's backend.
+    Token,
     /// Nobody from outside; publishers only.
     None,
 }
@@ -136,11 +139,13 @@ fn scope<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Scope, D::
 }
 
 impl Access {
-    fn allows(self, channel: &Channel, identity: Option<&Identity>, topics: &Topics) -> bool {
+    /// `opens` says whether a pass is good for what is asked.
+    fn allows(self, channel: &Channel, who: &Asker<'_>, opens: fn(ChannelPass) -> bool) -> bool {
         match self {
             Self::Anyone => true,
-            Self::User => identity.is_some(),
-            Self::Topic => topics.holds(channel.as_str()),
+            Self::User => who.identity.is_some(),
+            Self::Topic => who.topics.holds(channel.as_str()),
+            Self::Token => who.pass.is_some_and(opens),
             Self::None => false,
         }
     }
@@ -155,39 +160,34 @@ fn refusal(identity: Option<&Identity>) -> Problem {
 }
 
 impl Rule {
-    /// Whether the connection may subscribe.
+    /// Whether somebody may subscribe, or otherwise see what the channel holds.
     ///
     /// # Errors
     /// `unauthorized` without an identity, `forbidden` with one.
-    pub fn may_read(
-        &self,
-        channel: &Channel,
-        identity: Option<&Identity>,
-        topics: &Topics,
-    ) -> Result<(), Problem> {
-        let allowed = self.read.allows(channel, identity, topics);
-        allowed.then_some(()).ok_or_else(|| refusal(identity))
+    pub fn may_read(&self, channel: &Channel, who: &Asker<'_>) -> Result<(), Problem> {
+        let allowed = self.read.allows(channel, who, |_| true);
+        allowed.then_some(()).ok_or_else(|| refusal(who.identity))
     }
 
-    /// Whether the connection may mutate.
+    /// Whether somebody may mutate.
     ///
     /// # Errors
-    /// `read_only` where no client may, else `unauthorized` without an identity, `forbidden` with
-    /// one.
-    pub fn may_write(
-        &self,
-        channel: &Channel,
-        identity: Option<&Identity>,
-        topics: &Topics,
-    ) -> Result<(), Problem> {
+    /// `read_only` where no client may, else as [`Self::may_read`].
+    pub fn may_write(&self, channel: &Channel, who: &Asker<'_>) -> Result<(), Problem> {
         if self.write == Access::None {
             return Err(Problem::new(
                 Code::ReadOnly,
                 "clients may not write to this channel",
             ));
         }
-        let allowed = self.write.allows(channel, identity, topics);
-        allowed.then_some(()).ok_or_else(|| refusal(identity))
+        let allowed = self.write.allows(channel, who, |pass| pass.write);
+        allowed.then_some(()).ok_or_else(|| refusal(who.identity))
+    }
+
+    /// Whether a token of the channel opens anything here.
+    #[must_use]
+    pub fn takes_pass(&self) -> bool {
+        self.read == Access::Token || self.write == Access::Token
     }
 
     /// The audience that the row's own fields give it; `None` where the scoping field is missing.
@@ -296,6 +296,7 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audience::Topics;
 
     fn channel(name: &str) -> Channel {
         Channel::parse(name).unwrap()
@@ -325,10 +326,14 @@ mod tests {
         let rules = Rules::parse(r#"{"c":{}}"#).unwrap();
         let rule = rules.find(&channel("c")).unwrap();
         assert_eq!(*rule, Rule::default());
-        let nobody = Topics::default();
-        let read = rule.may_read(&channel("c"), None, &nobody).unwrap_err();
+        let nobody = Asker {
+            identity: None,
+            topics: &Topics::default(),
+            pass: None,
+        };
+        let read = rule.may_read(&channel("c"), &nobody).unwrap_err();
         assert_eq!(read.code, Code::Unauthorized);
-        let write = rule.may_write(&channel("c"), None, &nobody).unwrap_err();
+        let write = rule.may_write(&channel("c"), &nobody).unwrap_err();
         assert_eq!(write.code, Code::ReadOnly);
     }
 

@@ -4,7 +4,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use crate::audience::Topics;
-use crate::names::Identity;
+use crate::names::{Identity, Topic};
 
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -30,15 +30,20 @@ pub(crate) fn content(parts: &[&str]) -> String {
 /// The view: a keyed hash of an identity with its topics. A cursor that comes back with another
 /// view resumes nothing, because other rows were in sight when it was given.
 pub(crate) fn view(key: &str, identity: Option<&Identity>, topics: &Topics) -> String {
+    let mut parts = vec![identity.map_or("", Identity::as_str)];
+    parts.extend(topics.iter().map(Topic::as_str));
+    keyed(key, &parts)
+}
+
+/// A keyed hash of some parts: what stands for them where they must not be readable.
+pub(crate) fn keyed(key: &str, parts: &[&str]) -> String {
     let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(key.as_bytes()) else {
         return String::new(); // HMAC takes keys of any length.
     };
-    let mut part = |text: &str| {
-        mac.update(&(text.len() as u64).to_le_bytes());
-        mac.update(text.as_bytes());
-    };
-    part(identity.map_or("", Identity::as_str));
-    topics.iter().for_each(|topic| part(topic.as_str()));
+    for part in parts {
+        mac.update(&(part.len() as u64).to_le_bytes());
+        mac.update(part.as_bytes());
+    }
     hex(mac.finalize().into_bytes().get(..8).unwrap_or_default())
 }
 

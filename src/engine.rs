@@ -4,8 +4,10 @@ mod call;
 mod change;
 mod connect;
 mod fanout;
+mod frame;
 mod legacy;
 mod mutate;
+mod new_space;
 mod page;
 mod publish;
 mod renew;
@@ -14,16 +16,20 @@ mod room;
 mod subscribe;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::config::Config;
+use crate::auth::Claims;
+use crate::config::{Config, Publisher};
 use crate::hub::Hub;
 use crate::limits;
 use crate::names::{ConnId, Millis, SessionId, Space};
 use crate::outbox::{Outbox, Outgoing};
-use crate::protocol::{self, ClientMessage, Close, Code, Problem, Refused};
+use crate::protocol::{self, Close, Code, Problem};
+use crate::rate::Rates;
 use crate::session::{Dialect, Grant, Session};
 use crate::store::{Seed, Sql, SqlError, Store, Sweep};
+use frame::Held;
 use room::Room;
 
 pub use call::Call;
@@ -62,10 +68,25 @@ pub enum Input<'a> {
         /// What the token grants.
         grant: Grant,
     },
+    /// What came of judging the token of an `auth` message, see [`Effects::asks`].
+    Authenticated {
+        /// Whose message it was.
+        conn: ConnId,
+        /// Who it is, or why not.
+        answer: Result<Option<Claims>, Problem>,
+    },
+    /// Somebody wants to bring a new space into being, and this one keeps count. The answer is 200
+    /// or a refusal.
+    NewSpace {
+        /// The identity, or what stands for an anonymous visitor's address.
+        owner: &'a str,
+    },
     /// A publisher or operator, whose key has been checked, made a call.
     Call {
         /// Which one.
         call: Call,
+        /// Whose key it was.
+        publisher: &'a Publisher,
         /// The request's body.
         body: &'a str,
         /// The `Idempotency-Key` header.
@@ -138,6 +159,9 @@ pub struct Effects {
     pub alarm: Option<Millis>,
     /// The answer to the HTTP call that the input was.
     pub reply: Option<Reply>,
+    /// Tokens of `auth` messages that somebody else must judge. Each is answered by one
+    /// [`Input::Authenticated`], sooner or later.
+    pub asks: Vec<(ConnId, String)>,
     /// Failures of ours, for the log. They may hold what SQLite said, so they go nowhere else.
     pub faults: Vec<String>,
 }
@@ -157,6 +181,10 @@ pub struct Engine<S> {
     dirty: Vec<ConnId>,
     /// The round of trimming that is under way.
     sweep: Option<Sweep>,
+    rates: Rates,
+    /// What clients sent while a token of theirs is judged elsewhere.
+    held: BTreeMap<ConnId, Held>,
+    held_bytes: usize,
 }
 
 impl<S: Sql> Engine<S> {
@@ -181,7 +209,16 @@ impl<S: Sql> Engine<S> {
             effects: Effects::default(),
             dirty: Vec::new(),
             sweep: None,
+            rates: Rates::default(),
+            held: BTreeMap::new(),
+            held_bytes: 0,
         })
+    }
+
+    /// The space whose state this is.
+    #[must_use]
+    pub fn space(&self) -> &Space {
+        &self.space
     }
 
     /// Takes the open sockets back in on waking, each with what its attachment holds. Returns
@@ -189,7 +226,8 @@ impl<S: Sql> Engine<S> {
     ///
     /// `interrupted` says that the last turn did not end: some sockets may have missed what it
     /// committed, and nobody knows which. All are closed and resume from their cursors. A socket
-    /// whose attachment holds no session is closed, too.
+    /// whose attachment holds no session is closed, too, and one whose client waits for a token to
+    /// be judged: what it sent since is lost.
     pub fn wake(
         &mut self,
         interrupted: bool,
@@ -198,7 +236,7 @@ impl<S: Sql> Engine<S> {
         let mut closes = Vec::new();
         for (conn, attachment) in sockets {
             let attachment = attachment.filter(|_| !interrupted).unwrap_or_default();
-            match Session::decode(&attachment) {
+            match Session::decode(&attachment).filter(|session| !session.renewing) {
                 Some(session) => {
                     self.hub.insert(conn, session);
                     self.hub.set_attachment(conn, Some(attachment.len()));
@@ -237,13 +275,14 @@ impl<S: Sql> Engine<S> {
                 grant,
             } => self.connect(conn, session, grant, now),
             Input::Frame { conn, text } => self.frame(conn, text, now),
-            Input::Binary { conn } => {
-                self.send_error(conn, &Problem::malformed("frames must be text"));
-            }
-            Input::Closed { conn } => _ = self.hub.remove(conn),
+            Input::Binary { conn } => self.binary(conn, now),
+            Input::Closed { conn } => _ = self.forget(conn, now),
             Input::Session { grant } => self.session(grant, now),
+            Input::Authenticated { conn, answer } => self.authenticated(conn, answer, now),
+            Input::NewSpace { owner } => self.new_space(owner, now),
             Input::Call {
                 call,
+                publisher,
                 body,
                 idempotency_key,
                 seed,
@@ -252,6 +291,7 @@ impl<S: Sql> Engine<S> {
                     call,
                     body,
                     idempotency_key,
+                    publisher,
                     seed,
                 };
                 self.call(request, now);
@@ -288,86 +328,38 @@ impl<S: Sql> Engine<S> {
         effects
     }
 
-    /// Closes whoever's token has ended, before anything is received from or sent to them.
+    /// Closes whoever's token has ended, before anything is received from or sent to them, and
+    /// ends the subscriptions that a token of their channel no longer opens.
     fn expire(&mut self, now: Millis) {
         for conn in self.hub.expired(now) {
-            self.close(conn, Close::AuthExpired);
+            self.close(conn, Close::AuthExpired, now);
+        }
+        for (conn, channel) in self.hub.lapsed(now) {
+            self.unsubscribe(conn, &channel);
+            // Whoever still wants the channel asks again, with another token.
+            self.out.send_one(conn, protocol::channel_change(&channel));
         }
     }
 
-    fn close(&mut self, conn: ConnId, close: Close) {
-        self.close_for(conn, close, None);
+    fn forget(&mut self, conn: ConnId, now: Millis) -> Option<Session> {
+        self.take_held(conn);
+        self.rates.forget(conn, now);
+        self.hub.remove(conn)
+    }
+
+    fn close(&mut self, conn: ConnId, close: Close, now: Millis) {
+        self.close_for(conn, close, None, now);
     }
 
     /// Closes a socket, for a reason that an operator may have given.
-    fn close_for(&mut self, conn: ConnId, close: Close, reason: Option<String>) {
-        if self.hub.remove(conn).is_some() {
+    fn close_for(&mut self, conn: ConnId, close: Close, reason: Option<String>, now: Millis) {
+        if self.forget(conn, now).is_some() {
             let mut closing = Closing::new(conn, close);
             if let Some(reason) = reason {
                 closing.reason = reason.into();
             }
             self.effects.closes.push(closing);
         }
-    }
-
-    fn frame(&mut self, conn: ConnId, text: &str, now: Millis) {
-        let Some(session) = self.hub.session(conn) else {
-            return; // Closed in an earlier turn; what it still sends is void.
-        };
-        if text.len() > limits::FRAME_BYTES {
-            let problem = Problem::new(Code::FrameTooLarge, "the frame is too large");
-            self.send_error(conn, &problem);
-            self.close(conn, Close::Protocol);
-            return;
-        }
-        match protocol::decode(text) {
-            Ok(frame) if frame.is_array && session.dialect != Dialect::Hello => {
-                self.send_error(conn, &Problem::malformed("arrays are for after hello"));
-            }
-            Ok(frame) => {
-                for message in frame.messages {
-                    if self.hub.session(conn).is_some() {
-                        self.message(conn, message, now);
-                    }
-                }
-            }
-            Err(problem) => self.send_error(conn, &problem),
-        }
-    }
-
-    fn message(&mut self, conn: ConnId, message: Result<ClientMessage<'_>, Refused>, now: Millis) {
-        let message = match message {
-            Ok(message) => message,
-            Err(refused) => return self.refuse(conn, &refused),
-        };
-        match message {
-            ClientMessage::Ping => return self.out.alone(conn, "pong"),
-            ClientMessage::Hello(hello) => return self.hello(conn, hello, now),
-            _ => self.speak_legacy_unless_hello(conn),
-        }
-        match message {
-            ClientMessage::Ping | ClientMessage::Hello(_) => {}
-            ClientMessage::Subscribe(message) => self.subscribe(conn, &message, now),
-            ClientMessage::Unsubscribe { channel } => self.unsubscribe(conn, &channel),
-            ClientMessage::Mutate(message) => self.mutate(conn, &message, now),
-            ClientMessage::Auth { token } => self.auth(conn, &token, now),
-            ClientMessage::Presence(_) | ClientMessage::Signal(_) => {
-                self.send_error(conn, &Problem::malformed("no message has this type"));
-            }
-        }
-    }
-
-    /// Refuses a message: with a `reject` where it has an id, else with an `error`.
-    fn refuse(&mut self, conn: ConnId, refused: &Refused) {
-        let Some(id) = &refused.id else {
-            return self.send_error(conn, &refused.problem);
-        };
-        self.send_reject(
-            conn,
-            Some(id.as_str()),
-            refused.channel.as_ref(),
-            &refused.problem,
-        );
     }
 
     fn send_reject(

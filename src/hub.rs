@@ -20,6 +20,8 @@ pub(crate) struct Hub {
     holders: BTreeMap<Topic, BTreeSet<ConnId>>,
     subscriptions: usize,
     expiries: BTreeSet<(Millis, ConnId)>,
+    /// When subscriptions end that a token of their channel opened.
+    lapses: BTreeSet<(Millis, ConnId, Channel)>,
     /// The length of each socket's attachment, and their sum.
     attachments: BTreeMap<ConnId, usize>,
     attachments_bytes: usize,
@@ -31,8 +33,9 @@ impl Hub {
         self.remove(conn);
         self.expiries
             .extend(session.grant.expires_at.map(|at| (at, conn)));
-        for channel in session.subscriptions.keys() {
+        for (channel, how) in &session.subscriptions {
             add(&mut self.channels, channel, conn);
+            self.lapses.extend(lapse(conn, channel, how));
         }
         for topic in session.grant.topics.iter() {
             add(&mut self.holders, topic, conn);
@@ -48,8 +51,11 @@ impl Hub {
         if let Some(at) = session.grant.expires_at {
             self.expiries.remove(&(at, conn));
         }
-        for channel in session.subscriptions.keys() {
+        for (channel, how) in &session.subscriptions {
             take(&mut self.channels, channel, conn);
+            if let Some(lapse) = lapse(conn, channel, how) {
+                self.lapses.remove(&lapse);
+            }
         }
         for topic in session.grant.topics.iter() {
             take(&mut self.holders, topic, conn);
@@ -114,6 +120,10 @@ impl Hub {
         if let Some(session) = self.sessions.get_mut(&conn) {
             let before = session.subscriptions.insert(channel.clone(), how);
             self.subscriptions += usize::from(before.is_none());
+            if let Some(lapse) = before.and_then(|before| lapse(conn, channel, &before)) {
+                self.lapses.remove(&lapse);
+            }
+            self.lapses.extend(lapse(conn, channel, &how));
             add(&mut self.channels, channel, conn);
         }
     }
@@ -121,12 +131,15 @@ impl Hub {
     /// Ends a connection's subscription. Whether there was one.
     pub(crate) fn unsubscribe(&mut self, conn: ConnId, channel: &Channel) -> bool {
         let session = self.sessions.get_mut(&conn);
-        let left = session.is_some_and(|s| s.subscriptions.remove(channel).is_some());
-        if left {
-            self.subscriptions -= 1;
-            take(&mut self.channels, channel, conn);
+        let Some(how) = session.and_then(|session| session.subscriptions.remove(channel)) else {
+            return false;
+        };
+        self.subscriptions -= 1;
+        take(&mut self.channels, channel, conn);
+        if let Some(lapse) = lapse(conn, channel, &how) {
+            self.lapses.remove(&lapse);
         }
-        left
+        true
     }
 
     /// The connections that are live on a channel and may see what is for `audience`, in order.
@@ -157,15 +170,36 @@ impl Hub {
         ended.map(|(_, conn)| *conn).collect()
     }
 
-    /// When the next token ends.
+    /// The subscriptions whose channel's token has ended, earliest first.
+    pub(crate) fn lapsed(&self, now: Millis) -> Vec<(ConnId, Channel)> {
+        let ended = self.lapses.iter().take_while(|(at, _, _)| *at <= now);
+        ended
+            .map(|(_, conn, channel)| (*conn, channel.clone()))
+            .collect()
+    }
+
+    /// When the next token ends, of a connection or of a subscription.
     pub(crate) fn next_expiry(&self) -> Option<Millis> {
-        self.expiries.first().map(|(at, _)| *at)
+        let expiry = self.expiries.first().map(|(at, _)| *at);
+        let lapse = self.lapses.first().map(|(at, _, _)| *at);
+        expiry.into_iter().chain(lapse).min()
+    }
+
+    /// How many connections an identity has.
+    pub(crate) fn connections_of(&self, identity: &Identity) -> usize {
+        self.holders
+            .get(identity.topic().as_str())
+            .map_or(0, BTreeSet::len)
     }
 
     /// Connections, channels with a subscriber, and subscriptions.
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
         (self.sessions.len(), self.channels.len(), self.subscriptions)
     }
+}
+
+fn lapse(conn: ConnId, channel: &Channel, how: &Subscription) -> Option<(Millis, ConnId, Channel)> {
+    how.pass.map(|pass| (pass.until, conn, channel.clone()))
 }
 
 fn add<K: Clone + Ord>(index: &mut BTreeMap<K, BTreeSet<ConnId>>, key: &K, conn: ConnId) {
@@ -189,7 +223,7 @@ mod tests {
     use super::*;
     use crate::audience::Topics;
     use crate::names::SessionId;
-    use crate::session::Grant;
+    use crate::session::{ChannelPass, Grant};
 
     fn session(user: &str, topics: &[&str], expires_at: u64) -> Session {
         let identity = Identity::parse(user).unwrap();
@@ -198,6 +232,7 @@ mod tests {
             identity: Some(identity),
             issued_at: Millis(0),
             expires_at: Some(Millis(expires_at)),
+            context: None,
         };
         Session::new(SessionId::parse(user).unwrap(), grant)
     }
@@ -264,5 +299,39 @@ mod tests {
         assert_eq!(hub.expired(Millis(500)), [ConnId(1), ConnId(2)]);
         hub.remove(ConnId(1));
         assert_eq!(hub.next_expiry(), Some(Millis(200)));
+    }
+
+    #[test]
+    fn subscriptions_lapse_at_the_end_of_their_pass_and_are_forgotten_with_it() {
+        let (conn, room) = (ConnId(1), Channel::parse("room").unwrap());
+        let until = |at| Subscription {
+            pass: Some(ChannelPass {
+                until: Millis(at),
+                write: false,
+            }),
+            ..Subscription::default()
+        };
+        let mut hub = Hub::default();
+        hub.insert(conn, session("alice", &[], 500));
+        hub.subscribe(conn, &room, until(100));
+        assert_eq!(hub.next_expiry(), Some(Millis(100)));
+        hub.subscribe(conn, &room, until(200));
+        assert_eq!(hub.lapsed(Millis(199)), []);
+        assert_eq!(hub.lapsed(Millis(200)), [(conn, room.clone())]);
+        let session = hub.remove(conn).unwrap();
+        assert_eq!(hub.lapsed(Millis(999)), []);
+        hub.insert(conn, session);
+        assert_eq!(
+            hub.next_expiry(),
+            Some(Millis(200)),
+            "found again on waking"
+        );
+        hub.unsubscribe(conn, &room);
+        assert_eq!(hub.next_expiry(), Some(Millis(500)));
+        hub.subscribe(conn, &room, until(100));
+        hub.subscribe(conn, &room, Subscription::default());
+        assert_eq!(hub.next_expiry(), Some(Millis(500)));
+        assert_eq!(hub.connections_of(&Identity::parse("alice").unwrap()), 1);
+        assert_eq!(hub.connections_of(&Identity::parse("bob").unwrap()), 0);
     }
 }

@@ -28,6 +28,7 @@ mod names;
 mod outbox;
 pub mod protocol;
 pub mod publisher;
+mod rate;
 mod row;
 mod session;
 mod store;
@@ -35,14 +36,17 @@ mod store;
 pub mod workers;
 
 pub use audience::{Audience, Topics, TopicsError};
-pub use auth::{AuthError, Claims, Secret, verify_hs256};
+pub use auth::{
+    Algorithm, AuthError, Claims, Expected, Jwk, Jwks, JwksError, Jwt, KeyCache, Lookup, Pass,
+    Secret, Verified, read_answer,
+};
 pub use channel::{Access, FieldScope, Keep, Retain, Rule, Rules, Scope};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Credentials, Endpoint, Judgement, Publisher, Tokens};
 pub use cursor::{Cursor, Epoch};
 pub use engine::{Call, Closing, Effects, Engine, Input, Reply};
 pub use names::{
     Channel, ConnId, Identity, Key, Millis, NameError, RequestId, Seq, SessionId, Space, Topic,
 };
 pub use outbox::Outgoing;
-pub use session::{Dialect, Grant, Session, Subscription};
+pub use session::{Asker, ChannelPass, Dialect, Grant, Session, Subscription};
 pub use store::{Columns, Param, Seed, Sql, SqlError, space_of};

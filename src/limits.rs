@@ -66,15 +66,65 @@ pub const TOPIC_BYTES: usize = IDENTITY_BYTES + 5;
 /// Length of a token, as header, query parameter, cookie or `auth` message.
 pub const TOKEN_BYTES: usize = 8 * 1024;
 
+/// How far an issuer's clock may be ahead of ours, for `nbf`. `exp` has no leeway: a session past
+/// its end neither receives nor sends.
+pub const TOKEN_LEEWAY_MS: u64 = 30_000;
+
+/// Length of the key set that `JWKS_URL` answers.
+pub const JWKS_BYTES: usize = 64 * 1024;
+
+/// Keys in it.
+pub const JWKS_KEYS: usize = 64;
+
+/// How long a key set is taken as it is: 10 minutes. A key that its provider withdraws counts for
+/// no longer.
+pub const JWKS_FRESH_MS: u64 = 10 * 60 * 1000;
+
+/// How long its keys hold while the provider cannot be reached: an hour.
+pub const JWKS_STALE_MS: u64 = 60 * 60 * 1000;
+
+/// The time between two questions for a key set, whatever keys tokens name: a minute.
+pub const JWKS_PAUSE_MS: u64 = 60_000;
+
+/// The same while no key set was ever seen: nobody can connect until then.
+pub const JWKS_RETRY_MS: u64 = 5_000;
+
+/// How long a key set or an answer of the app's authentication endpoint may take.
+pub const AUTH_TIMEOUT_MS: u64 = 5_000;
+
+/// Length of what the app's authentication endpoint answers.
+pub const AUTH_ANSWER_BYTES: usize = 16 * 1024;
+
+/// Length of the `context` in it, as JSON. It lives in the socket's attachment.
+pub const CONTEXT_BYTES: usize = 1024;
+
+/// What a connection may send while its `auth` is being judged elsewhere: it waits, in order. One
+/// that sends more is closed with 4008.
+pub const HELD_BYTES: usize = 1024 * 1024;
+
+/// The same for all connections of a space together.
+pub const HELD_BYTES_OF_SPACE: usize = 8 * HELD_BYTES;
+
+/// What a frame that waits takes beside its text.
+pub const HELD_OVERHEAD: usize = 64;
+
 /// Length of the names of one connection's channels, together. They live in the attachment.
 pub const SUBSCRIPTIONS_BYTES: usize = 8 * 1024;
 
-/// Subscriptions of one connection: each costs up to three bytes of the attachment beside its
-/// name.
-pub const SUBSCRIPTIONS: usize = 256;
+/// Subscriptions of one connection: each costs 2 to 10 bytes of the attachment beside its name.
+pub const SUBSCRIPTIONS: usize = 1_024;
 
 /// Length of a socket's attachment (the platform's own bound).
 pub const ATTACHMENT_BYTES: usize = 16_384;
+
+/// What the platform adds to the bytes of an attachment, rounded up.
+pub const ATTACHMENT_OVERHEAD: usize = 32;
+
+/// Length of the states of one connection's presence, together.
+pub const PRESENCE_BYTES: usize = 2 * 1024;
+
+/// What of an attachment is kept free for presence: the states, and what tells whose they are.
+pub const PRESENCE_ROOM: usize = PRESENCE_BYTES + 128;
 
 /// Sockets that one object accepts (the platform's own bound).
 pub const CONNECTIONS: usize = 32_768;
@@ -106,8 +156,11 @@ pub const BATCH_CHANGES: usize = 1_000;
 /// rises to it.
 pub const LOST_TOPICS: usize = 256;
 
+/// A day, by which outcomes and new spaces are counted.
+pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
 /// How long tombstones and losses are kept for those who are away: 7 days.
-pub const RETENTION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+pub const RETENTION_MS: u64 = 7 * DAY_MS;
 
 /// Rows that one turn of trimming looks at, so that it holds the object's thread only shortly.
 pub const SWEEP_ROWS: usize = 1_000;
@@ -122,7 +175,7 @@ pub const ALARM_GRAIN_MS: u64 = 60_000;
 pub const SWEEP_PAUSE_MS: u64 = 60 * 60 * 1000;
 
 /// How long a refused identity's earlier tokens stay refused: 30 days.
-pub const REFUSAL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+pub const REFUSAL_MS: u64 = 30 * DAY_MS;
 
 /// Rows that a change of topics may add to or take from one channel's subscriber; beyond it the
 /// channel is reset.
@@ -136,3 +189,192 @@ pub const SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// Length of `device` in `hello`.
 pub const DEVICE_BYTES: usize = 128;
+
+/// Messages that a connection may send per second, over time. It may send those of
+/// [`BURST_SECONDS`] at once.
+pub const MESSAGES_PER_SECOND: u32 = 200;
+
+/// The same for all connections of an identity in a space together.
+pub const IDENTITY_MESSAGES_PER_SECOND: u32 = 400;
+
+/// How many seconds' messages may come at once: as many as an object needs to fall asleep. So it
+/// loses nothing by forgetting who sent how much: whoever was silent for so long may send a burst
+/// anyway.
+pub const BURST_SECONDS: u64 = 10;
+
+/// Frames that a connection may send before the time that it was told to wait for is over. One
+/// more closes it with 4008.
+pub const HASTY_FRAMES: u32 = 100;
+
+/// The shortest time that a connection which sends too fast is told to wait, so that there is room
+/// for more than one message then.
+pub const RATE_RETRY_MS: u64 = 1_000;
+
+/// Connections of one identity in a space.
+pub const CONNECTIONS_PER_IDENTITY: usize = 1_000;
+
+/// How long an identity with too many connections is told to wait.
+pub const CONNECTIONS_RETRY_MS: u64 = 60_000;
+
+/// Spaces that an identity, or without one an address, may bring into being per day (UTC) where
+/// only a pattern of `SYNC_SPACES` opens them.
+pub const NEW_SPACES_PER_DAY: u32 = 20;
+
+/// Bytes of a space's database above which nothing but deletes is written. The platform's bound is
+/// 10 GB; what is deleted still needs a tombstone.
+pub const STORAGE_BYTES: u64 = 9_000_000_000;
+
+/// How many bytes may be written before the database's size is looked at again.
+pub const STORAGE_STEP_BYTES: usize = 64 * 1024;
+
+/// The bounds that `SYNC_LIMITS` can set; all others are fixed. Most can only be lowered, because
+/// the wire contract or the platform gives the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// [`FRAME_BYTES`], 1,024 up to the default.
+    pub frame_bytes: usize,
+    /// [`ROW_BYTES`], 256 up to the default.
+    pub row_bytes: usize,
+    /// [`SUBSCRIPTIONS`], 1 up to the default.
+    pub subscriptions: usize,
+    /// [`MESSAGES_PER_SECOND`], 1–10,000.
+    pub messages_per_second: u32,
+    /// [`IDENTITY_MESSAGES_PER_SECOND`], 1–10,000.
+    pub identity_messages_per_second: u32,
+    /// [`CONNECTIONS`], 1 up to the default.
+    pub connections: usize,
+    /// [`CONNECTIONS_PER_IDENTITY`], 1 up to [`CONNECTIONS`].
+    pub connections_per_identity: usize,
+    /// [`NEW_SPACES_PER_DAY`], 0–1,000,000.
+    pub new_spaces_per_day: u32,
+    /// [`STORAGE_BYTES`], 1 MB up to the default.
+    pub storage_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes: FRAME_BYTES,
+            row_bytes: ROW_BYTES,
+            subscriptions: SUBSCRIPTIONS,
+            messages_per_second: MESSAGES_PER_SECOND,
+            identity_messages_per_second: IDENTITY_MESSAGES_PER_SECOND,
+            connections: CONNECTIONS,
+            connections_per_identity: CONNECTIONS_PER_IDENTITY,
+            new_spaces_per_day: NEW_SPACES_PER_DAY,
+            storage_bytes: STORAGE_BYTES,
+        }
+    }
+}
+
+impl Limits {
+    /// Reads `SYNC_LIMITS`, a JSON object from name to number.
+    ///
+    /// # Errors
+    /// A text that names what is wrong.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        if !json.trim_ascii_start().starts_with('{') {
+            return Err("must be a JSON object from name to number".to_owned());
+        }
+        let limits: Self = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        for (name, value, least, most) in [
+            (
+                "frameBytes",
+                limits.frame_bytes as u64,
+                1024,
+                FRAME_BYTES as u64,
+            ),
+            ("rowBytes", limits.row_bytes as u64, 256, ROW_BYTES as u64),
+            (
+                "subscriptions",
+                limits.subscriptions as u64,
+                1,
+                SUBSCRIPTIONS as u64,
+            ),
+            (
+                "messagesPerSecond",
+                limits.messages_per_second.into(),
+                1,
+                10_000,
+            ),
+            (
+                "identityMessagesPerSecond",
+                limits.identity_messages_per_second.into(),
+                1,
+                10_000,
+            ),
+            (
+                "connections",
+                limits.connections as u64,
+                1,
+                CONNECTIONS as u64,
+            ),
+            (
+                "connectionsPerIdentity",
+                limits.connections_per_identity as u64,
+                1,
+                CONNECTIONS as u64,
+            ),
+            (
+                "newSpacesPerDay",
+                limits.new_spaces_per_day.into(),
+                0,
+                1_000_000,
+            ),
+            (
+                "storageBytes",
+                limits.storage_bytes,
+                1_000_000,
+                STORAGE_BYTES,
+            ),
+        ] {
+            if !(least..=most).contains(&value) {
+                return Err(format!("{name} must be {least} to {most}"));
+            }
+        }
+        Ok(limits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_set_has_bounds_of_its_own() {
+        assert_eq!(Limits::parse("{}"), Ok(Limits::default()));
+        for (name, least, most) in [
+            ("frameBytes", 1024, FRAME_BYTES as u64),
+            ("rowBytes", 256, ROW_BYTES as u64),
+            ("subscriptions", 1, SUBSCRIPTIONS as u64),
+            ("messagesPerSecond", 1, 10_000),
+            ("identityMessagesPerSecond", 1, 10_000),
+            ("connections", 1, CONNECTIONS as u64),
+            ("connectionsPerIdentity", 1, CONNECTIONS as u64),
+            ("newSpacesPerDay", 0, 1_000_000),
+            ("storageBytes", 1_000_000, STORAGE_BYTES),
+        ] {
+            let of = |value: String| Limits::parse(&format!("{{\"{name}\":{value}}}"));
+            assert!(
+                of(least.to_string()).is_ok() && of(most.to_string()).is_ok(),
+                "{name}"
+            );
+            for bad in [
+                (most + 1).to_string(),
+                "1.5".to_owned(),
+                "-1".to_owned(),
+                "\"1\"".to_owned(),
+            ] {
+                assert!(of(bad.clone()).is_err(), "{name} {bad}");
+            }
+            assert!(least == 0 || of((least - 1).to_string()).unwrap_err().contains(name));
+        }
+        assert!(
+            Limits::parse(r#"{"rowbytes":1000}"#)
+                .unwrap_err()
+                .contains("rowbytes")
+        );
+        assert!(Limits::parse("[]").is_err());
+    }
+}

@@ -1,6 +1,5 @@
 //! Rows as JSON text: made, merged and checked without touching the values inside.
 
-use crate::limits;
 use crate::names::Key;
 use crate::protocol::{Fields, JsonWriter, Problem};
 
@@ -19,19 +18,20 @@ fn checked<'a>(json: &'a str) -> Result<Fields<'a>, Problem> {
     Ok(fields)
 }
 
-fn bounded(row: JsonWriter) -> Result<String, Problem> {
+fn bounded(row: JsonWriter, most: usize) -> Result<String, Problem> {
     let row = row.finish();
-    if row.len() > limits::ROW_BYTES {
-        return Err(Problem::invalid("data", "the row must be at most 256 KiB"));
+    if row.len() > most {
+        let message = format!("the row must be at most {most} bytes");
+        return Err(Problem::invalid("data", message));
     }
     Ok(row)
 }
 
-/// The row of `key` with the given fields. An `id` comes first where it was left out.
+/// The row of `key` with the given fields, of at most `most` bytes. An `id` comes first where it was left out.
 ///
 /// # Errors
 /// `invalid` when the data is no object, has a refused field, or makes too large a row.
-pub(crate) fn create(key: &Key, data: &str) -> Result<String, Problem> {
+pub(crate) fn create(key: &Key, data: &str, most: usize) -> Result<String, Problem> {
     let fields = checked(data)?;
     let mut row = JsonWriter::with_capacity(data.len() + 16);
     row.object(|o| {
@@ -42,14 +42,14 @@ pub(crate) fn create(key: &Key, data: &str) -> Result<String, Problem> {
             o.raw(name, value.get());
         }
     });
-    bounded(row)
+    bounded(row, most)
 }
 
 /// The row with the given fields in place of those of the same names, and new ones at its end.
 ///
 /// # Errors
 /// `invalid` as for [`create`].
-pub(crate) fn merge(row: &str, data: &str) -> Result<String, Problem> {
+pub(crate) fn merge(row: &str, data: &str, most: usize) -> Result<String, Problem> {
     let old = Fields::parse(row).unwrap_or_default();
     let new = checked(data)?;
     let mut merged = JsonWriter::with_capacity(row.len() + data.len());
@@ -61,7 +61,7 @@ pub(crate) fn merge(row: &str, data: &str) -> Result<String, Problem> {
             o.raw(name, value.get());
         }
     });
-    bounded(merged)
+    bounded(merged, most)
 }
 
 /// What the deleted row of a key is acknowledged with.
@@ -74,6 +74,15 @@ pub(crate) fn deleted(key: &Key) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ROW_BYTES;
+
+    fn create(key: &Key, data: &str) -> Result<String, Problem> {
+        super::create(key, data, ROW_BYTES)
+    }
+
+    fn merge(row: &str, data: &str) -> Result<String, Problem> {
+        super::merge(row, data, ROW_BYTES)
+    }
 
     fn key(text: &str) -> Key {
         Key::parse(text).unwrap()
@@ -117,12 +126,12 @@ mod tests {
     #[test]
     fn rows_hold_at_their_bound_and_not_past_it_also_after_a_merge() {
         let of = |bytes: usize| format!(r#"{{"id":"k","t":"{}"}}"#, "x".repeat(bytes - 17));
-        assert_eq!(of(limits::ROW_BYTES).len(), limits::ROW_BYTES);
-        assert!(create(&key("k"), &of(limits::ROW_BYTES)).is_ok());
-        let error = create(&key("k"), &of(limits::ROW_BYTES + 1)).unwrap_err();
+        assert_eq!(of(ROW_BYTES).len(), ROW_BYTES);
+        assert!(create(&key("k"), &of(ROW_BYTES)).is_ok());
+        let error = create(&key("k"), &of(ROW_BYTES + 1)).unwrap_err();
         assert_eq!(error.field.as_deref(), Some("data"));
-        assert!(merge(&of(limits::ROW_BYTES - 6), r#"{"a":1}"#).is_ok());
-        assert!(merge(&of(limits::ROW_BYTES - 5), r#"{"a":1}"#).is_err());
+        assert!(merge(&of(ROW_BYTES - 6), r#"{"a":1}"#).is_ok());
+        assert!(merge(&of(ROW_BYTES - 5), r#"{"a":1}"#).is_err());
     }
 
     #[test]

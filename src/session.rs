@@ -1,6 +1,7 @@
 //! One connection's session: what the engine must know of it, also after the object has slept.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,21 @@ pub struct Grant {
     pub issued_at: Millis,
     /// When the token ends; `None` without a token.
     pub expires_at: Option<Millis>,
+    /// What the app's authentication endpoint, or a team's own authenticator, says beside it: at
+    /// most [`limits::CONTEXT_BYTES`] of JSON, for the app's own handlers.
+    pub context: Option<Rc<str>>,
+}
+
+impl Grant {
+    /// The topics beside the identity's own, as texts.
+    pub(crate) fn granted_topics(&self) -> Vec<String> {
+        let own = self.identity.as_ref().map(Identity::topic);
+        let granted = self
+            .topics
+            .iter()
+            .filter(|topic| own.as_ref() != Some(*topic));
+        granted.map(ToString::to_string).collect()
+    }
 }
 
 /// Which dialect a client speaks.
@@ -37,6 +53,17 @@ pub enum Dialect {
 pub struct Subscription {
     /// Whether pages say who changed the rows, and when.
     pub meta: bool,
+    /// What a token of the channel opened.
+    pub pass: Option<ChannelPass>,
+}
+
+/// What a token of one channel opens for a connection, and until when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelPass {
+    /// When the subscription ends, unless it is renewed.
+    pub until: Millis,
+    /// Whether the connection may mutate the channel.
+    pub write: bool,
 }
 
 /// One connection's session.
@@ -50,6 +77,20 @@ pub struct Session {
     pub grant: Grant,
     /// The channels that it is live on.
     pub subscriptions: BTreeMap<Channel, Subscription>,
+    /// Whether another token is being judged, and what the client sent since is held back. Lost
+    /// with the memory: a session that is found so on waking is closed.
+    pub renewing: bool,
+}
+
+/// Who asks for something of a channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The verified user.
+    pub identity: Option<&'a Identity>,
+    /// What it holds.
+    pub topics: &'a Topics,
+    /// What a token of the channel opened.
+    pub pass: Option<ChannelPass>,
 }
 
 /// How a session is written into its socket's attachment.
@@ -65,9 +106,15 @@ enum Attachment {
         topics: Vec<String>,
         issued_at: Millis,
         expires_at: Option<Millis>,
+        context: Option<String>,
         subscriptions: Vec<(Channel, Subscription)>,
+        renewing: bool,
     },
 }
+
+/// What a subscription takes of an attachment beside its name, at most: the name's length in two
+/// bytes, `meta`, and a pass.
+const SUBSCRIPTION_OVERHEAD: usize = 14;
 
 impl Session {
     /// The session of a connection that was just accepted.
@@ -78,16 +125,35 @@ impl Session {
             dialect: Dialect::Unknown,
             grant,
             subscriptions: BTreeMap::new(),
+            renewing: false,
         }
     }
 
-    /// Whether one more channel of this name fits.
+    /// The session as somebody who asks for something of a channel.
     #[must_use]
-    pub fn has_room_for(&self, channel: &Channel) -> bool {
+    pub fn asker(&self, channel: &Channel) -> Asker<'_> {
+        Asker {
+            identity: self.grant.identity.as_ref(),
+            topics: &self.grant.topics,
+            pass: self.subscriptions.get(channel).and_then(|how| how.pass),
+        }
+    }
+
+    /// Whether one more channel of this name fits beside what the session holds, and beside the
+    /// presence that it may have yet.
+    #[must_use]
+    pub fn has_room_for(&self, channel: &Channel, most: usize) -> bool {
+        if self.subscriptions.contains_key(channel) {
+            return true;
+        }
         let bytes: usize = self.subscriptions.keys().map(|c| c.as_str().len()).sum();
-        self.subscriptions.contains_key(channel)
-            || (self.subscriptions.len() < limits::SUBSCRIPTIONS
-                && bytes + channel.as_str().len() <= limits::SUBSCRIPTIONS_BYTES)
+        let taken = self
+            .encode()
+            .map_or(usize::MAX, |attachment| attachment.len());
+        let room = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD - limits::PRESENCE_ROOM;
+        self.subscriptions.len() < most
+            && bytes + channel.as_str().len() <= limits::SUBSCRIPTIONS_BYTES
+            && taken.saturating_add(channel.as_str().len() + SUBSCRIPTION_OVERHEAD) <= room
     }
 
     /// The bytes for the socket's attachment.
@@ -95,20 +161,16 @@ impl Session {
     /// # Errors
     /// Only if the encoder fails, which it does not for these types.
     pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
-        let own = self.grant.identity.as_ref().map(Identity::topic);
-        let granted = self
-            .grant
-            .topics
-            .iter()
-            .filter(|topic| own.as_ref() != Some(*topic));
         postcard::to_allocvec(&Attachment::V1 {
             id: self.id.clone(),
             dialect: self.dialect,
             identity: self.grant.identity.clone(),
-            topics: granted.map(ToString::to_string).collect(),
+            topics: self.grant.granted_topics(),
             issued_at: self.grant.issued_at,
             expires_at: self.grant.expires_at,
+            context: self.grant.context.as_deref().map(str::to_owned),
             subscriptions: self.subscriptions.clone().into_iter().collect(),
+            renewing: self.renewing,
         })
     }
 
@@ -122,7 +184,9 @@ impl Session {
             topics,
             issued_at,
             expires_at,
+            context,
             subscriptions,
+            renewing,
         } = postcard::from_bytes(attachment).ok()?;
         let topics = Topics::granted(identity.as_ref(), topics.iter().map(String::as_str)).ok()?;
         Some(Self {
@@ -133,8 +197,10 @@ impl Session {
                 topics,
                 issued_at,
                 expires_at,
+                context: context.map(Into::into),
             },
             subscriptions: subscriptions.into_iter().collect(),
+            renewing,
         })
     }
 }
@@ -143,8 +209,9 @@ impl Session {
 mod tests {
     use super::*;
 
-    /// A session with everything at its bound, and channels of `name_bytes` each.
-    fn largest(name_bytes: usize) -> Session {
+    /// A session with everything at its bound, and channels of `name_bytes` each, opened by a pass
+    /// or not.
+    fn largest(name_bytes: usize, pass_each: bool) -> Session {
         let identity = Identity::parse(&"i".repeat(limits::IDENTITY_BYTES)).unwrap();
         let topics: Vec<String> = (0..limits::TOPICS).map(|i| format!("{i:064}")).collect();
         let topics = Topics::granted(Some(&identity), topics.iter().map(String::as_str)).unwrap();
@@ -155,52 +222,83 @@ mod tests {
                 topics,
                 issued_at: Millis(limits::SAFE_INTEGER),
                 expires_at: Some(Millis(limits::SAFE_INTEGER)),
+                context: Some("c".repeat(limits::CONTEXT_BYTES).into()),
             },
         );
         for i in 0.. {
             let channel = Channel::parse(&format!("{i:0name_bytes$}")).unwrap();
-            if !session.has_room_for(&channel) {
+            if !session.has_room_for(&channel, limits::SUBSCRIPTIONS) {
                 break;
             }
-            session
-                .subscriptions
-                .insert(channel, Subscription { meta: true });
+            let pass = ChannelPass {
+                until: Millis(limits::SAFE_INTEGER),
+                write: true,
+            };
+            let how = Subscription {
+                meta: true,
+                pass: pass_each.then_some(pass),
+            };
+            session.subscriptions.insert(channel, how);
         }
         session
     }
 
     #[test]
     fn the_largest_session_fits_an_attachment_with_room_for_presence() {
-        const PRESENCE_BYTES: usize = 2 * 1024;
-        for name_bytes in [3, 32, 128, 256] {
-            let session = largest(name_bytes);
-            let bytes = session.encode().unwrap();
-            assert!(
-                bytes.len() + PRESENCE_BYTES + 256 <= limits::ATTACHMENT_BYTES,
-                "{} bytes for names of {name_bytes}",
-                bytes.len()
-            );
-            assert_eq!(Session::decode(&bytes), Some(session));
+        let room = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD - limits::PRESENCE_ROOM;
+        for name_bytes in [3, 4, 8, 32, 128, 256] {
+            for pass_each in [false, true] {
+                let session = largest(name_bytes, pass_each);
+                let bytes = session.encode().unwrap();
+                assert!(
+                    bytes.len() <= room,
+                    "{} for names of {name_bytes}",
+                    bytes.len()
+                );
+                assert_eq!(Session::decode(&bytes), Some(session));
+            }
         }
     }
 
     #[test]
     fn subscriptions_are_bounded_in_number_and_in_bytes() {
-        assert_eq!(largest(3).subscriptions.len(), limits::SUBSCRIPTIONS);
-        assert_eq!(
-            largest(256).subscriptions.len(),
-            limits::SUBSCRIPTIONS_BYTES / 256
+        let mut small = largest(256, false);
+        small.grant = Grant::default();
+        small.subscriptions.clear();
+        let fill = |mut session: Session, name_bytes: usize| {
+            for i in 0.. {
+                let channel = Channel::parse(&format!("{i:0name_bytes$}")).unwrap();
+                if !session.has_room_for(&channel, limits::SUBSCRIPTIONS) {
+                    break;
+                }
+                session
+                    .subscriptions
+                    .insert(channel, Subscription::default());
+            }
+            session
+        };
+        let many = fill(small.clone(), 4);
+        assert_eq!(many.subscriptions.len(), limits::SUBSCRIPTIONS);
+        for name_bytes in [64, 256] {
+            // Also beside the largest identity, topics and context.
+            let bound = limits::SUBSCRIPTIONS_BYTES / name_bytes;
+            assert_eq!(fill(small.clone(), name_bytes).subscriptions.len(), bound);
+            assert_eq!(largest(name_bytes, false).subscriptions.len(), bound);
+        }
+        let held = many.subscriptions.keys().next().unwrap();
+        assert!(
+            many.has_room_for(held, 0),
+            "subscribing again needs no room"
         );
-        let full = largest(256);
-        let held = full.subscriptions.keys().next().unwrap();
-        assert!(full.has_room_for(held), "subscribing again needs no room");
+        let other = Channel::parse("other").unwrap();
+        assert!(small.has_room_for(&other, 1) && !small.has_room_for(&other, 0));
     }
 
     #[test]
     fn garbage_is_no_session() {
         assert_eq!(Session::decode(&[]), None);
         assert_eq!(Session::decode(&[0xff; 64]), None);
-        let mut bytes = largest(32).encode().unwrap();
+        let mut bytes = largest(32, true).encode().unwrap();
         bytes.truncate(bytes.len() / 2);
         assert_eq!(Session::decode(&bytes), None);
     }

@@ -1,8 +1,10 @@
 //! All SQL of the engine: rows, outcomes, and what a space knows of itself.
 
+mod new_spaces;
 mod outcomes;
 mod refusals;
 mod retain;
+mod room;
 mod rows;
 mod schema;
 mod sql;
@@ -16,6 +18,7 @@ use crate::names::{Millis, Seq, Space};
 pub(crate) use outcomes::{Outcome, Owner};
 pub(crate) use refusals::Standing;
 pub(crate) use retain::Sweep;
+use room::Room;
 pub(crate) use rows::{Floor, PageRow, StoredRow};
 pub use schema::{Seed, space_of};
 pub use sql::{Columns, Param, Sql, SqlError};
@@ -37,13 +40,18 @@ struct Log {
 pub(crate) struct Store<S> {
     sql: S,
     log: Log,
+    room: Room,
 }
 
 impl<S: Sql> Store<S> {
     /// Opens the log, making it from `seed` where there is none.
     pub(crate) fn open(sql: S, space: &Space, seed: Seed, now: Millis) -> Result<Self, SqlError> {
         let log = schema::open(&sql, space, seed, now)?;
-        Ok(Self { sql, log })
+        Ok(Self {
+            sql,
+            log,
+            room: Room::default(),
+        })
     }
 
     /// The identity of the log.

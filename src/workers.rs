@@ -3,18 +3,22 @@
 //! - `gateway` — the app Worker: passes requests on to the sync Worker.
 //! - `router` — the sync Worker: public routes, tokens, keys, and which object a request is for.
 //! - `host` — inside the object: drives the engine and performs its effects.
+//! - `authenticator` — who somebody is, where keys or the app's endpoint must be asked.
 //! - `internal` — the path between router and host, defined once for both.
 
+mod authenticator;
 mod database;
 mod faults;
 pub mod gateway;
 mod glue;
 pub mod host;
 mod internal;
+mod log;
 mod respond;
 pub mod router;
 mod transport;
 
+pub use authenticator::{Authenticator, Configured};
 pub use host::Host;
 pub use transport::WorkerTransport;
 

@@ -4,7 +4,7 @@ use super::renew::{self, Renewal};
 use super::room::Room;
 use super::{Engine, Failure, publish};
 use crate::audience::Audience;
-use crate::config::Config;
+use crate::config::{Config, Publisher};
 use crate::digest;
 use crate::hub::Hub;
 use crate::names::{ConnId, Millis, RequestId};
@@ -57,6 +57,18 @@ impl Call {
         }
     }
 
+    /// Whether the call only publishes: a key of `PUBLISH_KEYS` opens it without `operate`.
+    #[must_use]
+    pub fn publishes(self) -> bool {
+        match self {
+            Self::Broadcast
+            | Self::BroadcastBatch
+            | Self::BroadcastReset
+            | Self::BroadcastChange => true,
+            Self::Disconnect | Self::Topics | Self::Epoch => false,
+        }
+    }
+
     /// The call of a path.
     #[must_use]
     pub fn of_path(path: &str) -> Option<Self> {
@@ -80,6 +92,8 @@ pub(super) struct Request<'a> {
     pub(super) call: Call,
     pub(super) body: &'a str,
     pub(super) idempotency_key: Option<&'a str>,
+    /// Whose key it came with.
+    pub(super) publisher: &'a Publisher,
     /// Chance for a new epoch.
     pub(super) seed: Seed,
 }
@@ -95,7 +109,7 @@ impl<S: Sql> Engine<S> {
                     self.renew(renewal);
                 }
                 for (conn, close, reason) in done.closes {
-                    self.close_for(conn, close, reason);
+                    self.close_for(conn, close, reason, now);
                 }
                 self.reply(Ok(done.result));
             }
@@ -112,7 +126,7 @@ impl<S: Sql> Engine<S> {
             .map(|key| Once::read(key, request))
             .transpose()?;
         if let Some(once) = &once
-            && let Some(outcome) = self.store.outcome(Owner::Publisher, once.key.as_str())?
+            && let Some(outcome) = self.store.outcome(once.owner, once.key.as_str())?
         {
             return once.replay(outcome);
         }
@@ -123,16 +137,20 @@ impl<S: Sql> Engine<S> {
         {
             return Err(Problem::invalid("space", "the query names another space").into());
         }
+        let publisher = request.publisher;
+        self.config
+            .check_call(publisher, Some(request.call), &self.space)?;
         let (config, hub, room) = (&self.config, &self.hub, &self.room);
         self.store.transaction(|store| {
-            let done = perform(store, (config, hub, room), &body, request.seed, now)?;
+            let context = (config.as_ref(), hub, room, publisher);
+            let done = perform(store, context, &body, request.seed, now)?;
             if let Some(once) = &once {
                 let outcome = Outcome {
                     hash: once.hash.clone(),
                     seq: store.head(),
                     result: Some(done.result.clone()),
                 };
-                store.put_outcome(Owner::Publisher, once.key.as_str(), &outcome, now)?;
+                store.put_outcome(once.owner, once.key.as_str(), &outcome, now)?;
             }
             Ok(done)
         })
@@ -140,17 +158,19 @@ impl<S: Sql> Engine<S> {
 }
 
 /// An idempotency key with the digest of what it stands for.
-struct Once {
+struct Once<'a> {
+    owner: Owner<'a>,
     key: RequestId,
     hash: String,
 }
 
-impl Once {
-    fn read(key: &str, request: Request<'_>) -> Result<Self, Problem> {
+impl<'a> Once<'a> {
+    fn read(key: &str, request: Request<'a>) -> Result<Self, Problem> {
         let key = RequestId::parse(key)
             .map_err(|error| Problem::invalid("Idempotency-Key", error.to_string()))?;
         let hash = digest::content(&[request.call.path(), request.body]);
-        Ok(Self { key, hash })
+        let owner = Owner::Publisher(request.publisher);
+        Ok(Self { owner, key, hash })
     }
 
     fn replay(&self, outcome: Outcome) -> Result<Done, Failure> {
@@ -168,14 +188,15 @@ impl Once {
 /// Does what is asked for to the log, inside the caller's transaction.
 fn perform<S: Sql>(
     store: &mut Store<S>,
-    (config, hub, room): (&Config, &Hub, &Room),
+    (config, hub, room, publisher): (&Config, &Hub, &Room, &Publisher),
     body: &CallBody<'_>,
     seed: Seed,
     now: Millis,
 ) -> Result<Done, Failure> {
     match body {
-        CallBody::Publish(body) => publish::publish(store, &config.rules, hub, body, now),
+        CallBody::Publish(body) => publish::publish(store, (config, publisher), hub, body, now),
         CallBody::Reset { channel, to, .. } => {
+            config.check_publishes(publisher, channel)?;
             config.rules.find(channel)?;
             let (seq, at) = store.advance(now);
             store.raise_floor(channel, Floor { seq, at })?;
@@ -189,6 +210,7 @@ fn perform<S: Sql>(
             })
         }
         CallBody::Change { channel, .. } => {
+            config.check_publishes(publisher, channel)?;
             config.rules.find(channel)?;
             let to = hub.receivers(channel, &Audience::All);
             Ok(Done {

@@ -13,7 +13,7 @@ impl<S: Sql> Engine<S> {
         let (connections, _, _) = self.hub.counts();
         let full =
             self.hub.attachments_bytes() + limits::ATTACHMENT_BYTES > limits::ATTACHMENTS_BYTES;
-        if full || connections >= limits::CONNECTIONS {
+        if full || connections >= self.config.limits.connections {
             return self.reply(Err(Problem::new(
                 Code::Unavailable,
                 "the space has no room for another connection",
@@ -24,6 +24,16 @@ impl<S: Sql> Engine<S> {
                 Code::Unauthorized,
                 "the token has expired",
             )));
+        }
+        let of_identity = grant
+            .identity
+            .as_ref()
+            .map(|identity| self.hub.connections_of(identity));
+        if of_identity.is_some_and(|count| count >= self.config.limits.connections_per_identity) {
+            return self.reply(Err(Problem {
+                retry_after_ms: Some(limits::CONNECTIONS_RETRY_MS),
+                ..Problem::new(Code::RateLimited, "the identity has too many connections")
+            }));
         }
         match standing(&self.store, grant, now) {
             Ok(grant) => {
@@ -59,12 +69,12 @@ impl<S: Sql> Engine<S> {
                 "this server speaks protocol version 1",
             );
             self.send_error(conn, &problem);
-            return self.close(conn, Close::Version);
+            return self.close(conn, Close::Version, now);
         }
         if !self.config.takes_schema(hello.schema) {
             let message = "the app's data model is too old; update the app";
             self.send_error(conn, &Problem::new(Code::SchemaOutdated, message));
-            return self.close(conn, Close::Schema);
+            return self.close(conn, Close::Schema, now);
         }
         session.dialect = Dialect::Hello;
         let welcome = protocol::welcome(
@@ -73,13 +83,22 @@ impl<S: Sql> Engine<S> {
             session.grant.identity.as_ref(),
             session.grant.expires_at,
             self.config.schema_version(),
+            &self.config.limits,
         );
         self.out.alone(conn, welcome);
         self.dirty.push(conn);
         for subscription in hello.subscribe {
-            match subscription {
-                Ok(message) => self.subscribe(conn, &message, now),
-                Err(refused) => self.refuse(conn, &refused),
+            let (id, channel) = match &subscription {
+                Ok(message) => (message.id.as_ref(), Some(&message.channel)),
+                Err(refused) => (refused.id.as_ref(), refused.channel.as_ref()),
+            };
+            if let Err(too_fast) = self.take(conn, now) {
+                self.refuse(conn, id, channel, &too_fast);
+                continue;
+            }
+            match &subscription {
+                Ok(message) => self.subscribe(conn, message, now),
+                Err(refused) => self.refuse(conn, id, channel, &refused.problem),
             }
         }
     }

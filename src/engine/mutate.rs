@@ -6,13 +6,14 @@ use serde_json::value::RawValue;
 
 use super::change::{Committed, Draft, commit};
 use super::{Engine, Failure, fanout};
-use crate::channel::{Keep, Rule, Rules, Scope};
+use crate::channel::{Keep, Rule, Scope};
+use crate::config::Config;
 use crate::digest;
 use crate::limits;
 use crate::names::{Channel, ConnId, Key, Millis};
 use crate::protocol::{self, Action, Code, Fields, MutateMessage, Problem, key_of, text_of};
 use crate::row;
-use crate::session::{Grant, Session};
+use crate::session::{Asker, Session};
 use crate::store::{Outcome, Owner, Sql, Store, StoredRow};
 
 /// What came of a mutation.
@@ -28,10 +29,10 @@ impl<S: Sql> Engine<S> {
         let Some(session) = self.hub.session(conn) else {
             return;
         };
-        let rules = &self.config.rules;
+        let config = &self.config;
         let done = match self.out.is_full() {
             true => Err(put_off().into()),
-            false => execute(&mut self.store, rules, session, message, now),
+            false => execute(&mut self.store, config, session, message, now),
         };
         let (ack, change) = match done {
             Ok(Done::Replayed { ack }) => (ack, None),
@@ -72,13 +73,14 @@ fn put_off() -> Problem {
 
 fn execute<S: Sql>(
     store: &mut Store<S>,
-    rules: &Rules,
+    config: &Config,
     session: &Session,
     message: &MutateMessage<'_>,
     now: Millis,
 ) -> Result<Done, Failure> {
     let grant = &session.grant;
-    let rule = rules.find(&message.channel)?;
+    let who = session.asker(&message.channel);
+    let rule = config.rules.find(&message.channel)?;
     let request = Request::read(message)?;
     let owner = match &grant.identity {
         Some(identity) => Owner::Identity(identity),
@@ -91,15 +93,16 @@ fn execute<S: Sql>(
             );
         }
         let held = store.row(&message.channel, &request.key)?;
-        let visible = held.filter(|row| request.sees(rule, grant, row));
+        let visible = held.filter(|row| request.sees(rule, &who, row));
         let cursor = store.cursor(outcome.seq);
         let data = visible.and_then(|row| row.data);
         let ack = protocol::ack(&message.id, data.as_deref(), &cursor, true);
         return Ok(Done::Replayed { ack });
     }
-    rule.may_write(&message.channel, grant.identity.as_ref(), &grant.topics)?;
+    rule.may_write(&message.channel, &who)?;
     let held = store.row(&message.channel, &request.key)?;
-    let draft = request.draft(rule, grant, held.as_ref())?;
+    let draft = request.draft(rule, &who, held.as_ref(), config.limits.row_bytes)?;
+    store.check_room(draft.data.as_deref(), config.limits.storage_bytes)?;
     let outcome = Outcome {
         hash: request.hash,
         seq: store.head().next(),
@@ -168,17 +171,17 @@ impl<'a> Request<'a> {
     }
 
     /// Whether the writer may see a row of the channel. What it may not see, it must not learn of.
-    fn sees(&self, rule: &Rule, grant: &Grant, row: &StoredRow) -> bool {
-        let may_read = rule.may_read(self.channel, grant.identity.as_ref(), &grant.topics);
-        may_read.is_ok() && row.audience.sees(&grant.topics)
+    fn sees(&self, rule: &Rule, who: &Asker<'_>, row: &StoredRow) -> bool {
+        rule.may_read(self.channel, who).is_ok() && row.audience.sees(who.topics)
     }
 
     /// The change that the writer may make of what the log holds.
     fn draft(
         &self,
         rule: &Rule,
-        grant: &Grant,
+        who: &Asker<'_>,
         held: Option<&StoredRow>,
+        row_bytes: usize,
     ) -> Result<Draft, Problem> {
         if rule.keep == Keep::Every && self.action != Action::Create {
             return Err(Problem::invalid(
@@ -187,7 +190,7 @@ impl<'a> Request<'a> {
             ));
         }
         let live = held.and_then(|row| Some((row, row.data.as_deref()?)));
-        let visible = live.filter(|(row, _)| self.sees(rule, grant, row));
+        let visible = live.filter(|(row, _)| self.sees(rule, who, row));
         if let Some((_, current)) = visible {
             self.check_timestamp(rule, current)?;
         }
@@ -198,8 +201,10 @@ impl<'a> Request<'a> {
             (Action::Create, Some(_)) if rule.keep == Keep::Every => {
                 return Err(Problem::new(Code::Conflict, "this key was used before"));
             }
-            (Action::Create, _) => Some(row::create(&self.key, self.json())?),
-            (Action::Update, Some((_, current))) => Some(row::merge(current, self.json())?),
+            (Action::Create, _) => Some(row::create(&self.key, self.json(), row_bytes)?),
+            (Action::Update, Some((_, current))) => {
+                Some(row::merge(current, self.json(), row_bytes)?)
+            }
             (Action::Delete, Some(_)) => None,
             (Action::Update | Action::Delete, None) => {
                 return Err(Problem::new(Code::NotFound, "no such row"));
@@ -211,7 +216,7 @@ impl<'a> Request<'a> {
                 let fields = Fields::parse(data).unwrap_or_default();
                 let missing = || Problem::invalid(&scope.field, "is missing: it scopes the row");
                 let audience = rule.audience_of(&fields)?.ok_or_else(missing)?;
-                if !scope.leave && !audience.sees(&grant.topics) {
+                if !scope.leave && !audience.sees(who.topics) {
                     let message = "a write must keep the row in its writer's sight";
                     return Err(Problem::new(Code::Forbidden, message));
                 }
@@ -227,7 +232,7 @@ impl<'a> Request<'a> {
             action: self.action,
             data,
             audience,
-            by: grant.identity.clone(),
+            by: who.identity.cloned(),
         })
     }
 

@@ -6,7 +6,8 @@ use super::call::Done;
 use super::change::{Committed, Draft, commit};
 use super::{Failure, fanout};
 use crate::audience::Audience;
-use crate::channel::{Keep, Rule, Rules, Scope};
+use crate::channel::{Keep, Rule, Scope};
+use crate::config::{Config, Publisher};
 use crate::hub::Hub;
 use crate::limits;
 use crate::names::{Millis, Seq};
@@ -17,12 +18,12 @@ use crate::store::{Sql, Store, StoredRow};
 /// Commits the changes of a publish and finds their receivers, inside the caller's transaction.
 pub(super) fn publish<S: Sql>(
     store: &mut Store<S>,
-    rules: &Rules,
+    by: (&Config, &Publisher),
     hub: &Hub,
     request: &PublishBody<'_>,
     now: Millis,
 ) -> Result<Done, Failure> {
-    let committed = commit_all(store, rules, request, now)?;
+    let committed = commit_all(store, by, request, now)?;
     let seq = committed.last().map_or(store.head(), |change| change.seq);
     let (frames, receivers) = fanout::deliver(hub, store.epoch(), &committed, None);
     Ok(Done {
@@ -43,7 +44,7 @@ pub(super) fn result_of<S: Sql>(store: &Store<S>, seq: Seq, receivers: usize) ->
 
 fn commit_all<S: Sql>(
     store: &mut Store<S>,
-    rules: &Rules,
+    by: (&Config, &Publisher),
     request: &PublishBody<'_>,
     now: Millis,
 ) -> Result<Vec<Committed>, Failure> {
@@ -51,7 +52,7 @@ fn commit_all<S: Sql>(
     let mut bytes = 0;
     for (index, change) in request.changes.iter().enumerate() {
         let change = match change {
-            Ok(change) => commit_one(store, rules, change, now),
+            Ok(change) => commit_one(store, by, change, now),
             Err(problem) => Err(problem.clone().into()),
         };
         let change = change.map_err(|failure| match failure {
@@ -70,13 +71,15 @@ fn commit_all<S: Sql>(
 
 fn commit_one<S: Sql>(
     store: &mut Store<S>,
-    rules: &Rules,
+    (config, publisher): (&Config, &Publisher),
     change: &ChangeRequest<'_>,
     now: Millis,
 ) -> Result<Committed, Failure> {
-    let rule = rules.find(&change.channel)?;
+    config.check_publishes(publisher, &change.channel)?;
+    let rule = config.rules.find(&change.channel)?;
     let held = store.row(&change.channel, &change.key)?;
-    let draft = draft(rule, change, held.as_ref())?;
+    let draft = draft(rule, change, held.as_ref(), config.limits.row_bytes)?;
+    store.check_room(draft.data.as_deref(), config.limits.storage_bytes)?;
     Ok(commit(store, draft, held, now)?)
 }
 
@@ -86,6 +89,7 @@ fn draft(
     rule: &Rule,
     change: &ChangeRequest<'_>,
     held: Option<&StoredRow>,
+    row_bytes: usize,
 ) -> Result<Draft, Problem> {
     let live = held.and_then(|row| Some((row, row.data.as_deref()?)));
     if rule.keep == Keep::Every {
@@ -102,8 +106,10 @@ fn draft(
     }
     let json = change.data.map_or("null", RawValue::get);
     let data = match (change.action, live) {
-        (Action::Update, Some((_, current))) => Some(row::merge(current, json)?),
-        (Action::Create, _) | (Action::Update, None) => Some(row::create(&change.key, json)?),
+        (Action::Update, Some((_, current))) => Some(row::merge(current, json, row_bytes)?),
+        (Action::Create, _) | (Action::Update, None) => {
+            Some(row::create(&change.key, json, row_bytes)?)
+        }
         (Action::Delete, _) => None,
     };
     let audience = match change.action {

@@ -7,13 +7,15 @@ use super::fanout::{self, Parts};
 use super::room::Room;
 use super::{Engine, Failure};
 use crate::audience::Topics;
+use crate::auth::{AuthError, Claims};
 use crate::channel::Rules;
+use crate::config::{Credentials, Judgement};
 use crate::digest;
 use crate::hub::Hub;
 use crate::limits;
 use crate::names::{Channel, ConnId, Identity, Millis, Seq};
 use crate::protocol::{self, Action, ChangeFrame, Close, Code, Problem};
-use crate::session::{Dialect, Grant, Session};
+use crate::session::{Asker, Dialect, Grant, Session};
 use crate::store::{PageRow, Sql, SqlError, Standing, Store};
 
 /// The reason of a `channel-reset` that a change of topics causes.
@@ -32,9 +34,6 @@ pub(super) struct Renewal {
 
 impl<S: Sql> Engine<S> {
     pub(super) fn auth(&mut self, conn: ConnId, token: &str, now: Millis) {
-        let Some(session) = self.hub.session(conn) else {
-            return;
-        };
         if self.out.is_full() || self.room.rows() == 0 {
             let problem = Problem {
                 retry_after_ms: Some(limits::TURN_RETRY_MS),
@@ -42,14 +41,66 @@ impl<S: Sql> Engine<S> {
             };
             return self.send_error(conn, &problem);
         }
-        let grant = match self.config.admit(Some(token), &self.space, now) {
+        let judgement = match self.config.tokens.judge(&Credentials::of_token(token), now) {
+            Judgement::Done(judged) => Some(judged),
+            Judgement::ByKey(_) | Judgement::Elsewhere => None,
+        };
+        match judgement {
+            Some(answer) => self.apply(conn, answer, now),
+            None => self.ask(conn, token),
+        }
+    }
+
+    /// Has a token judged elsewhere. What the client sends meanwhile waits.
+    fn ask(&mut self, conn: ConnId, token: &str) {
+        if token.len() > limits::TOKEN_BYTES {
+            return self.send_error(conn, &AuthError::Invalid.into());
+        }
+        if let Some(session) = self.hub.session_mut(conn) {
+            session.renewing = true;
+            self.dirty.push(conn);
+            self.begin_to_hold(conn);
+            self.effects.asks.push((conn, token.to_owned()));
+        }
+    }
+
+    /// Takes the judgement of a token, then what its client sent since.
+    pub(super) fn authenticated(
+        &mut self,
+        conn: ConnId,
+        answer: Result<Option<Claims>, Problem>,
+        now: Millis,
+    ) {
+        let Some(session) = self
+            .hub
+            .session_mut(conn)
+            .filter(|session| session.renewing)
+        else {
+            return; // Closed meanwhile.
+        };
+        session.renewing = false;
+        self.dirty.push(conn);
+        self.apply(conn, answer, now);
+        self.release(conn, now);
+    }
+
+    /// Gives a session what its new token grants.
+    fn apply(&mut self, conn: ConnId, answer: Result<Option<Claims>, Problem>, now: Millis) {
+        let grant = answer.and_then(|claims| Ok(self.config.admit(claims, &self.space)?));
+        let grant = match grant {
+            Ok(grant) if grant.expires_at.is_some_and(|at| at <= now) => {
+                return self.send_error(conn, &AuthError::Expired.into());
+            }
             Ok(grant) => grant,
             Err(problem) => return self.send_error(conn, &problem),
+        };
+        let Some(session) = self.hub.session(conn) else {
+            return;
         };
         if grant.identity != session.grant.identity {
             let problem = Problem::new(Code::Forbidden, "the token is of another identity");
             self.send_error(conn, &problem);
-            return self.close(conn, Close::Forbidden);
+            return self.close(conn, Close::Forbidden, now);
         }
         let renewal = standing(&self.store, grant, now).and_then(|grant| {
             Ok(plan(
@@ -128,9 +179,14 @@ pub(super) fn plan<S: Sql>(
     };
     if grant.topics != session.grant.topics {
         for channel in session.subscriptions.keys() {
+            let who = Asker {
+                identity: grant.identity.as_ref(),
+                topics: &grant.topics,
+                ..session.asker(channel)
+            };
             let may_read = rules
                 .find(channel)
-                .and_then(|rule| rule.may_read(channel, grant.identity.as_ref(), &grant.topics));
+                .and_then(|rule| rule.may_read(channel, &who));
             let new = may_read.is_ok().then_some(&grant.topics);
             let (told, whole) = match difference(store, channel, &session.grant.topics, new, room)?
             {

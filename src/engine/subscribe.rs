@@ -7,7 +7,7 @@ use crate::digest;
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, Seq};
 use crate::protocol::{Code, Problem, SubscribeMessage};
-use crate::session::{Dialect, Grant, Session, Subscription};
+use crate::session::{ChannelPass, Dialect, Grant, Session, Subscription};
 use crate::store::{Sql, SqlError};
 
 /// What a subscription is answered with.
@@ -53,8 +53,17 @@ impl<S: Sql> Engine<S> {
         let session = self.hub.session(conn).ok_or_else(gone)?;
         let (channel, grant) = (&message.channel, &session.grant);
         let rule = self.config.rules.find(channel)?;
-        rule.may_read(channel, grant.identity.as_ref(), &grant.topics)?;
-        if !session.has_room_for(channel) {
+        let mut who = session.asker(channel);
+        if let Some(token) = message.token.as_deref().filter(|_| rule.takes_pass()) {
+            let identity = grant.identity.as_ref();
+            let pass = self.config.tokens.pass(token, channel, identity, now)?;
+            who.pass = Some(ChannelPass {
+                until: pass.expires_at,
+                write: pass.write,
+            });
+        }
+        rule.may_read(channel, &who)?;
+        if !session.has_room_for(channel, self.config.limits.subscriptions) {
             return Err(Problem::new(
                 Code::TooManySubscriptions,
                 "the connection has too many subscriptions",
@@ -66,10 +75,14 @@ impl<S: Sql> Engine<S> {
             let message = "the space has no room for another subscription";
             return Err(Problem::new(Code::Unavailable, message).into());
         }
-        match session.dialect {
-            Dialect::Legacy => self.answer_legacy(session, message, now),
-            Dialect::Hello | Dialect::Unknown => self.answer_page(session, message),
+        let mut answer = match session.dialect {
+            Dialect::Legacy => self.answer_legacy(session, message, now)?,
+            Dialect::Hello | Dialect::Unknown => self.answer_page(session, message)?,
+        };
+        if let Some(how) = &mut answer.live {
+            how.pass = who.pass;
         }
+        Ok(answer)
     }
 
     fn answer_page(
@@ -101,7 +114,10 @@ impl<S: Sql> Engine<S> {
         let snapshot = page.snapshot;
         Ok(Answer {
             frames: vec![snapshot.encode(message.id.as_ref(), channel, &page.cursor, &view)],
-            live: (!snapshot.more).then_some(Subscription { meta: message.meta }),
+            live: (!snapshot.more).then_some(Subscription {
+                meta: message.meta,
+                pass: None,
+            }),
         })
     }
 

@@ -71,6 +71,21 @@ pub enum ClientMessage<'a> {
     Signal(SignalMessage<'a>),
 }
 
+impl ClientMessage<'_> {
+    /// What ties an answer to the message: its id and its channel, where it has them.
+    #[must_use]
+    pub fn request(&self) -> (Option<&RequestId>, Option<&Channel>) {
+        match self {
+            Self::Ping | Self::Hello(_) | Self::Auth { .. } => (None, None),
+            Self::Subscribe(message) => (message.id.as_ref(), Some(&message.channel)),
+            Self::Unsubscribe { channel } => (None, Some(channel)),
+            Self::Mutate(message) => (Some(&message.id), Some(&message.channel)),
+            Self::Presence(message) => (None, Some(&message.channel)),
+            Self::Signal(message) => (None, Some(&message.channel)),
+        }
+    }
+}
+
 /// The first message of a client that speaks this contract.
 #[derive(Debug)]
 pub struct Hello<'a> {
@@ -101,6 +116,8 @@ pub struct SubscribeMessage<'a> {
     pub meta: bool,
     /// Legacy: rows changed after this time, as raw JSON (milliseconds or an ISO date).
     pub since: Option<&'a RawValue>,
+    /// A token of the channel, made by the app's backend.
+    pub token: Option<Cow<'a, str>>,
 }
 
 /// A change of one row, asked for by a client.
@@ -391,10 +408,11 @@ impl<'a> Envelope<'a> {
                     .filter(|limit| (1..=limits::PAGE_MAX).contains(limit))
                     .ok_or_else(|| Problem::malformed("limit must be 1 to 1000"))?,
             };
-            Ok((cursor, view, limit, Self::flag("meta", self.meta)?))
+            let token = self.token.map(|raw| text("token", raw)).transpose()?;
+            Ok((cursor, view, limit, Self::flag("meta", self.meta)?, token))
         };
         let channel = channel.map_err(refused)?;
-        let (cursor, view, limit, meta) = rest().map_err(refused)?;
+        let (cursor, view, limit, meta, token) = rest().map_err(refused)?;
         Ok(SubscribeMessage {
             id,
             channel,
@@ -403,6 +421,7 @@ impl<'a> Envelope<'a> {
             limit,
             meta,
             since: self.since,
+            token,
         })
     }
 

@@ -4,7 +4,7 @@ use super::client::Action;
 use super::codec::{JsonWriter, object};
 use super::error::Problem;
 use crate::cursor::{Cursor, Epoch};
-use crate::limits;
+use crate::limits::{self, Limits};
 use crate::names::{Channel, Identity, Millis, RequestId, SessionId, Space};
 
 pub(crate) fn welcome(
@@ -13,6 +13,7 @@ pub(crate) fn welcome(
     identity: Option<&Identity>,
     expires_at: Option<Millis>,
     schema: Option<u64>,
+    limits: &Limits,
 ) -> String {
     object(|o| {
         o.text("type", "welcome");
@@ -26,15 +27,16 @@ pub(crate) fn welcome(
         }
         o.name("limits").object(|l| {
             for (name, bound) in [
-                ("frameBytes", limits::FRAME_BYTES),
+                ("frameBytes", limits.frame_bytes),
                 ("frameMessages", limits::FRAME_MESSAGES),
                 ("channelBytes", limits::CHANNEL_BYTES),
                 ("keyBytes", limits::KEY_BYTES),
                 ("idBytes", limits::ID_BYTES),
-                ("rowBytes", limits::ROW_BYTES),
+                ("rowBytes", limits.row_bytes),
                 ("pageRows", limits::PAGE_MAX),
-                ("subscriptions", limits::SUBSCRIPTIONS),
+                ("subscriptions", limits.subscriptions),
                 ("subscriptionsBytes", limits::SUBSCRIPTIONS_BYTES),
+                ("messagesPerSecond", limits.messages_per_second as usize),
             ] {
                 l.number(name, bound as u64);
             }

@@ -3,17 +3,17 @@
 //! Two tables alternate by day. The current day's takes what is new, both are searched, and when
 //! a day begins the older one is dropped whole: an outcome lives for 24 to 48 hours.
 
+use crate::config::Publisher;
+use crate::limits;
 use crate::names::{Identity, Millis, Seq, SessionId};
 
 use super::schema::OUTCOMES_CREATE;
 use super::sql::{Param, Sql, SqlError};
 use super::{Store, collect};
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-
 /// The day of a time, counted from the Unix epoch in UTC.
 pub(super) fn day(now: Millis) -> u64 {
-    now.0 / DAY_MS
+    now.0 / limits::DAY_MS
 }
 
 /// Whose ids these are. Ids of different owners never meet.
@@ -23,8 +23,8 @@ pub(crate) enum Owner<'a> {
     Identity(&'a Identity),
     /// An anonymous session.
     Session(&'a SessionId),
-    /// The publishers of the space, by idempotency key.
-    Publisher,
+    /// A publisher's key, by idempotency key.
+    Publisher(&'a Publisher),
 }
 
 impl Owner<'_> {
@@ -32,7 +32,8 @@ impl Owner<'_> {
         match self {
             Self::Identity(identity) => format!("i{identity}"),
             Self::Session(session) => format!("s{session}"),
-            Self::Publisher => "p".to_owned(),
+            Self::Publisher(Publisher::Unscoped) => "p".to_owned(),
+            Self::Publisher(Publisher::Named(name)) => format!("p{name}"),
         }
     }
 }

@@ -8,6 +8,7 @@
 //!   older is dropped whole: dropping a table writes no rows, deleting from it would.
 //! - `refusals`, `removals`: identities whose tokens, and topics that their tokens grant, do not
 //!   count if issued until then.
+//! - `new_spaces`: who has brought how many spaces into being today; used by the default space.
 //! - `meta`: single values.
 //!
 //! `WITHOUT ROWID` and no index by time: a write of `rows` costs two billed rows and an outcome
@@ -21,9 +22,16 @@ use super::sql::{Param, Sql, SqlError};
 use super::{Log, collect};
 
 /// Raised with every change of the tables; older spaces are migrated on waking.
-const SCHEMA_VERSION: u64 = 1;
+const SCHEMA_VERSION: u64 = 2;
 
-const TABLES: [&str; 8] = [
+/// What takes a space from each version to the next, from version 1 on.
+const MIGRATIONS: [&[&str]; 1] = [&[NEW_SPACES]];
+
+const NEW_SPACES: &str = "CREATE TABLE new_spaces (
+    day INTEGER NOT NULL, owner TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (day, owner)) WITHOUT ROWID";
+
+const TABLES: [&str; 9] = [
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE rows (
         channel TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, data TEXT,
@@ -40,6 +48,7 @@ const TABLES: [&str; 8] = [
     "CREATE TABLE removals (
         identity TEXT NOT NULL, topic TEXT NOT NULL, until INTEGER NOT NULL,
         ends INTEGER NOT NULL, PRIMARY KEY (identity, topic)) WITHOUT ROWID",
+    NEW_SPACES,
 ];
 
 pub(super) const OUTCOMES_CREATE: [&str; 2] = [
@@ -89,6 +98,9 @@ pub(super) fn open(
         found.map_or("", |(_, value)| value.as_str())
     };
     let number = |name: &str| text(name).parse().unwrap_or_default();
+    if number("schema") != SCHEMA_VERSION {
+        sql.transaction(&mut || migrate(sql, number("schema")))?;
+    }
     let missing = || SqlError("meta holds no epoch".to_owned());
     let mut log = Log {
         epoch: Epoch::parse(text("epoch")).ok_or_else(missing)?,
@@ -114,6 +126,21 @@ fn exists(sql: &impl Sql) -> Result<bool, SqlError> {
         |row| row.int(0),
     )?;
     Ok(!found.is_empty())
+}
+
+/// Brings the tables of an older version up to this one.
+fn migrate(sql: &impl Sql, version: u64) -> Result<(), SqlError> {
+    if version > SCHEMA_VERSION {
+        return Err(SqlError("the log is of a newer version".to_owned()));
+    }
+    let steps = MIGRATIONS.iter().skip(version.saturating_sub(1) as usize);
+    for statement in steps.copied().flatten() {
+        collect(sql, statement, &[], |_| None::<()>)?;
+    }
+    let write = "UPDATE meta SET value = ? WHERE name = 'schema'";
+    let version = SCHEMA_VERSION.to_string();
+    collect(sql, write, &[Param::Text(&version)], |_| None::<()>)?;
+    Ok(())
 }
 
 /// The space whose log this is, by its own memory; nothing where there is no log yet. The platform

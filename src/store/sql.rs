@@ -49,6 +49,12 @@ pub trait Sql: Clone {
         each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
     ) -> Result<(), SqlError>;
 
+    /// How many bytes the database takes, free pages not counted.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    fn size(&self) -> Result<u64, SqlError>;
+
     /// Runs `body` in a transaction: all that it writes, or, when it fails, nothing.
     ///
     /// # Errors

@@ -115,6 +115,10 @@ impl Sql for Database {
         result
     }
 
+    fn size(&self) -> Result<u64, SqlError> {
+        Ok(self.glue.size() as u64)
+    }
+
     fn transaction(&self, body: &mut dyn FnMut() -> Result<(), SqlError>) -> Result<(), SqlError> {
         let mut run = || match body() {
             Ok(()) => Ok(JsValue::UNDEFINED),

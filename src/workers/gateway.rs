@@ -4,7 +4,7 @@ use js_sys::Array;
 use wasm_bindgen::JsValue;
 use worker::{Env, Fetcher, Request, Response, Result, Url};
 
-use super::internal::{GRANT_HEADER, within};
+use super::internal::{INTERNAL_HEADERS, within};
 use super::{glue, respond};
 use crate::engine::Call;
 use crate::protocol::{Code, Problem};
@@ -16,8 +16,8 @@ const BINDING: &str = "SYNC_WORKER";
 /// `/api/sync`.
 const FALLBACK: &str = "SYNC_WORKER_URL";
 
-/// Tells the sync Worker which host the browser used.
-pub(super) const HOST_HEADER: &str = "x-tidewire-host";
+/// Tells the sync Worker which origin the browser used for the app.
+pub(super) const ORIGIN_HEADER: &str = "x-tidewire-origin";
 
 /// The sync Worker's paths beside its calls, `/api/sync`, and what lies below that.
 const PATHS: [&str; 2] = ["/stats", "/healthz"];
@@ -105,8 +105,12 @@ async fn pass(request: &Request, target: &Target) -> Result<Response> {
             to
         }
     };
-    let strip = Array::of2(&GRANT_HEADER.into(), &HOST_HEADER.into());
-    let set = Array::of1(&Array::of2(&HOST_HEADER.into(), &host_of(&from).into()));
+    let strip: Array = INTERNAL_HEADERS
+        .iter()
+        .map(|name| JsValue::from(*name))
+        .collect();
+    let origin = from.origin().ascii_serialization();
+    let set = Array::of1(&Array::of2(&ORIGIN_HEADER.into(), &origin.into()));
     if let Target::Url(_) = target {
         // The edge, or its local stand-in, offers compressions of its own towards the network. An
         // answer that came back in one would go on to clients that never asked for any.
@@ -114,13 +118,4 @@ async fn pass(request: &Request, target: &Target) -> Result<Response> {
     }
     let passed = glue::forwarded(request.inner(), to.as_str(), &strip, &set)?;
     within(&target.fetcher(), &passed).await
-}
-
-/// Host and port, as an `Origin` header has them.
-pub(super) fn host_of(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
 }

@@ -39,6 +39,11 @@ export class Database {
     return this.#written;
   }
 
+  /** Bytes that the database takes. */
+  get size() {
+    return this.#storage.sql.databaseSize;
+  }
+
   /** Runs `body` in a transaction that a throw rolls back. */
   transaction(body) {
     this.#storage.transactionSync(body);
@@ -237,7 +242,11 @@ export function setting(env, name) {
  * to its end, unless it is longer by far.
  */
 export async function bodyText(request, limit) {
-  const most = 2 * limit;
+  return textOf(request, limit, 2 * limit);
+}
+
+/** As `bodyText` of a request or response, read up to `most` bytes. */
+async function textOf(request, limit, most) {
   if (Number(request.headers.get("content-length")) > most) return null;
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   let text = "";
@@ -269,6 +278,30 @@ export function forwarded(request, url, strip, set) {
   for (const name of strip) out.headers.delete(name);
   for (const [name, value] of set) out.headers.set(name, value);
   return out;
+}
+
+/**
+ * Status and text of an answer: text null where it is longer than `most` bytes. All of it must have
+ * come within `ms`. A redirect is an answer: it is not followed.
+ */
+export async function ask(fetcher, request, ms, most) {
+  const signal = AbortSignal.timeout(ms);
+  const question = new Request(request, { redirect: "manual", signal });
+  const response = await (fetcher ? fetcher.fetch(question) : fetch(question));
+  return [response.status, await textOf(response, most, most)];
+}
+
+const HASHED = { "RSASSA-PKCS1-v1_5": "SHA-256", ECDSA: "SHA-256" };
+
+/** Whether the key, a public JWK, made the signature of the text. */
+export async function verify(name, jwk, signature, signed) {
+  const algorithm = { name, hash: HASHED[name], namedCurve: "P-256" };
+  const key = await crypto.subtle.importKey("jwk", JSON.parse(jwk), algorithm, false, ["verify"]);
+  return crypto.subtle.verify(algorithm, key, signature, new TextEncoder().encode(signed));
+}
+
+export function sleep(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Fetches, but waits no longer than `ms` for the response to begin. */

@@ -26,6 +26,9 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     pub(super) fn written(this: &Database) -> f64;
 
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn size(this: &Database) -> f64;
+
     #[wasm_bindgen(method, catch)]
     pub(super) fn transaction(
         this: &Database,
@@ -105,6 +108,24 @@ extern "C" {
         strip: &Array,
         set: &Array,
     ) -> Result<web_sys::Request, JsValue>;
+
+    pub(super) async fn sleep(ms: u32);
+
+    #[wasm_bindgen(catch)]
+    pub(super) async fn ask(
+        fetcher: &JsValue,
+        request: &web_sys::Request,
+        ms: u32,
+        most: u32,
+    ) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(catch)]
+    pub(super) async fn verify(
+        algorithm: &str,
+        jwk: &str,
+        signature: &[u8],
+        signed: &str,
+    ) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(js_name = giveUp)]
     pub(super) fn give_up();

@@ -11,15 +11,21 @@ use worker::{
     WebSocketPair,
 };
 
+use super::authenticator::{Authenticator, Configured};
 use super::database::Database;
-use super::internal::{IDEMPOTENCY_HEADER, Route, SUBPROTOCOL_HEADER, grant_of};
+use super::internal::{
+    IDEMPOTENCY_HEADER, Route, SUBPROTOCOL_HEADER, grant_of, may_create, not_created, owner_of,
+    publisher_of,
+};
 use super::router::{config, now};
 use super::{faults, glue, respond};
+use crate::auth::Claims;
+use crate::config::{Credentials, Publisher};
 use crate::digest::hex;
 use crate::engine::{Call, Effects, Engine, Input, Reply};
 use crate::limits;
 use crate::names::{ConnId, Millis, SessionId, Space};
-use crate::protocol::{Close, Code, Problem};
+use crate::protocol::{self, Close, Code, Problem};
 use crate::session::Grant;
 use crate::store::{Seed, space_of};
 
@@ -27,36 +33,98 @@ use crate::store::{Seed, space_of};
 const ALARM_AGAIN_MS: u64 = 60_000;
 
 /// Drives the engine of one space. Every handler of the Durable Object is one call here.
-pub struct Host {
+pub struct Host<A = Configured> {
     sockets: glue::Sockets,
-    running: core::result::Result<RefCell<Running>, Problem>,
+    database: Database,
+    env: Env,
+    authenticator: A,
+    /// The space, by the name of the object.
+    named: Option<Space>,
+    life: RefCell<Life>,
     /// The name of this life of the object.
     instance: String,
 }
 
+/// What there is of a space.
+enum Life {
+    /// Nothing yet: whoever may only connect must ask before it comes into being.
+    New,
+    Running(Box<Running>),
+    /// It cannot work: a mistake in the configuration, or storage that fails.
+    Broken(Problem),
+}
+
 struct Running {
     engine: Engine<Database>,
-    database: Database,
     /// The number of the next connection.
     next: u32,
     /// The earliest time that the alarm was asked for in this life.
     alarm: Option<Millis>,
 }
 
+/// Tokens that must be judged elsewhere.
+type Asks = Vec<(ConnId, String)>;
+
 impl Host {
     /// Wakes the object: opens the log and takes the open sockets back in. Must be called in the
     /// constructor; a mistake in the configuration is kept and told to every request.
     #[must_use]
     pub fn wake(state: &State, env: &Env) -> Self {
-        let sockets = glue::Sockets::new(state.as_raw());
-        let running = Running::open(state, env, &sockets);
-        if let Err(problem) = &running {
-            worker::console_error!("the object cannot work: {problem}");
-        }
-        Self {
-            sockets,
-            running: running.map(RefCell::new),
+        Self::wake_with(state, env, Configured)
+    }
+}
+
+impl<A: Authenticator> Host<A> {
+    /// As [`Host::wake`], with a team's own authenticator. The router needs the same one, see
+    /// [`super::router::serve_with`].
+    #[must_use]
+    pub fn wake_with(state: &State, env: &Env, authenticator: A) -> Self {
+        let storage = js_sys::Reflect::get(state.as_raw(), &"storage".into());
+        let host = Self {
+            sockets: glue::Sockets::new(state.as_raw()),
+            database: Database::new(&storage.unwrap_or_default()),
+            env: env.clone(),
+            authenticator,
+            named: state.id().name().and_then(|name| Space::parse(&name).ok()),
+            life: RefCell::new(Life::New),
             instance: random_name(),
+        };
+        match space_of(&host.database) {
+            Ok(None) => {}
+            Ok(Some(space)) => host.open(Some(space)),
+            Err(error) => host.fail(&Problem::new(Code::Unavailable, error.to_string())),
+        }
+        host
+    }
+
+    /// Opens the log, making it where there is none. `space` is the name in the log: an object that
+    /// an alarm has woken is not always told its own.
+    fn open(&self, space: Option<Space>) {
+        let space = self.named.clone().or(space);
+        match Running::open::<A>(self, space) {
+            Ok(running) => *self.life.borrow_mut() = Life::Running(Box::new(running)),
+            Err(problem) => self.fail(&problem),
+        }
+    }
+
+    fn fail(&self, problem: &Problem) {
+        worker::console_error!("the object cannot work: {problem}");
+        *self.life.borrow_mut() = Life::Broken(problem.clone());
+    }
+
+    fn is_new(&self) -> bool {
+        matches!(*self.life.borrow(), Life::New)
+    }
+
+    /// Does something with the running engine. A space that is not yet comes into being.
+    fn with<T>(&self, work: impl FnOnce(&mut Running) -> T) -> core::result::Result<T, Problem> {
+        if self.is_new() {
+            self.open(None);
+        }
+        match &mut *self.life.borrow_mut() {
+            Life::Running(running) => Ok(work(running)),
+            Life::Broken(problem) => Err(problem.clone()),
+            Life::New => Err(Problem::new(Code::Unavailable, "the space is not open")),
         }
     }
 
@@ -66,13 +134,23 @@ impl Host {
     /// Only if a response cannot be made.
     pub async fn fetch(&self, request: Request) -> Result<Response> {
         match (Route::of(&request), grant_of(&request)) {
+            (Some(Route::Connect), Some(_)) if self.is_new() && !may_create(&request) => {
+                not_created()
+            }
             (Some(Route::Connect), Some(grant)) => self.connect(&request, grant),
-            (Some(Route::Session), Some(grant)) => self.reply(Input::Session { grant }),
+            (Some(Route::Session), Some(grant)) => self.session(grant),
             (Some(Route::Call(call)), _) => {
+                let Some(publisher) = publisher_of(&request) else {
+                    return respond::not_found();
+                };
                 let body = glue::body_text(request.inner(), limits::BODY_BYTES as u32).await?;
                 let body = body.as_string().unwrap_or_default();
                 let key = request.headers().get(IDEMPOTENCY_HEADER)?;
-                self.call(call, &body, key.as_deref())
+                self.call(call, &publisher, &body, key.as_deref())
+            }
+            (Some(Route::NewSpace), _) => {
+                let owner = owner_of(&request).unwrap_or_default();
+                self.reply(Input::NewSpace { owner: &owner })
             }
             (Some(Route::Stats), _) => self.stats(),
             #[cfg(feature = "faults")]
@@ -81,34 +159,49 @@ impl Host {
         }
     }
 
+    /// Who the token is. Asking brings no space into being; in one that holds nothing, nothing can
+    /// be held against a token.
+    fn session(&self, grant: Grant) -> Result<Response> {
+        match &self.named {
+            Some(space) if self.is_new() => {
+                let body = protocol::session(grant.identity.as_ref(), grant.expires_at, space);
+                respond::json(200, body)
+            }
+            _ => self.reply(Input::Session { grant }),
+        }
+    }
+
     fn connect(&self, request: &Request, grant: Grant) -> Result<Response> {
-        let running = match &self.running {
-            Ok(running) => running,
-            Err(problem) => return respond::problem(problem),
-        };
         let WebSocketPair { client, server } = WebSocketPair::new()?;
         let Ok(session) = SessionId::parse(&random_name()) else {
             return respond::unavailable("no session", "a random name is no name");
         };
-        let mut running = running.borrow_mut();
-        let conn = ConnId(running.next);
-        running.next += 1;
-        let input = Input::Connect {
-            conn,
-            session,
-            grant,
-        };
-        let effects = self.turn(&mut running, input);
-        if effects.reply.is_none()
-            && let Err(error) = self.sockets.accept(conn.0, server.as_ref())
-        {
-            self.perform(&mut running, effects);
-            drop(running);
-            self.run(Input::Closed { conn });
-            return respond::unavailable("no socket", &glue::thrown(&error));
-        }
-        if let Some(reply) = self.perform(&mut running, effects) {
-            return respond::json(reply.status, reply.body);
+        let connected = self.with(|running| {
+            let conn = ConnId(running.next);
+            running.next += 1;
+            let input = Input::Connect {
+                conn,
+                session,
+                grant,
+            };
+            let effects = self.turn(running, input);
+            let accepted = match effects.reply {
+                None => self.sockets.accept(conn.0, server.as_ref()),
+                Some(_) => Ok(()),
+            };
+            let (reply, _) = self.perform(running, effects);
+            if let Err(error) = accepted {
+                let effects = self.turn(running, Input::Closed { conn });
+                self.perform(running, effects);
+                return Err(error);
+            }
+            Ok(reply)
+        });
+        match connected {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(reply))) => return respond::json(reply.status, reply.body),
+            Ok(Err(error)) => return respond::unavailable("no socket", &glue::thrown(&error)),
+            Err(problem) => return respond::problem(&problem),
         }
         let mut response = ResponseBuilder::new()
             .with_status(101)
@@ -123,10 +216,17 @@ impl Host {
         Ok(response.empty())
     }
 
-    fn call(&self, call: Call, body: &str, key: Option<&str>) -> Result<Response> {
+    fn call(
+        &self,
+        call: Call,
+        publisher: &Publisher,
+        body: &str,
+        key: Option<&str>,
+    ) -> Result<Response> {
         match seed() {
             Ok(seed) => self.reply(Input::Call {
                 call,
+                publisher,
                 body,
                 idempotency_key: key,
                 seed,
@@ -136,33 +236,26 @@ impl Host {
     }
 
     fn stats(&self) -> Result<Response> {
-        let rows_written = match &self.running {
-            Ok(running) => running.borrow().database.written(),
-            Err(_) => 0,
-        };
         self.reply(Input::Stats {
             instance: &self.instance,
-            rows_written,
+            rows_written: self.database.written(),
         })
     }
 
     fn reply(&self, input: Input<'_>) -> Result<Response> {
-        let reply = match &self.running {
-            Ok(running) => {
-                let mut running = running.borrow_mut();
-                let effects = self.turn(&mut running, input);
-                self.perform(&mut running, effects)
-            }
-            Err(problem) => Some(Reply::refusal(problem)),
-        };
+        let reply = self.with(|running| {
+            let effects = self.turn(running, input);
+            self.perform(running, effects).0
+        });
         match reply {
-            Some(reply) => respond::json(reply.status, reply.body),
-            None => respond::unavailable("no reply", "the engine did not answer a call"),
+            Ok(Some(reply)) => respond::json(reply.status, reply.body),
+            Ok(None) => respond::unavailable("no reply", "the engine did not answer a call"),
+            Err(problem) => respond::problem(&problem),
         }
     }
 
-    /// A frame came.
-    pub fn message(&self, socket: &WebSocket, message: &WebSocketIncomingMessage) {
+    /// A frame came. Ends when the tokens in it have been judged.
+    pub async fn message(&self, socket: &WebSocket, message: &WebSocketIncomingMessage) {
         let Some(number) = self.sockets.number(socket.as_ref()) else {
             return glue::close_socket(
                 socket.as_ref(),
@@ -171,10 +264,25 @@ impl Host {
             );
         };
         let conn = ConnId(number);
-        self.run(match message {
+        let mut asks = self.run(match message {
             WebSocketIncomingMessage::String(text) => Input::Frame { conn, text },
             WebSocketIncomingMessage::Binary(_) => Input::Binary { conn },
         });
+        while let Some((conn, token)) = asks.pop() {
+            let answer = self.judge(&token).await;
+            asks.extend(self.run(Input::Authenticated { conn, answer }));
+        }
+    }
+
+    /// Asks the authenticator for the token of an `auth` message.
+    async fn judge(&self, token: &str) -> core::result::Result<Option<Claims>, Problem> {
+        let config = config::<A>(&self.env).map_err(|error| Problem::from(&error))?;
+        let space = self.with(|running| running.engine.space().clone())?;
+        let credentials = Credentials::of_token(token);
+        let answer = self
+            .authenticator
+            .authenticate(&credentials, &space, &self.env, &config);
+        answer.await
     }
 
     /// A socket has closed, or broken. Completes the close handshake, which the platform does not.
@@ -198,28 +306,25 @@ impl Host {
     /// # Errors
     /// When the object cannot work: the platform rings again later.
     pub fn alarm(&self) -> Result<()> {
-        let running = match &self.running {
-            Ok(running) => running,
-            Err(problem) => return Err(worker::Error::RustError(problem.to_string())),
-        };
-        let mut running = running.borrow_mut();
-        running.database.set_alarm(now().plus(ALARM_AGAIN_MS).0);
-        let effects = self.turn(&mut running, Input::Alarm);
-        running.alarm = effects.alarm;
-        match running.alarm {
-            Some(due) => running.database.set_alarm(due.0),
-            None => running.database.delete_alarm(),
-        }
-        self.perform(&mut running, effects);
-        Ok(())
+        let rung = self.with(|running| {
+            self.database.set_alarm(now().plus(ALARM_AGAIN_MS).0);
+            let effects = self.turn(running, Input::Alarm);
+            running.alarm = effects.alarm;
+            match running.alarm {
+                Some(due) => self.database.set_alarm(due.0),
+                None => self.database.delete_alarm(),
+            }
+            self.perform(running, effects);
+        });
+        rung.map_err(|problem| worker::Error::RustError(problem.to_string()))
     }
 
-    fn run(&self, input: Input<'_>) {
-        if let Ok(running) = &self.running {
-            let mut running = running.borrow_mut();
-            let effects = self.turn(&mut running, input);
-            self.perform(&mut running, effects);
-        }
+    fn run(&self, input: Input<'_>) -> Asks {
+        let asks = self.with(|running| {
+            let effects = self.turn(running, input);
+            self.perform(running, effects).1
+        });
+        asks.unwrap_or_default()
     }
 
     /// Runs the engine. From here to the end of [`Self::perform`] a reset of the wasm instance
@@ -232,7 +337,7 @@ impl Host {
         effects
     }
 
-    fn perform(&self, running: &mut Running, effects: Effects) -> Option<Reply> {
+    fn perform(&self, running: &mut Running, effects: Effects) -> (Option<Reply>, Asks) {
         for fault in &effects.faults {
             worker::console_error!("fault: {fault}");
         }
@@ -248,7 +353,7 @@ impl Host {
             }
         }
         faults::point();
-        running.schedule(effects.alarm);
+        running.schedule(&self.database, effects.alarm);
         for frame in effects.frames {
             let numbers: Vec<u32> = frame.to.iter().map(|conn| conn.0).collect();
             faults::send(&self.sockets, &numbers, &frame.text);
@@ -260,45 +365,35 @@ impl Host {
         }
         faults::point();
         self.sockets.end();
-        effects.reply
+        (effects.reply, effects.asks)
     }
 }
 
 impl Running {
-    fn open(
-        state: &State,
-        env: &Env,
-        sockets: &glue::Sockets,
+    fn open<A: Authenticator>(
+        host: &Host<A>,
+        space: Option<Space>,
     ) -> core::result::Result<Self, Problem> {
-        let failed = |what: String| Problem::new(Code::Unavailable, what);
-        let config = config(env).map_err(|error| Problem::from(&error))?;
-        let storage = js_sys::Reflect::get(state.as_raw(), &"storage".into());
-        let storage = storage.map_err(|error| failed(glue::thrown(&error)))?;
-        let database = Database::new(&storage);
-        // An object that an alarm has woken is not always told its name; its log knows it, too.
-        let name = state.id().name().and_then(|name| Space::parse(&name).ok());
-        let space = match name {
-            Some(name) => Some(name),
-            None => space_of(&database).map_err(|error| failed(error.to_string()))?,
-        };
-        let space = space.ok_or_else(|| failed("the object has no space's name".to_owned()))?;
-        let engine = Engine::open(config, space, database.clone(), seed()?, now());
+        let failed = |what: &'static str| Problem::new(Code::Unavailable, what);
+        let config = config::<A>(&host.env).map_err(|error| Problem::from(&error))?;
+        let space = space.ok_or_else(|| failed("the object has no space's name"))?;
+        let engine = Engine::open(config, space, host.database.clone(), seed()?, now());
         let engine = engine.map_err(|error| {
             worker::console_error!("the log does not open: {error}");
-            failed("storage failed".to_owned())
+            failed("storage failed")
         })?;
         let mut running = Self {
             engine,
-            database,
             next: 0,
             alarm: None,
         };
-        running.restore(sockets);
+        running.restore(host);
         Ok(running)
     }
 
     /// Takes the open sockets back in.
-    fn restore(&mut self, sockets: &glue::Sockets) {
+    fn restore<A>(&mut self, host: &Host<A>) {
+        let sockets = &host.sockets;
         let mut next = self.next;
         let open = sockets.open();
         let open = open.iter().map(|socket| {
@@ -312,15 +407,15 @@ impl Running {
             sockets.close(closing.conn.0, closing.code, &closing.reason);
         }
         self.next = next;
-        self.schedule(self.engine.due(now()));
+        self.schedule(&host.database, self.engine.due(now()));
     }
 
     /// Sees to it that the alarm rings at `due` at the latest. What the platform has set counts,
     /// and is asked for once a life: moving the alarm costs a row.
-    fn schedule(&mut self, due: Option<Millis>) {
+    fn schedule(&mut self, database: &Database, due: Option<Millis>) {
         let Some(due) = due else { return };
         if self.alarm.is_none_or(|asked| due < asked) {
-            self.database.ring_by(due.0);
+            database.ring_by(due.0);
             self.alarm = Some(due);
         }
     }

@@ -4,6 +4,7 @@
 use worker::{Env, Headers, Method, ObjectNamespace, Request, RequestInit, Response, Result};
 
 use super::glue;
+use crate::config::Publisher;
 use crate::engine::Call;
 use crate::names::Space;
 use crate::session::Grant;
@@ -12,7 +13,26 @@ use crate::session::Grant;
 const NAMESPACE: &str = "SYNC_ENGINE";
 
 /// Carries the verified grant of a connection.
-pub(super) const GRANT_HEADER: &str = "x-tidewire-grant";
+const GRANT_HEADER: &str = "x-tidewire-grant";
+
+/// Carries whose key a call came with.
+const PUBLISHER_HEADER: &str = "x-tidewire-publisher";
+
+/// Says that a connection may bring the space into being. An object that holds nothing yet answers
+/// with it to a connection that may not.
+const NEW_SPACE_HEADER: &str = "x-tidewire-new-space";
+
+/// Carries who wants to bring a space into being.
+const OWNER_HEADER: &str = "x-tidewire-owner";
+
+/// Headers that mean something inside. The app Worker takes them from every request.
+pub(super) const INTERNAL_HEADERS: [&str; 5] = [
+    GRANT_HEADER,
+    PUBLISHER_HEADER,
+    NEW_SPACE_HEADER,
+    OWNER_HEADER,
+    super::gateway::ORIGIN_HEADER,
+];
 
 /// The header of the HTTP contract that makes a publish happen once.
 pub(super) const IDEMPOTENCY_HEADER: &str = "idempotency-key";
@@ -30,6 +50,7 @@ pub(super) enum Route {
     Connect,
     Session,
     Stats,
+    NewSpace,
     Call(Call),
     #[cfg(feature = "faults")]
     Faults,
@@ -41,6 +62,7 @@ impl Route {
             Self::Connect => "/connect",
             Self::Session => "/session",
             Self::Stats => "/stats",
+            Self::NewSpace => "/new-space",
             Self::Call(call) => call.path(),
             #[cfg(feature = "faults")]
             Self::Faults => "/faults",
@@ -54,6 +76,7 @@ impl Route {
             Self::Connect,
             Self::Session,
             Self::Stats,
+            Self::NewSpace,
             #[cfg(feature = "faults")]
             Self::Faults,
         ]
@@ -66,6 +89,36 @@ impl Route {
 /// The grant that the router verified.
 pub(super) fn grant_of(request: &Request) -> Option<Grant> {
     Grant::from_header(&request.headers().get(GRANT_HEADER).ok()??)
+}
+
+/// Whose key the router found a call to come with.
+pub(super) fn publisher_of(request: &Request) -> Option<Publisher> {
+    let value = request.headers().get(PUBLISHER_HEADER).ok()??;
+    match value.split_once(' ') {
+        None => (value == UNSCOPED).then_some(Publisher::Unscoped),
+        Some((NAMED, name)) => Some(Publisher::Named(name.into())),
+        Some(_) => None,
+    }
+}
+
+const UNSCOPED: &str = "unscoped";
+const NAMED: &str = "named";
+
+/// Who wants to bring a space into being.
+pub(super) fn owner_of(request: &Request) -> Option<String> {
+    request.headers().get(OWNER_HEADER).ok()?
+}
+
+/// Whether a connection may bring the space into being.
+pub(super) fn may_create(request: &Request) -> bool {
+    matches!(request.headers().get(NEW_SPACE_HEADER), Ok(Some(_)))
+}
+
+/// The answer of an object that holds nothing yet to a connection that may not change that.
+pub(super) fn not_created() -> Result<Response> {
+    let mut response = Response::empty()?;
+    response.headers_mut().set(NEW_SPACE_HEADER, "ask")?;
+    Ok(response)
 }
 
 /// The object of a space.
@@ -85,19 +138,39 @@ impl Object {
         Ok(Self { namespace, space })
     }
 
-    /// Passes a WebSocket upgrade on. The response must be returned unchanged.
+    /// Passes a WebSocket upgrade on. The response must be returned unchanged; `None` where the
+    /// space holds nothing yet and `may_create` is false.
     pub(super) async fn connect(
         &self,
         grant: &Grant,
-        subprotocol: Option<String>,
-    ) -> Result<Response> {
+        subprotocol: Option<&str>,
+        may_create: bool,
+    ) -> Result<Option<Response>> {
         let headers = Headers::new();
+        if may_create {
+            headers.set(NEW_SPACE_HEADER, "yes")?;
+        }
         headers.set("upgrade", "websocket")?;
         headers.set(GRANT_HEADER, &grant.to_header()?)?;
         if let Some(subprotocol) = subprotocol {
-            headers.set(SUBPROTOCOL_HEADER, &subprotocol)?;
+            headers.set(SUBPROTOCOL_HEADER, subprotocol)?;
         }
-        self.fetch(Route::Connect, Method::Get, headers, None).await
+        let response = self
+            .fetch(Route::Connect, Method::Get, headers, None)
+            .await?;
+        let created = !response.headers().has(NEW_SPACE_HEADER)?;
+        Ok(created.then_some(response))
+    }
+
+    /// Asks the default space, which keeps count, whether somebody may bring one more space into
+    /// being. 200, or a refusal.
+    pub(super) async fn count_new_space(env: &Env, owner: &str) -> Result<Response> {
+        let headers = Headers::new();
+        headers.set(OWNER_HEADER, owner)?;
+        let object = Self::of(env, Space::default_space())?;
+        object
+            .fetch(Route::NewSpace, Method::Get, headers, None)
+            .await
     }
 
     pub(super) async fn session(&self, grant: &Grant) -> Result<Response> {
@@ -109,10 +182,15 @@ impl Object {
     pub(super) async fn call(
         &self,
         call: Call,
+        publisher: &Publisher,
         body: &str,
         idempotency_key: Option<String>,
     ) -> Result<Response> {
         let headers = Headers::new();
+        match publisher {
+            Publisher::Unscoped => headers.set(PUBLISHER_HEADER, UNSCOPED)?,
+            Publisher::Named(name) => headers.set(PUBLISHER_HEADER, &format!("{NAMED} {name}"))?,
+        }
         if let Some(key) = idempotency_key {
             headers.set(IDEMPOTENCY_HEADER, &key)?;
         }

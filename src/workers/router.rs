@@ -6,10 +6,12 @@ use js_sys::Promise;
 use worker::worker_sys::web_sys;
 use worker::{Env, Method, Request, Response, Result, Url};
 
-use super::gateway::{HOST_HEADER, host_of};
+use super::authenticator::{Authenticator, Configured};
+use super::gateway::ORIGIN_HEADER;
 use super::internal::{IDEMPOTENCY_HEADER, Object, SUBPROTOCOL_HEADER};
-use super::{glue, respond};
-use crate::config::{Config, ConfigError};
+use super::{glue, log, respond};
+use crate::config::{Config, ConfigError, Credentials, Publisher};
+use crate::digest::hex;
 use crate::engine;
 use crate::limits;
 use crate::names::{Millis, Space};
@@ -26,9 +28,12 @@ thread_local! {
 ///
 /// # Errors
 /// The setting that is missing or wrong.
-pub(super) fn config(env: &Env) -> core::result::Result<Rc<Config>, ConfigError> {
+pub(super) fn config<A: Authenticator>(env: &Env) -> core::result::Result<Rc<Config>, ConfigError> {
     let read = || {
-        let config = Config::read(|name| glue::setting(env, name).ok().flatten());
+        let mut config = Config::read(|name| glue::setting(env, name).ok().flatten());
+        if A::OWN {
+            config = config.map(Config::with_own_authenticator);
+        }
         if let Err(error) = &config {
             worker::console_error!("configuration: {error}");
         }
@@ -47,8 +52,18 @@ pub(super) fn now() -> Millis {
 ///
 /// `#[event(fetch)]` cannot do that: it has no hold on the promise that it makes.
 pub fn serve(request: web_sys::Request, env: Env) -> Promise {
+    serve_with(request, env, Configured)
+}
+
+/// As [`serve`], with a team's own authenticator. The object needs the same one, see
+/// [`super::Host::wake_with`].
+pub fn serve_with<A: Authenticator + 'static>(
+    request: web_sys::Request,
+    env: Env,
+    authenticator: A,
+) -> Promise {
     let answer = wasm_bindgen_futures::future_to_promise(async move {
-        let response = fetch(request.into(), &env).await?;
+        let response = fetch(request.into(), &env, &authenticator).await?;
         Ok(web_sys::Response::from(response).into())
     });
     glue::answered(&answer)
@@ -58,7 +73,11 @@ pub fn serve(request: web_sys::Request, env: Env) -> Promise {
 ///
 /// # Errors
 /// Only if a response cannot be made. Refusals and failures are responses.
-async fn fetch(request: Request, env: &Env) -> Result<Response> {
+async fn fetch<A: Authenticator>(
+    request: Request,
+    env: &Env,
+    authenticator: &A,
+) -> Result<Response> {
     let url = request.url()?;
     let path = url.path();
     let route = match path {
@@ -77,7 +96,7 @@ async fn fetch(request: Request, env: &Env) -> Result<Response> {
     if request.method() != route.method() {
         return respond::wrong_method(route.allowed());
     }
-    let config = match config(env) {
+    let config = match config::<A>(env) {
         Ok(config) => config,
         Err(error) => return respond::problem(&(&error).into()),
     };
@@ -86,6 +105,7 @@ async fn fetch(request: Request, env: &Env) -> Result<Response> {
         url: &url,
         env,
         config: &config,
+        authenticator,
     };
     let answer = match route {
         Route::Health => respond::json(200, "{\"ok\":true}".to_owned()).map_err(Refusal::from),
@@ -153,16 +173,30 @@ impl From<worker::Error> for Refusal {
     }
 }
 
+impl Refusal {
+    /// The status that [`fetch`] answers it with.
+    fn status(&self) -> u16 {
+        match self {
+            Self::Peer(problem) => problem.code.status(),
+            Self::Platform(_) => Code::Unavailable.status(),
+        }
+    }
+}
+
 type Answer = core::result::Result<Response, Refusal>;
 
-struct Call<'a> {
+struct Call<'a, A> {
     request: &'a Request,
     url: &'a Url,
     env: &'a Env,
     config: &'a Config,
+    authenticator: &'a A,
 }
 
-impl Call<'_> {
+/// The header by which Cloudflare tells a visitor's address. Nobody outside can set it there.
+const ADDRESS_HEADER: &str = "cf-connecting-ip";
+
+impl<A: Authenticator> Call<'_, A> {
     fn header(&self, name: &str) -> Option<String> {
         self.request.headers().get(name).ok().flatten()
     }
@@ -181,57 +215,118 @@ impl Call<'_> {
             .then(|| token.trim().to_owned())
     }
 
-    fn cookie(&self) -> Option<String> {
-        let header = self.header("cookie")?;
-        let mut pairs = header.split(';').filter_map(|pair| pair.split_once('='));
-        let name = self.config.session_cookie();
-        pairs.find_map(|(key, value)| {
-            (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
+    /// What the peer shows of who it is. Before that, a page of another origin that lets the
+    /// browser add its cookies is turned away.
+    fn credentials(&self) -> core::result::Result<Credentials, Problem> {
+        let cookie = self.header("cookie");
+        if let Some(origin) = self.header("origin").filter(|_| cookie.is_some()) {
+            let own = self.header(ORIGIN_HEADER);
+            let own = own.unwrap_or_else(|| self.url.origin().ascii_serialization());
+            self.config.check_origin(&origin, &own)?;
+        }
+        let named = self.config.tokens.headers().iter();
+        Ok(Credentials {
+            token: self.bearer().or_else(|| self.query("token")),
+            cookie,
+            headers: named
+                .filter_map(|name| Some((name.clone(), self.header(name)?)))
+                .collect(),
         })
     }
 
-    /// The token: the first source that is present decides.
-    fn token(&self) -> Option<String> {
-        self.bearer()
-            .or_else(|| self.query("token"))
-            .or_else(|| self.cookie())
-    }
-
-    /// What the peer's token allows in a space. Before that, a page of another origin that lets
-    /// the browser add its cookies is turned away.
-    fn admit(&self, space: &Space) -> core::result::Result<Grant, Problem> {
-        let origin = self.header("origin");
-        let carries_cookie = self.header("cookie").is_some();
-        if let Some(origin) = origin.filter(|_| carries_cookie) {
-            let host = self.header(HOST_HEADER);
-            let host = host.unwrap_or_else(|| host_of(self.url));
-            self.config.check_origin(&origin, &host)?;
-        }
-        self.config.admit(self.token().as_deref(), space, now())
+    /// What the peer may do in a space, and whether its token names that space.
+    async fn admit(&self, space: &Space) -> core::result::Result<(Grant, bool), Problem> {
+        let credentials = self.credentials()?;
+        let answer = self
+            .authenticator
+            .authenticate(&credentials, space, self.env, self.config);
+        let claims = answer.await?;
+        let named = claims.as_ref().is_some_and(|claims| claims.space.is_some());
+        Ok((self.config.admit(claims, space)?, named))
     }
 
     async fn connect(&self, space: Option<&str>) -> Answer {
         let space = space_named(space)?;
-        let grant = self.admit(&space)?;
+        let (grant, named) = self.admit(&space).await?;
         let upgrade = self.header("upgrade");
         if !upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
             let message = "this path is for WebSockets: an upgrade is missing";
             return Ok(respond::problem_with(426, Code::Invalid, message)?);
         }
         let subprotocol = self.header(SUBPROTOCOL_HEADER);
-        Ok(Object::of(self.env, space)?
-            .connect(&grant, subprotocol)
-            .await?)
+        // Whoever made the token has decided on the space; otherwise a visitor chose its name.
+        let may_create = named || space == Space::default_space();
+        let object = Object::of(self.env, space)?;
+        let connect = |may_create| object.connect(&grant, subprotocol.as_deref(), may_create);
+        if let Some(response) = connect(may_create).await? {
+            return Ok(response);
+        }
+        let counted = Object::count_new_space(self.env, &self.owner(&grant)).await?;
+        if counted.status_code() != 200 {
+            return Ok(counted);
+        }
+        let still_new = || worker::Error::from("the space cannot be made");
+        Ok(connect(true).await?.ok_or_else(still_new)?)
+    }
+
+    /// Who brings a space into being: the identity, or the address of a visitor without one.
+    fn owner(&self, grant: &Grant) -> String {
+        match &grant.identity {
+            // In hexadecimal, because a header's text is Latin-1.
+            Some(identity) => format!("identity {}", hex(identity.as_str().as_bytes())),
+            None => format!(
+                "address {}",
+                self.header(ADDRESS_HEADER).unwrap_or_default()
+            ),
+        }
     }
 
     async fn session(&self) -> Answer {
         let space = space_named(self.query("space").as_deref())?;
-        let grant = self.admit(&space)?;
+        let (grant, _) = self.admit(&space).await?;
         Ok(Object::of(self.env, space)?.session(&grant).await?)
     }
 
+    /// Whose key the call comes with.
+    fn publisher(&self) -> core::result::Result<Publisher, Problem> {
+        self.config.publisher(self.bearer().as_deref())
+    }
+
     async fn call(&self, call: engine::Call) -> Answer {
-        self.config.check_publisher(self.bearer().as_deref())?;
+        let publisher = self.publisher();
+        let (answer, space) = match &publisher {
+            Ok(publisher) => self.call_as(call, publisher).await,
+            Err(problem) => (Err(problem.clone().into()), None),
+        };
+        let status = match &answer {
+            Ok(response) => response.status_code(),
+            Err(refusal) => refusal.status(),
+        };
+        log::call(call.path(), publisher.as_ref().ok(), space.as_ref(), status);
+        answer
+    }
+
+    async fn call_as(&self, call: engine::Call, publisher: &Publisher) -> (Answer, Option<Space>) {
+        let body = match self.body().await {
+            Ok(body) => body,
+            Err(refusal) => return (Err(refusal), None),
+        };
+        let space = match self.space_of_call(&body) {
+            Ok(space) => space,
+            Err(problem) => return (Err(problem.into()), None),
+        };
+        // Also inside the object. Here it keeps a key from spaces that it has no business in.
+        let allowed = self.config.check_call(publisher, Some(call), &space);
+        let answer = async {
+            allowed?;
+            let object = Object::of(self.env, space.clone())?;
+            let once = self.header(IDEMPOTENCY_HEADER);
+            Ok(object.call(call, publisher, &body, once).await?)
+        };
+        (answer.await, Some(space))
+    }
+
+    async fn body(&self) -> core::result::Result<String, Refusal> {
         let bytes = limits::BODY_BYTES as u32;
         let body = glue::body_text(self.request.inner(), bytes).await;
         let body = body.map_err(worker::Error::from)?;
@@ -240,12 +335,7 @@ impl Call<'_> {
             return Err(Problem::new(Code::FrameTooLarge, message).into());
         }
         let not_utf8 = || Problem::malformed("the body is no UTF-8");
-        let body = body.as_string().ok_or_else(not_utf8)?;
-        let space = self.space_of_call(&body)?;
-        let object = Object::of(self.env, space)?;
-        Ok(object
-            .call(call, &body, self.header(IDEMPOTENCY_HEADER))
-            .await?)
+        Ok(body.as_string().ok_or_else(not_utf8)?)
     }
 
     /// The space of a call: by query or by body. The body is read for it only where the word
@@ -266,16 +356,22 @@ impl Call<'_> {
 
     #[cfg(feature = "faults")]
     async fn arm_fault(&self) -> Answer {
-        self.config.check_publisher(self.bearer().as_deref())?;
-        let space = space_named(self.query("space").as_deref())?;
+        let space = self.space_of_operator()?;
         let at = self.query("at").unwrap_or_default();
         Ok(Object::of(self.env, space)?.arm_fault(&at).await?)
     }
 
     async fn stats(&self) -> Answer {
-        self.config.check_publisher(self.bearer().as_deref())?;
-        let space = space_named(self.query("space").as_deref())?;
+        let space = self.space_of_operator()?;
         Ok(Object::of(self.env, space)?.stats().await?)
+    }
+
+    /// The space that an operator asks about, whose key must open that.
+    fn space_of_operator(&self) -> core::result::Result<Space, Problem> {
+        let publisher = self.publisher()?;
+        let space = space_named(self.query("space").as_deref())?;
+        self.config.check_call(&publisher, None, &space)?;
+        Ok(space)
     }
 }
 

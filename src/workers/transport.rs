@@ -7,6 +7,7 @@ use worker::{Env, Headers, Method, Request, RequestInit, Response};
 use super::gateway::{Target, target};
 use super::glue;
 use super::internal::{IDEMPOTENCY_HEADER, Object, within};
+use crate::config::Publisher;
 use crate::names::Space;
 use crate::publisher::{Answer, Post, Transport};
 
@@ -54,7 +55,8 @@ impl WorkerTransport {
                 let space = post.space.cloned().unwrap_or_else(Space::default_space);
                 let object = Object::of(&self.env, space)?;
                 let once = post.idempotency_key.map(str::to_owned);
-                return object.call(post.call, post.body, once).await;
+                let all = Publisher::Unscoped;
+                return object.call(post.call, &all, post.body, once).await;
             }
         };
         let headers = Headers::new();

@@ -52,7 +52,7 @@ impl DurableObject for SyncEngine {
         socket: WebSocket,
         message: WebSocketIncomingMessage,
     ) -> Result<()> {
-        self.host.message(&socket, &message);
+        self.host.message(&socket, &message).await;
         Ok(())
     }
 

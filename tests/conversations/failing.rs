@@ -1,7 +1,7 @@
 //! Storage that fails in mid-turn: nothing of the turn remains, and the next try works.
 
 use serde_json::{Value, json};
-use tidewire::{Call, Input, Seed};
+use tidewire::{Call, Input, Publisher, Seed};
 
 use super::world::sqlite::Sqlite;
 use super::world::{BEGIN, World, channels, config, open};
@@ -211,6 +211,7 @@ fn a_space_that_could_not_be_made_is_made_the_next_time() {
         let mut engine = open(&config, &sqlite, BEGIN).unwrap();
         let change = json!({ "channel": "todos", "action": "create", "key": "k", "data": {} });
         let publish = Input::Call {
+            publisher: &Publisher::Unscoped,
             call: Call::Broadcast,
             body: &change.to_string(),
             idempotency_key: Some("i"),

@@ -21,9 +21,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tidewire::protocol::Problem;
 use tidewire::{
-    Call, Closing, Columns, Config, ConnId, Effects, Grant, Identity, Input, Millis, Param, Reply,
-    Seed, SessionId, Space, Sql, SqlError, Topics, limits,
+    Call, Claims, Closing, Columns, Config, ConnId, Effects, Grant, Identity, Input, Millis, Param,
+    Publisher, Reply, Seed, SessionId, Space, Sql, SqlError, Topics, limits,
 };
 
 use sqlite::Sqlite;
@@ -81,6 +82,10 @@ pub struct World {
     asked: Option<Millis>,
     /// What the engine logged as its own failures.
     pub faults: Vec<String>,
+    /// Tokens that somebody else must judge.
+    pub asks: Vec<(ConnId, String)>,
+    /// Whose key publishers' calls come with.
+    pub publisher: Publisher,
     /// How much text the last turn sent, each text counted once for all its receivers.
     pub sent_bytes: usize,
     /// The object crashes at the n-th effect from now, once.
@@ -142,6 +147,8 @@ impl World {
             alarm: None,
             asked: None,
             faults: Vec::new(),
+            asks: Vec::new(),
+            publisher: Publisher::Unscoped,
             sent_bytes: 0,
             sockets: BTreeMap::new(),
             next: 0,
@@ -195,6 +202,7 @@ impl World {
         self.marked = false;
         self.schedule(effects.alarm);
         self.faults.extend(effects.faults);
+        self.asks.extend(effects.asks);
         effects.reply
     }
 
@@ -257,6 +265,7 @@ impl World {
             identity,
             issued_at: self.now,
             expires_at,
+            context: None,
         };
         let conn = ConnId(self.next);
         self.next += 1;
@@ -455,12 +464,25 @@ impl World {
         idempotency_key: Option<&str>,
     ) -> Option<Reply> {
         self.seeds = self.seeds.wrapping_add(1);
+        let publisher = self.publisher.clone();
         self.input(Input::Call {
             call,
+            publisher: &publisher,
             body,
             idempotency_key,
             seed: Seed([self.seeds; 32]),
         })
+    }
+
+    /// Somebody else has judged the oldest token that waits for it.
+    pub fn judged(&mut self, answer: Result<Option<Claims>, Problem>) {
+        let (conn, _) = self.asks.remove(0);
+        self.input(Input::Authenticated { conn, answer });
+    }
+
+    /// Whether an owner may bring one more space into being.
+    pub fn new_space(&mut self, owner: &str) -> u16 {
+        self.input(Input::NewSpace { owner }).unwrap().status
     }
 
     /// What `GET /api/sync/session` says of a grant.
@@ -471,6 +493,7 @@ impl World {
             identity: Some(identity),
             issued_at,
             expires_at: Some(self.now.plus(1000)),
+            context: None,
         };
         let reply = self.input(Input::Session { grant }).unwrap();
         (reply.status, serde_json::from_str(&reply.body).unwrap())

@@ -113,6 +113,15 @@ impl Sql for Sqlite {
         Ok(())
     }
 
+    fn size(&self) -> Result<u64, SqlError> {
+        let pragma = "SELECT (page_count - freelist_count) * page_size
+            FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+        let size = self
+            .connection
+            .query_row(pragma, [], |row| row.get::<_, i64>(0));
+        size.map(i64::unsigned_abs).map_err(error)
+    }
+
     fn transaction(&self, body: &mut dyn FnMut() -> Result<(), SqlError>) -> Result<(), SqlError> {
         self.connection.execute_batch("BEGIN").map_err(error)?;
         let result = body().and_then(|()| self.step());

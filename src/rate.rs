@@ -1,0 +1,232 @@
+//! Who sends how much: token buckets for connections and identities.
+//!
+//! Kept in memory alone. A bucket holds [`limits::BURST_SECONDS`] of messages, the time without
+//! events after which an object sleeps: who is forgotten by sleep had a full bucket anyway.
+
+use std::collections::BTreeMap;
+
+use crate::limits::{self, Limits};
+use crate::names::{ConnId, Identity, Millis};
+
+/// A token bucket as one number, in microseconds: when it will be full again. (GCRA)
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Bucket(u64);
+
+impl Bucket {
+    const DEPTH_US: u64 = limits::BURST_SECONDS * 1_000_000;
+
+    /// The bucket after one more message, or how long to wait for room, in milliseconds.
+    fn after_one(self, per_second: u32, now: Millis) -> Result<Self, u64> {
+        let now = now.0.saturating_mul(1000);
+        // Only a clock that has jumped back leaves it emptier than empty. That locks nobody out.
+        let is_possible = self.0 <= now.saturating_add(Self::DEPTH_US);
+        let full_at = if is_possible { self.0.max(now) } else { now };
+        let next = full_at.saturating_add(1_000_000 / u64::from(per_second.max(1)));
+        match next.saturating_sub(now.saturating_add(Self::DEPTH_US)) {
+            0 => Ok(Self(next)),
+            late => Err(late.div_ceil(1000)),
+        }
+    }
+}
+
+/// One connection's sending.
+#[derive(Debug, Default)]
+struct Flow {
+    bucket: Bucket,
+    /// Until when it was told to wait.
+    wait_until: Millis,
+    /// Frames that came all the same.
+    hasty: u32,
+}
+
+/// The buckets of one space.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    flows: BTreeMap<ConnId, Flow>,
+    identities: BTreeMap<Identity, Bucket>,
+}
+
+/// A connection that sends too fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooFast {
+    /// How long it should wait, in milliseconds.
+    pub(crate) retry_after_ms: u64,
+}
+
+/// A connection that does not listen when it is told to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Persists;
+
+impl Rates {
+    /// Notes that a frame came.
+    ///
+    /// # Errors
+    /// When too many came before the time to wait was over: close the connection.
+    pub(crate) fn frame(&mut self, conn: ConnId, now: Millis) -> Result<(), Persists> {
+        let flow = self.flows.entry(conn).or_default();
+        if now >= flow.wait_until {
+            flow.hasty = 0;
+            return Ok(());
+        }
+        flow.hasty += 1;
+        if flow.hasty > limits::HASTY_FRAMES {
+            return Err(Persists);
+        }
+        Ok(())
+    }
+
+    /// Takes one message from the buckets of a connection and its identity, or from neither.
+    ///
+    /// # Errors
+    /// [`TooFast`] when one of them is empty.
+    pub(crate) fn take(
+        &mut self,
+        conn: ConnId,
+        identity: Option<&Identity>,
+        limits: &Limits,
+        now: Millis,
+    ) -> Result<(), TooFast> {
+        let flow = self.flows.entry(conn).or_default();
+        let own = flow.bucket.after_one(limits.messages_per_second, now);
+        let shared = identity.map(|identity| {
+            let bucket = self.identities.get(identity).copied().unwrap_or_default();
+            bucket.after_one(limits.identity_messages_per_second, now)
+        });
+        match (own, shared.transpose()) {
+            (Ok(own), Ok(shared)) => {
+                flow.bucket = own;
+                if let (Some(identity), Some(shared)) = (identity, shared) {
+                    match self.identities.get_mut(identity) {
+                        Some(bucket) => *bucket = shared,
+                        None => _ = self.identities.insert(identity.clone(), shared),
+                    }
+                }
+                Ok(())
+            }
+            (own, shared) => {
+                let wait = own.err().max(shared.err()).unwrap_or_default();
+                let retry_after_ms = wait.max(limits::RATE_RETRY_MS);
+                flow.wait_until = flow.wait_until.max(now.plus(retry_after_ms));
+                Err(TooFast { retry_after_ms })
+            }
+        }
+    }
+
+    /// Forgets a connection. Its identity's bucket stays until it is full: whoever reconnects finds
+    /// it as it was.
+    pub(crate) fn forget(&mut self, conn: ConnId, now: Millis) {
+        self.flows.remove(&conn);
+        if self.identities.len() > 2 * self.flows.len() + 64 {
+            let now = now.0.saturating_mul(1000);
+            self.identities.retain(|_, bucket| bucket.0 > now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ConnId = ConnId(1);
+    const B: ConnId = ConnId(2);
+    const NOW: Millis = Millis(1_000_000);
+
+    fn limits(own: u32, shared: u32) -> Limits {
+        Limits {
+            messages_per_second: own,
+            identity_messages_per_second: shared,
+            ..Limits::default()
+        }
+    }
+
+    /// How many messages pass at once.
+    fn burst(
+        rates: &mut Rates,
+        conn: ConnId,
+        who: Option<&Identity>,
+        l: &Limits,
+        now: Millis,
+    ) -> u32 {
+        let pass = |_: &u32| rates.take(conn, who, l, now).is_ok();
+        (0..1_000).take_while(pass).count() as u32
+    }
+
+    #[test]
+    fn a_connection_may_send_a_burst_and_then_at_its_rate() {
+        let (mut rates, l) = (Rates::default(), limits(5, 1000));
+        assert_eq!(burst(&mut rates, A, None, &l, NOW), 50);
+        let refused = rates.take(A, None, &l, NOW).unwrap_err();
+        assert_eq!(refused.retry_after_ms, limits::RATE_RETRY_MS);
+        assert_eq!(burst(&mut rates, A, None, &l, NOW.plus(199)), 0);
+        assert_eq!(burst(&mut rates, A, None, &l, NOW.plus(1000)), 5);
+        assert_eq!(
+            burst(&mut rates, B, None, &l, NOW),
+            50,
+            "others have their own"
+        );
+        assert_eq!(burst(&mut rates, A, None, &l, NOW.plus(11_000)), 50);
+        assert_eq!(
+            burst(&mut rates, A, None, &limits(1, 1), NOW.plus(21_000)),
+            10
+        );
+    }
+
+    #[test]
+    fn the_told_time_is_enough() {
+        for rate in [1, 3, 7, 10_000] {
+            let (mut rates, l) = (Rates::default(), limits(rate, rate));
+            while rates.take(A, None, &l, NOW).is_ok() {}
+            let wait = rates.take(A, None, &l, NOW).unwrap_err().retry_after_ms;
+            assert!(rates.take(A, None, &l, NOW.plus(wait)).is_ok(), "{rate}");
+        }
+    }
+
+    #[test]
+    fn the_connections_of_an_identity_share_a_bucket_that_outlives_them() {
+        let alice = Identity::parse("alice").unwrap();
+        let (mut rates, l) = (Rates::default(), limits(4, 5));
+        assert_eq!(burst(&mut rates, A, Some(&alice), &l, NOW), 40);
+        assert_eq!(burst(&mut rates, B, Some(&alice), &l, NOW), 10);
+        rates.forget(A, NOW);
+        rates.forget(B, NOW);
+        assert_eq!(burst(&mut rates, ConnId(3), Some(&alice), &l, NOW), 0);
+        assert_eq!(
+            burst(&mut rates, ConnId(3), None, &l, NOW),
+            40,
+            "nothing was taken of its own"
+        );
+    }
+
+    #[test]
+    fn full_buckets_of_who_has_left_are_forgotten() {
+        let (mut rates, l) = (Rates::default(), limits(5, 5));
+        for i in 0..1000 {
+            let who = Identity::parse(&format!("{i}")).unwrap();
+            rates.take(A, Some(&who), &l, NOW.plus(i)).unwrap();
+            rates.forget(A, NOW.plus(i));
+        }
+        assert!(rates.identities.len() < 300, "{}", rates.identities.len());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_locks_nobody_out() {
+        let (mut rates, l) = (Rates::default(), limits(5, 5));
+        assert_eq!(burst(&mut rates, A, None, &l, NOW), 50);
+        assert_eq!(burst(&mut rates, A, None, &l, Millis(0)), 50);
+        assert_eq!(burst(&mut rates, A, None, &l, Millis(0)), 0);
+    }
+
+    #[test]
+    fn who_does_not_wait_is_told_apart_at_the_bound_and_past_it() {
+        let (mut rates, l) = (Rates::default(), limits(1, 1));
+        burst(&mut rates, A, None, &l, NOW);
+        for _ in 0..limits::HASTY_FRAMES {
+            assert_eq!(rates.frame(A, NOW), Ok(()));
+        }
+        assert_eq!(rates.frame(A, NOW), Err(Persists));
+        let later = NOW.plus(limits::RATE_RETRY_MS);
+        assert_eq!(rates.frame(A, later), Ok(()));
+        burst(&mut rates, A, None, &l, later);
+        assert_eq!(rates.frame(A, later), Ok(()), "counted anew");
+    }
+}
