@@ -23,11 +23,11 @@ use crate::auth::Claims;
 use crate::config::{Config, Publisher};
 use crate::hub::Hub;
 use crate::limits;
-use crate::names::{ConnId, Millis, SessionId, Space};
+use crate::names::{Channel, ConnId, Millis, SessionId, Space};
 use crate::outbox::{Outbox, Outgoing};
 use crate::protocol::{self, Close, Code, Problem};
 use crate::rate::Rates;
-use crate::session::{Dialect, Grant, Session};
+use crate::session::{Asker, Dialect, Grant, Session, Subscription};
 use crate::store::{Seed, Sql, SqlError, Store, Sweep};
 use frame::Held;
 use room::Room;
@@ -338,10 +338,32 @@ impl<S: Sql> Engine<S> {
             self.close(conn, Close::AuthExpired, now);
         }
         for (conn, channel) in self.hub.lapsed(now) {
+            if self.reads_without_pass(conn, &channel) {
+                continue;
+            }
             self.unsubscribe(conn, &channel);
             // Whoever still wants the channel asks again, with another token.
             self.out.send_one(conn, protocol::channel_change(&channel));
         }
+    }
+
+    /// Takes a pass that has ended away where the channel is open without one, too.
+    fn reads_without_pass(&mut self, conn: ConnId, channel: &Channel) -> bool {
+        let Some(session) = self.hub.session(conn) else {
+            return false;
+        };
+        let who = Asker {
+            pass: None,
+            ..session.asker(channel)
+        };
+        let rule = self.config.rules.find(channel);
+        let reads = rule.is_ok_and(|rule| rule.may_read(channel, &who).is_ok());
+        if let Some(how) = session.subscriptions.get(channel).filter(|_| reads) {
+            let how = Subscription { pass: None, ..*how };
+            self.hub.subscribe(conn, channel, how);
+            self.dirty.push(conn);
+        }
+        reads
     }
 
     fn forget(&mut self, conn: ConnId, now: Millis) -> Option<Session> {

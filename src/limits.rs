@@ -95,6 +95,10 @@ pub const JWKS_PAUSE_MS: u64 = 60_000;
 /// The same while no key set was ever seen: nobody can connect until then.
 pub const JWKS_RETRY_MS: u64 = 5_000;
 
+/// After how long whoever asked for the keys counts as gone, and another may ask. Longer than
+/// [`AUTH_TIMEOUT_MS`]: it must have had the time to say that it failed.
+pub const JWKS_ASKER_MS: u64 = AUTH_TIMEOUT_MS + 1_000;
+
 /// How long a key set or an answer of the app's authentication endpoint may take.
 pub const AUTH_TIMEOUT_MS: u64 = 5_000;
 

@@ -136,6 +136,7 @@ impl Verified {
             space: space.map_err(|_| AuthError::Claim("space"))?,
             holder: holder.map_err(|_| AuthError::Claim("sub"))?,
             write: payload.write.unwrap_or_default(),
+            issued_at: time("iat", payload.iat)?.unwrap_or_default().min(now),
             expires_at: payload.check(expected, now)?,
         })
     }

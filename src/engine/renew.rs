@@ -155,7 +155,7 @@ pub(super) fn standing<S: Sql>(
         removed_until,
     } = store.standing(identity, now)?;
     if refused_until.is_some_and(|until| grant.issued_at <= until) {
-        return Err(Problem::new(Code::Unauthorized, "the token has been revoked").into());
+        return Err(Problem::from(AuthError::Revoked).into());
     }
     let removed = |topic: &str| {
         let until = removed_until.get(topic);

@@ -66,16 +66,7 @@ impl<S: Sql> Engine<S> {
         let rule = self.config.rules.find(channel)?;
         let mut who = session.asker(channel);
         if let Some(token) = message.token.as_deref().filter(|_| rule.takes_pass()) {
-            let identity = grant.identity.as_ref();
-            let pass = self.config.tokens.pass(token, channel, identity, now)?;
-            // Without a `space` it is for the default one: names of channels are alike everywhere.
-            if pass.space.unwrap_or_else(Space::default_space) != self.space {
-                return Err(Problem::from(AuthError::Space).into());
-            }
-            who.pass = Some(ChannelPass {
-                until: pass.expires_at,
-                write: pass.write,
-            });
+            who.pass = Some(self.pass(token, channel, grant, now)?);
         }
         rule.may_read(channel, &who)?;
         let fits = session.has_room_for(channel, self.config.limits.subscriptions);
@@ -99,6 +90,32 @@ impl<S: Sql> Engine<S> {
             how.pass = who.pass;
         }
         Ok(answer)
+    }
+
+    /// What a token of the channel opens, here and now.
+    fn pass(
+        &self,
+        token: &str,
+        channel: &Channel,
+        grant: &Grant,
+        now: Millis,
+    ) -> Result<ChannelPass, Failure> {
+        let identity = grant.identity.as_ref();
+        let pass = self.config.tokens.pass(token, channel, identity, now)?;
+        // Without a `space` it is for the default one: names of channels are alike everywhere.
+        if pass.space.unwrap_or_else(Space::default_space) != self.space {
+            return Err(Problem::from(AuthError::Space).into());
+        }
+        if let Some(identity) = identity {
+            let refused_until = self.store.standing(identity, now)?.refused_until;
+            if refused_until.is_some_and(|until| pass.issued_at <= until) {
+                return Err(Problem::from(AuthError::Revoked).into());
+            }
+        }
+        Ok(ChannelPass {
+            until: pass.expires_at,
+            write: pass.write,
+        })
     }
 
     fn answer_page(

@@ -279,7 +279,8 @@ impl<A: Authenticator> Call<'_, A> {
         }
         let counted = Object::count_new_space(self.env, &self.owner(&grant)).await?;
         if counted.status_code() != 200 {
-            return Ok(counted);
+            // Unless somebody else has made it meanwhile.
+            return Ok(connect(false).await?.unwrap_or(counted));
         }
         let still_new = || worker::Error::from("the space cannot be made");
         Ok(connect(true).await?.ok_or_else(still_new)?)
