@@ -225,6 +225,9 @@ mod tests {
         assert!(verify(r#"{"sub":"a","exp":1800000000,"nbf":1700000030}"#).is_ok());
         let early = verify(r#"{"sub":"a","exp":1800000000,"nbf":1700000031}"#);
         assert_eq!(early, Err(AuthError::NotYet));
+        assert!(verify(r#"{"sub":"a","exp":1800000000,"iat":1700000030}"#).is_ok());
+        let early = verify(r#"{"sub":"a","exp":1800000000,"iat":1700000031}"#);
+        assert_eq!(early, Err(AuthError::NotYet));
     }
 
     #[test]

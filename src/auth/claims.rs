@@ -66,6 +66,10 @@ impl Payload {
         if time("nbf", self.nbf)?.is_some_and(|at| at > latest) {
             return Err(AuthError::NotYet);
         }
+        // A time that has not come could never be held against the token by `/disconnect`.
+        if time("iat", self.iat)?.is_some_and(|at| at > latest) {
+            return Err(AuthError::NotYet);
+        }
         let listed = |list: &[String], text: &String| list.is_empty() || list.contains(text);
         if !expected.issuers.is_empty()
             && !(self.iss.as_ref()).is_some_and(|iss| listed(&expected.issuers, iss))
