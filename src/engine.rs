@@ -9,6 +9,7 @@ mod legacy;
 mod mutate;
 mod new_space;
 mod page;
+mod presence;
 mod publish;
 mod renew;
 mod retain;
@@ -185,6 +186,8 @@ pub struct Engine<S> {
     /// What clients sent while a token of theirs is judged elsewhere.
     held: BTreeMap<ConnId, Held>,
     held_bytes: usize,
+    /// Who has moved in this turn.
+    moves: presence::Moves,
 }
 
 impl<S: Sql> Engine<S> {
@@ -212,6 +215,7 @@ impl<S: Sql> Engine<S> {
             rates: Rates::default(),
             held: BTreeMap::new(),
             held_bytes: 0,
+            moves: presence::Moves::default(),
         })
     }
 
@@ -306,6 +310,7 @@ impl<S: Sql> Engine<S> {
     }
 
     fn finish(&mut self, now: Millis) -> Effects {
+        self.tell_moves();
         let mut effects = std::mem::take(&mut self.effects);
         self.dirty.sort_unstable();
         self.dirty.dedup();
@@ -344,7 +349,9 @@ impl<S: Sql> Engine<S> {
     fn forget(&mut self, conn: ConnId, now: Millis) -> Option<Session> {
         self.take_held(conn);
         self.rates.forget(conn, now);
-        self.hub.remove(conn)
+        let session = self.hub.remove(conn)?;
+        self.note_gone(conn, &session);
+        Some(session)
     }
 
     fn close(&mut self, conn: ConnId, close: Close, now: Millis) {

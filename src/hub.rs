@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::audience::Audience;
 use crate::limits;
 use crate::names::{Channel, ConnId, Identity, Millis, Topic};
-use crate::session::{Dialect, Session, Subscription};
+use crate::session::{Dialect, Presence, Session, Subscription};
 
 /// The connections of one space.
 #[derive(Debug, Default)]
@@ -18,6 +18,10 @@ pub(crate) struct Hub {
     sessions: BTreeMap<ConnId, Session>,
     channels: BTreeMap<Channel, BTreeSet<ConnId>>,
     holders: BTreeMap<Topic, BTreeSet<ConnId>>,
+    /// Who is present in each channel, seen by the others.
+    members: BTreeMap<Channel, BTreeSet<ConnId>>,
+    /// Who observes each channel's presence unseen.
+    watchers: BTreeMap<Channel, BTreeSet<ConnId>>,
     subscriptions: usize,
     expiries: BTreeSet<(Millis, ConnId)>,
     /// When subscriptions end that a token of their channel opened.
@@ -40,6 +44,9 @@ impl Hub {
         for topic in session.grant.topics.iter() {
             add(&mut self.holders, topic, conn);
         }
+        for (channel, presence) in &session.presence {
+            add(self.present(presence), channel, conn);
+        }
         self.subscriptions += session.subscriptions.len();
         self.sessions.insert(conn, session);
     }
@@ -59,6 +66,9 @@ impl Hub {
         }
         for topic in session.grant.topics.iter() {
             take(&mut self.holders, topic, conn);
+        }
+        for (channel, presence) in &session.presence {
+            take(self.present(presence), channel, conn);
         }
         self.subscriptions -= session.subscriptions.len();
         Some(session)
@@ -140,6 +150,49 @@ impl Hub {
             self.lapses.remove(&lapse);
         }
         true
+    }
+
+    fn present(&mut self, presence: &Presence) -> &mut BTreeMap<Channel, BTreeSet<ConnId>> {
+        match presence {
+            Presence::Member(_) => &mut self.members,
+            Presence::Watcher => &mut self.watchers,
+        }
+    }
+
+    /// Changes how a connection is present in a channel; `None` ends it. Returns how it was.
+    pub(crate) fn set_presence(
+        &mut self,
+        conn: ConnId,
+        channel: &Channel,
+        presence: Option<Presence>,
+    ) -> Option<Presence> {
+        let session = self.sessions.get_mut(&conn)?;
+        let before = match &presence {
+            Some(presence) => session.presence.insert(channel.clone(), presence.clone()),
+            None => session.presence.remove(channel),
+        };
+        if let Some(before) = &before {
+            take(self.present(before), channel, conn);
+        }
+        if let Some(presence) = &presence {
+            add(self.present(presence), channel, conn);
+        }
+        before
+    }
+
+    /// Who is present in a channel, in order.
+    pub(crate) fn members(&self, channel: &Channel) -> impl ExactSizeIterator<Item = ConnId> {
+        const NOBODY: &BTreeSet<ConnId> = &BTreeSet::new();
+        let members = self.members.get(channel).unwrap_or(NOBODY);
+        members.iter().copied()
+    }
+
+    /// Who is told of a channel's presence: members and watchers, in order.
+    pub(crate) fn observers(&self, channel: &Channel) -> Vec<ConnId> {
+        let watchers = self.watchers.get(channel).into_iter().flatten().copied();
+        let mut observers: Vec<ConnId> = self.members(channel).chain(watchers).collect();
+        observers.sort_unstable();
+        observers
     }
 
     /// The connections that are live on a channel and may see what is for `audience`, in order.

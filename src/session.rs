@@ -57,6 +57,26 @@ pub struct Subscription {
     pub pass: Option<ChannelPass>,
 }
 
+/// How a connection is present in a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// Seen by the others, with a state: at most [`limits::STATE_BYTES`] of JSON.
+    Member(Rc<str>),
+    /// Observes unseen.
+    Watcher,
+}
+
+impl Presence {
+    /// The state that the others see.
+    #[must_use]
+    pub fn state(&self) -> Option<&Rc<str>> {
+        match self {
+            Self::Member(state) => Some(state),
+            Self::Watcher => None,
+        }
+    }
+}
+
 /// What a token of one channel opens for a connection, and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelPass {
@@ -77,6 +97,8 @@ pub struct Session {
     pub grant: Grant,
     /// The channels that it is live on.
     pub subscriptions: BTreeMap<Channel, Subscription>,
+    /// The channels that it is present in or watches.
+    pub presence: BTreeMap<Channel, Presence>,
     /// Whether another token is being judged, and what the client sent since is held back. Lost
     /// with the memory: a session that is found so on waking is closed.
     pub renewing: bool,
@@ -108,8 +130,17 @@ enum Attachment {
         expires_at: Option<Millis>,
         context: Option<String>,
         subscriptions: Vec<(Channel, Subscription)>,
+        presence: Vec<(Place, Option<String>)>,
         renewing: bool,
     },
+}
+
+/// A channel of a presence: the place of its subscription, so that its name is not kept twice.
+#[derive(Serialize, Deserialize)]
+enum Place {
+    At(u16),
+    /// Not subscribed to just now: the pages of a new subscription are still being asked for.
+    Named(Channel),
 }
 
 /// What a subscription takes of an attachment beside its name, at most: the name's length in two
@@ -125,6 +156,7 @@ impl Session {
             dialect: Dialect::Unknown,
             grant,
             subscriptions: BTreeMap::new(),
+            presence: BTreeMap::new(),
             renewing: false,
         }
     }
@@ -147,13 +179,47 @@ impl Session {
             return true;
         }
         let bytes: usize = self.subscriptions.keys().map(|c| c.as_str().len()).sum();
-        let taken = self
-            .encode()
-            .map_or(usize::MAX, |attachment| attachment.len());
+        let taken = self.encode().map_or(usize::MAX, |attachment| {
+            attachment.len().saturating_sub(self.presence_len(None))
+        });
         let room = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD - limits::PRESENCE_ROOM;
         self.subscriptions.len() < most
             && bytes + channel.as_str().len() <= limits::SUBSCRIPTIONS_BYTES
             && taken.saturating_add(channel.as_str().len() + SUBSCRIPTION_OVERHEAD) <= room
+    }
+
+    /// What presence takes of the room that is kept for it, without one channel.
+    fn presence_len(&self, without: Option<&Channel>) -> usize {
+        let others = self.presence.iter().filter(|(at, _)| Some(*at) != without);
+        let len =
+            |(_, presence): (_, &Presence)| presence.state().map_or(0, |state| state.len()) + 8;
+        others.map(len).sum()
+    }
+
+    /// Whether the session may be present in a channel with a state of this length, beside its
+    /// presence in others.
+    #[must_use]
+    pub fn has_room_to_be(&self, channel: &Channel, state: usize) -> bool {
+        let others = self.presence.len() - usize::from(self.presence.contains_key(channel));
+        let bytes = self.presence_len(Some(channel)) - 8 * others;
+        state <= limits::STATE_BYTES
+            && others < limits::PRESENCES
+            && bytes + state <= limits::PRESENCE_BYTES
+    }
+
+    fn places(&self) -> Vec<(Place, Option<String>)> {
+        let place = |channel: &Channel| {
+            let at = self.subscriptions.keys().position(|held| held == channel);
+            match at.and_then(|at| u16::try_from(at).ok()) {
+                Some(at) => Place::At(at),
+                None => Place::Named(channel.clone()),
+            }
+        };
+        let state = |presence: &Presence| presence.state().map(|state| state.to_string());
+        let presence = self.presence.iter();
+        presence
+            .map(|(channel, how)| (place(channel), state(how)))
+            .collect()
     }
 
     /// The bytes for the socket's attachment.
@@ -170,6 +236,7 @@ impl Session {
             expires_at: self.grant.expires_at,
             context: self.grant.context.as_deref().map(str::to_owned),
             subscriptions: self.subscriptions.clone().into_iter().collect(),
+            presence: self.places(),
             renewing: self.renewing,
         })
     }
@@ -186,12 +253,22 @@ impl Session {
             expires_at,
             context,
             subscriptions,
+            presence,
             renewing,
         } = postcard::from_bytes(attachment).ok()?;
         let topics = Topics::granted(identity.as_ref(), topics.iter().map(String::as_str)).ok()?;
+        let presence = presence.into_iter().map(|(place, state)| {
+            let channel = match place {
+                Place::At(at) => subscriptions.get(usize::from(at))?.0.clone(),
+                Place::Named(channel) => channel,
+            };
+            let presence = state.map_or(Presence::Watcher, |state| Presence::Member(state.into()));
+            Some((channel, presence))
+        });
         Some(Self {
             id,
             dialect,
+            presence: presence.collect::<Option<_>>()?,
             grant: Grant {
                 identity,
                 topics,
@@ -240,12 +317,19 @@ mod tests {
             };
             session.subscriptions.insert(channel, how);
         }
+        let held: Vec<Channel> = session.subscriptions.keys().cloned().collect();
+        for channel in held.into_iter().rev().take(limits::PRESENCES) {
+            let state = "s".repeat(limits::PRESENCE_BYTES / limits::PRESENCES);
+            session
+                .presence
+                .insert(channel, Presence::Member(state.into()));
+        }
         session
     }
 
     #[test]
-    fn the_largest_session_fits_an_attachment_with_room_for_presence() {
-        let room = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD - limits::PRESENCE_ROOM;
+    fn the_largest_session_fits_an_attachment() {
+        let room = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD;
         for name_bytes in [3, 4, 8, 32, 128, 256] {
             for pass_each in [false, true] {
                 let session = largest(name_bytes, pass_each);
@@ -292,6 +376,40 @@ mod tests {
         );
         let other = Channel::parse("other").unwrap();
         assert!(small.has_room_for(&other, 1) && !small.has_room_for(&other, 0));
+    }
+
+    #[test]
+    fn presence_is_bounded_in_each_channel_in_all_and_in_number() {
+        let channel = |i: usize| Channel::parse(&i.to_string()).unwrap();
+        let member = |bytes: usize| Presence::Member("s".repeat(bytes).into());
+        let mut session = largest(3, false);
+        session.presence.clear();
+        let most = limits::STATE_BYTES;
+        assert!(session.has_room_to_be(&channel(0), most));
+        assert!(!session.has_room_to_be(&channel(0), most + 1));
+        session.presence.insert(channel(0), member(most));
+        session.presence.insert(channel(1), member(most - 1));
+        assert!(session.has_room_to_be(&channel(2), 1) && !session.has_room_to_be(&channel(2), 2));
+        assert!(
+            session.has_room_to_be(&channel(1), most),
+            "in place of its own"
+        );
+        session.presence.clear();
+        for i in 1..limits::PRESENCES {
+            session.presence.insert(channel(i), Presence::Watcher);
+        }
+        assert!(session.has_room_to_be(&channel(99), 0));
+        session.presence.insert(channel(0), Presence::Watcher);
+        assert!(session.has_room_to_be(&channel(0), 0) && !session.has_room_to_be(&channel(99), 0));
+    }
+
+    #[test]
+    fn presence_without_a_live_subscription_survives_sleep_by_name() {
+        let mut session = largest(3, false);
+        session.grant = Grant::default();
+        let gone = session.presence.keys().next().unwrap().clone();
+        session.subscriptions.remove(&gone);
+        assert_eq!(Session::decode(&session.encode().unwrap()), Some(session));
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl<S: Sql> Engine<S> {
     /// Applies a renewal: the hub knows the new topics before the next change.
     pub(super) fn renew(&mut self, renewal: Renewal) {
         for channel in &renewal.closed {
-            self.hub.unsubscribe(renewal.conn, channel);
+            self.unsubscribe(renewal.conn, channel);
         }
         if let Some(mut session) = self.hub.remove(renewal.conn) {
             session.grant = renewal.grant;

@@ -232,6 +232,7 @@ impl<S: Sql> Engine<S> {
         if self.hub.unsubscribe(conn, channel) {
             self.dirty.push(conn);
         }
+        self.set_presence(conn, channel, None);
     }
 }
 

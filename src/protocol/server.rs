@@ -1,5 +1,7 @@
 //! What the server sends: one function a message, fields in the contract's order.
 
+use std::rc::Rc;
+
 use super::client::Action;
 use super::codec::{JsonWriter, object};
 use super::error::Problem;
@@ -36,6 +38,9 @@ pub(crate) fn welcome(
                 ("pageRows", limits::PAGE_MAX),
                 ("subscriptions", limits.subscriptions),
                 ("subscriptionsBytes", limits::SUBSCRIPTIONS_BYTES),
+                ("stateBytes", limits::STATE_BYTES),
+                ("presenceBytes", limits::PRESENCE_BYTES),
+                ("signalBytes", limits::SIGNAL_BYTES),
                 ("messagesPerSecond", limits.messages_per_second as usize),
             ] {
                 l.number(name, bound as u64);
@@ -266,6 +271,93 @@ pub(crate) fn channel_reset(channel: &Channel, reason: &str) -> String {
         o.text("type", "channel-reset");
         o.text("channel", channel.as_str());
         o.text("reason", reason);
+    })
+}
+
+/// Somebody who is present in a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) session: SessionId,
+    pub(crate) identity: Option<Identity>,
+    /// The state as JSON; `None` for who has left.
+    pub(crate) state: Option<Rc<str>>,
+}
+
+impl Member {
+    fn write(&self, out: &mut JsonWriter) {
+        out.object(|o| {
+            o.text("session", self.session.as_str());
+            o.opt_text("identity", self.identity.as_ref().map(Identity::as_str));
+            if let Some(state) = &self.state {
+                o.raw("state", state);
+            }
+        });
+    }
+
+    /// About how many bytes it takes in a frame.
+    pub(crate) fn len(&self) -> usize {
+        let identity = self
+            .identity
+            .as_ref()
+            .map_or(4, |identity| identity.as_str().len());
+        let state = self.state.as_ref().map_or(0, |state| state.len());
+        64 + 6 * (self.session.as_str().len() + identity) + state
+    }
+}
+
+/// Who is present: the answer to joining and watching.
+pub(crate) fn members(channel: &Channel, members: &[Member], total: usize) -> String {
+    object(|o| {
+        o.text("type", "presence");
+        o.text("channel", channel.as_str());
+        members_fields(o, members, total);
+    })
+}
+
+/// The body of `GET /presence`.
+pub(crate) fn presence_body(channel: &Channel, members: &[Member], total: usize) -> String {
+    object(|o| {
+        o.text("channel", channel.as_str());
+        members_fields(o, members, total);
+    })
+}
+
+fn members_fields(o: &mut JsonWriter, members: &[Member], total: usize) {
+    o.name("members")
+        .array(|a| members.iter().for_each(|member| member.write(a)));
+    o.number("total", total as u64);
+}
+
+/// Who came, changed and went, by the name of what they did.
+pub(crate) fn presence<'a>(
+    channel: &Channel,
+    moves: impl IntoIterator<Item = (&'static str, &'a [&'a Member])>,
+) -> String {
+    object(|o| {
+        o.text("type", "presence");
+        o.text("channel", channel.as_str());
+        for (what, members) in moves.into_iter().filter(|(_, members)| !members.is_empty()) {
+            o.name(what)
+                .array(|a| members.iter().for_each(|member| member.write(a)));
+        }
+    })
+}
+
+/// What a subscriber passes to the others.
+pub(crate) fn signal(
+    channel: &Channel,
+    event: &str,
+    session: &SessionId,
+    identity: Option<&Identity>,
+    data: &str,
+) -> String {
+    object(|o| {
+        o.text("type", "signal");
+        o.text("channel", channel.as_str());
+        o.text("event", event);
+        o.text("session", session.as_str());
+        o.opt_text("identity", identity.map(Identity::as_str));
+        o.raw("data", data);
     })
 }
 
