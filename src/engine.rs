@@ -24,7 +24,7 @@ use crate::auth::Claims;
 use crate::config::{Config, Publisher};
 use crate::hub::Hub;
 use crate::limits;
-use crate::names::{ConnId, Millis, SessionId, Space};
+use crate::names::{Channel, ConnId, Millis, SessionId, Space};
 use crate::outbox::{Outbox, Outgoing};
 use crate::protocol::{self, Close, Code, Problem};
 use crate::rate::Rates;
@@ -94,6 +94,13 @@ pub enum Input<'a> {
         idempotency_key: Option<&'a str>,
         /// Chance, drawn by the host, in case a new epoch is asked for.
         seed: Seed,
+    },
+    /// A publisher, whose key has been checked, asked for `/presence`.
+    Members {
+        /// Of which channel.
+        channel: &'a Channel,
+        /// Whose key it was.
+        publisher: &'a Publisher,
     },
     /// An operator, whose key has been checked, asked for `/stats`.
     Stats {
@@ -240,12 +247,18 @@ impl<S: Sql> Engine<S> {
         let mut closes = Vec::new();
         for (conn, attachment) in sockets {
             let attachment = attachment.filter(|_| !interrupted).unwrap_or_default();
-            match Session::decode(&attachment).filter(|session| !session.renewing) {
-                Some(session) => {
+            match Session::decode(&attachment) {
+                Some(session) if !session.renewing => {
                     self.hub.insert(conn, session);
                     self.hub.set_attachment(conn, Some(attachment.len()));
                 }
-                None => closes.push(Closing::new(conn, Close::Restart)),
+                gone => {
+                    // The turn that has woken the object tells the others.
+                    if let Some(session) = gone {
+                        self.note_gone(conn, &session);
+                    }
+                    closes.push(Closing::new(conn, Close::Restart));
+                }
             }
         }
         closes
@@ -300,6 +313,7 @@ impl<S: Sql> Engine<S> {
                 };
                 self.call(request, now);
             }
+            Input::Members { channel, publisher } => self.members_for(channel, publisher),
             Input::Stats {
                 instance,
                 rows_written,
@@ -373,7 +387,7 @@ impl<S: Sql> Engine<S> {
         &mut self,
         conn: ConnId,
         id: Option<&str>,
-        channel: Option<&crate::names::Channel>,
+        channel: Option<&Channel>,
         problem: &Problem,
     ) {
         // Whoever is refused before a hello is a legacy client, even if nothing could be read yet.

@@ -126,14 +126,17 @@ pub const STATE_BYTES: usize = 1024;
 /// Length of the states of one connection's presence, together.
 pub const PRESENCE_BYTES: usize = 2 * 1024;
 
-/// Channels that one connection is present in or watches. Each costs up to 8 bytes of the
-/// attachment beside its state.
+/// Channels that one connection is present in or watches.
 pub const PRESENCES: usize = 16;
 
-/// What of an attachment is kept free for presence: the states, and what tells whose they are.
-pub const PRESENCE_ROOM: usize = PRESENCE_BYTES + 8 * PRESENCES;
+/// What each of them takes of the attachment beside its state, at most.
+pub const PRESENCE_OVERHEAD: usize = 8;
 
-/// Members of a channel that one answer lists. `total` tells how many there are.
+/// What of an attachment is kept free for presence: the states, and what tells whose they are.
+pub const PRESENCE_ROOM: usize = PRESENCE_BYTES + PRESENCE_OVERHEAD * PRESENCES;
+
+/// Members of a channel that one answer lists; `total` tells how many there are. With the longest
+/// states and identities they still fit a frame, unless these are full of escapes.
 pub const MEMBERS: usize = 500;
 
 /// Length of a signal's data, as JSON: it is for moments, and goes to every subscriber.

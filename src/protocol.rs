@@ -17,8 +17,8 @@ pub(crate) use codec::{Fields, JsonWriter, object, text_of, write_text};
 pub use error::{Close, Code, Problem};
 pub use publish::{CallBody, ChangeRequest, PublishBody, TopicsBody};
 pub(crate) use server::{
-    ChangeFrame, Member, Snapshot, ack, authed, batch, batch_part, change, channel_change,
-    channel_reset, error, members, presence, presence_body, reject, session, signal, welcome,
+    ChangeFrame, Snapshot, ack, authed, batch, batch_part, change, channel_change, channel_reset,
+    error, member, members, presence, presence_body, reject, session, signal, welcome,
 };
 
 /// The protocol version that this server speaks.

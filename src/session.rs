@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::audience::Topics;
 use crate::limits;
 use crate::names::{Channel, Identity, Millis, SessionId};
+use crate::protocol::Problem;
 
 /// What a verified token grants: who, what, until when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,8 +98,11 @@ pub struct Session {
     pub grant: Grant,
     /// The channels that it is live on.
     pub subscriptions: BTreeMap<Channel, Subscription>,
-    /// The channels that it is present in or watches.
+    /// The channels that it is present in or watches: each is subscribed to, or paused.
     pub presence: BTreeMap<Channel, Presence>,
+    /// The channels that it is present in but not live on just now, because the pages of a new
+    /// subscription are still being asked for; with what a token of the channel opened.
+    pub paused: BTreeMap<Channel, Option<ChannelPass>>,
     /// Whether another token is being judged, and what the client sent since is held back. Lost
     /// with the memory: a session that is found so on waking is closed.
     pub renewing: bool,
@@ -139,8 +143,8 @@ enum Attachment {
 #[derive(Serialize, Deserialize)]
 enum Place {
     At(u16),
-    /// Not subscribed to just now: the pages of a new subscription are still being asked for.
-    Named(Channel),
+    /// Paused.
+    Named(Channel, Option<ChannelPass>),
 }
 
 /// What a subscription takes of an attachment beside its name, at most: the name's length in two
@@ -157,6 +161,7 @@ impl Session {
             grant,
             subscriptions: BTreeMap::new(),
             presence: BTreeMap::new(),
+            paused: BTreeMap::new(),
             renewing: false,
         }
     }
@@ -167,44 +172,85 @@ impl Session {
         Asker {
             identity: self.grant.identity.as_ref(),
             topics: &self.grant.topics,
-            pass: self.subscriptions.get(channel).and_then(|how| how.pass),
+            pass: self.pass(channel),
         }
+    }
+
+    /// What a token of a channel opened.
+    #[must_use]
+    pub fn pass(&self, channel: &Channel) -> Option<ChannelPass> {
+        let live = self.subscriptions.get(channel).and_then(|how| how.pass);
+        live.or_else(|| self.paused.get(channel).copied().flatten())
+    }
+
+    /// All that tokens of channels opened.
+    pub(crate) fn passes(&self) -> impl Iterator<Item = (&Channel, ChannelPass)> {
+        let live = self.subscriptions.iter().map(|(at, how)| (at, how.pass));
+        let paused = self.paused.iter().map(|(at, pass)| (at, *pass));
+        live.chain(paused)
+            .filter_map(|(at, pass)| Some((at, pass?)))
+    }
+
+    /// The channels that it is live on or will be, however many pages that takes.
+    fn held(&self) -> impl Iterator<Item = &Channel> {
+        self.subscriptions.keys().chain(self.paused.keys())
     }
 
     /// Whether one more channel of this name fits beside what the session holds, and beside the
     /// presence that it may have yet.
     #[must_use]
     pub fn has_room_for(&self, channel: &Channel, most: usize) -> bool {
-        if self.subscriptions.contains_key(channel) {
+        if self.holds(channel) {
             return true;
         }
-        let bytes: usize = self.subscriptions.keys().map(|c| c.as_str().len()).sum();
+        let bytes: usize = self.held().map(|c| c.as_str().len()).sum();
         let taken = self.encode().map_or(usize::MAX, |attachment| {
-            attachment.len().saturating_sub(self.presence_len(None))
+            attachment.len().saturating_sub(self.presence_len())
         });
         let room = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD - limits::PRESENCE_ROOM;
-        self.subscriptions.len() < most
+        self.held().count() < most
             && bytes + channel.as_str().len() <= limits::SUBSCRIPTIONS_BYTES
             && taken.saturating_add(channel.as_str().len() + SUBSCRIPTION_OVERHEAD) <= room
     }
 
-    /// What presence takes of the room that is kept for it, without one channel.
-    fn presence_len(&self, without: Option<&Channel>) -> usize {
-        let others = self.presence.iter().filter(|(at, _)| Some(*at) != without);
-        let len =
-            |(_, presence): (_, &Presence)| presence.state().map_or(0, |state| state.len()) + 8;
-        others.map(len).sum()
+    /// What presence takes of the room that is kept for it.
+    fn presence_len(&self) -> usize {
+        let state = |presence: &Presence| presence.state().map_or(0, |state| state.len());
+        let states: usize = self.presence.values().map(state).sum();
+        states + limits::PRESENCE_OVERHEAD * self.presence.len()
     }
 
-    /// Whether the session may be present in a channel with a state of this length, beside its
-    /// presence in others.
-    #[must_use]
-    pub fn has_room_to_be(&self, channel: &Channel, state: usize) -> bool {
-        let others = self.presence.len() - usize::from(self.presence.contains_key(channel));
-        let bytes = self.presence_len(Some(channel)) - 8 * others;
-        state <= limits::STATE_BYTES
-            && others < limits::PRESENCES
-            && bytes + state <= limits::PRESENCE_BYTES
+    /// Whether the session may be present in a channel, beside its presence in others.
+    ///
+    /// # Errors
+    /// `invalid` with what there is too much of.
+    pub(crate) fn has_room_to_be(
+        &self,
+        channel: &Channel,
+        presence: &Presence,
+    ) -> Result<(), Problem> {
+        let len = |presence: &Presence| presence.state().map_or(0, |state| state.len());
+        let others = self.presence.iter().filter(|(at, _)| *at != channel);
+        let (mut count, mut bytes) = (0, 0);
+        for (_, other) in others {
+            count += 1;
+            bytes += len(other);
+        }
+        let state = len(presence);
+        if state > limits::STATE_BYTES || bytes + state > limits::PRESENCE_BYTES {
+            let message = "a state has at most 1 KiB, all of a connection 2 KiB";
+            return Err(Problem::invalid("state", message));
+        }
+        if count >= limits::PRESENCES {
+            let message = "a connection is present in at most 16 channels";
+            return Err(Problem::invalid("channel", message));
+        }
+        Ok(())
+    }
+
+    /// Whether the session is live on a channel, or present and about to be.
+    pub(crate) fn holds(&self, channel: &Channel) -> bool {
+        self.subscriptions.contains_key(channel) || self.paused.contains_key(channel)
     }
 
     fn places(&self) -> Vec<(Place, Option<String>)> {
@@ -212,7 +258,7 @@ impl Session {
             let at = self.subscriptions.keys().position(|held| held == channel);
             match at.and_then(|at| u16::try_from(at).ok()) {
                 Some(at) => Place::At(at),
-                None => Place::Named(channel.clone()),
+                None => Place::Named(channel.clone(), self.pass(channel)),
             }
         };
         let state = |presence: &Presence| presence.state().map(|state| state.to_string());
@@ -257,10 +303,14 @@ impl Session {
             renewing,
         } = postcard::from_bytes(attachment).ok()?;
         let topics = Topics::granted(identity.as_ref(), topics.iter().map(String::as_str)).ok()?;
+        let mut paused = BTreeMap::new();
         let presence = presence.into_iter().map(|(place, state)| {
             let channel = match place {
                 Place::At(at) => subscriptions.get(usize::from(at))?.0.clone(),
-                Place::Named(channel) => channel,
+                Place::Named(channel, pass) => {
+                    paused.insert(channel.clone(), pass);
+                    channel
+                }
             };
             let presence = state.map_or(Presence::Watcher, |state| Presence::Member(state.into()));
             Some((channel, presence))
@@ -269,6 +319,7 @@ impl Session {
             id,
             dialect,
             presence: presence.collect::<Option<_>>()?,
+            paused,
             grant: Grant {
                 identity,
                 topics,
@@ -382,34 +433,63 @@ mod tests {
     fn presence_is_bounded_in_each_channel_in_all_and_in_number() {
         let channel = |i: usize| Channel::parse(&i.to_string()).unwrap();
         let member = |bytes: usize| Presence::Member("s".repeat(bytes).into());
+        let refused = |session: &Session, at: usize, presence: &Presence| {
+            let room = session.has_room_to_be(&channel(at), presence);
+            room.err().and_then(|problem| problem.field)
+        };
         let mut session = largest(3, false);
         session.presence.clear();
         let most = limits::STATE_BYTES;
-        assert!(session.has_room_to_be(&channel(0), most));
-        assert!(!session.has_room_to_be(&channel(0), most + 1));
+        assert_eq!(refused(&session, 0, &member(most)), None);
+        let state = Some("state".into());
+        assert_eq!(refused(&session, 0, &member(most + 1)), state);
         session.presence.insert(channel(0), member(most));
         session.presence.insert(channel(1), member(most - 1));
-        assert!(session.has_room_to_be(&channel(2), 1) && !session.has_room_to_be(&channel(2), 2));
-        assert!(
-            session.has_room_to_be(&channel(1), most),
-            "in place of its own"
-        );
+        assert_eq!(refused(&session, 2, &member(1)), None);
+        assert_eq!(refused(&session, 2, &member(2)), state);
+        assert_eq!(refused(&session, 1, &member(most)), None, "in its place");
         session.presence.clear();
         for i in 1..limits::PRESENCES {
             session.presence.insert(channel(i), Presence::Watcher);
         }
-        assert!(session.has_room_to_be(&channel(99), 0));
+        assert_eq!(refused(&session, 99, &Presence::Watcher), None);
         session.presence.insert(channel(0), Presence::Watcher);
-        assert!(session.has_room_to_be(&channel(0), 0) && !session.has_room_to_be(&channel(99), 0));
+        assert_eq!(refused(&session, 0, &member(1)), None);
+        let at = Some("channel".into());
+        assert_eq!(refused(&session, 99, &Presence::Watcher), at);
+    }
+
+    /// The channels that the session is present in are paused, as they are while pages are asked for.
+    fn pause(session: &mut Session) {
+        for channel in session.presence.keys() {
+            let pass = session.pass(channel);
+            session.subscriptions.remove(channel);
+            session.paused.insert(channel.clone(), pass);
+        }
     }
 
     #[test]
     fn presence_without_a_live_subscription_survives_sleep_by_name() {
-        let mut session = largest(3, false);
-        session.grant = Grant::default();
-        let gone = session.presence.keys().next().unwrap().clone();
-        session.subscriptions.remove(&gone);
-        assert_eq!(Session::decode(&session.encode().unwrap()), Some(session));
+        for pass_each in [false, true] {
+            let mut session = largest(256, pass_each);
+            let live = session.encode().unwrap().len();
+            pause(&mut session);
+            let paused = session.encode().unwrap();
+            assert!(paused.len() <= live);
+            assert_eq!(Session::decode(&paused).as_ref(), Some(&session));
+            assert_eq!(session.passes().count() > 0, pass_each);
+        }
+    }
+
+    #[test]
+    fn a_paused_channel_keeps_its_room() {
+        let mut session = largest(256, false);
+        let held = session.presence.keys().next().unwrap().clone();
+        let other = Channel::parse("o").unwrap();
+        let most = session.subscriptions.len();
+        pause(&mut session);
+        assert!(session.has_room_for(&held, most));
+        assert!(!session.has_room_for(&other, most) && session.has_room_for(&held, 0));
     }
 
     #[test]

@@ -7,66 +7,65 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::Engine;
+use crate::audience::Audience;
 use crate::channel::Rule;
+use crate::config::Publisher;
 use crate::limits;
-use crate::names::{Channel, ConnId};
-use crate::protocol::{
-    self, Code, Member, PresenceChange, PresenceMessage, Problem, SignalMessage,
-};
+use crate::names::{Channel, ConnId, Identity, SessionId};
+use crate::protocol::{self, Code, PresenceChange, PresenceMessage, Problem, SignalMessage};
 use crate::session::{Presence, Session};
 use crate::store::Sql;
 
-/// Who has moved in this turn, as they were before it: nothing for who was not seen.
+/// Who has moved in this turn, as they were before it.
 pub(super) type Moves = BTreeMap<Channel, BTreeMap<ConnId, Moved>>;
 
-/// One connection's presence before and after.
+/// One connection whose presence has changed.
 #[derive(Debug)]
 pub(super) struct Moved {
+    /// What the others saw of it; nothing of who was not there, or watched.
     before: Option<Rc<str>>,
     /// Who it is, for when it is gone.
-    who: Member,
+    session: SessionId,
+    identity: Option<Identity>,
 }
 
-fn member(session: &Session, state: Option<Rc<str>>) -> Member {
-    Member {
-        session: session.id.clone(),
-        identity: session.grant.identity.clone(),
-        state,
-    }
+/// What the others are told of one connection.
+struct Told {
+    conn: ConnId,
+    what: &'static str,
+    /// As JSON.
+    member: String,
 }
 
-/// What a member takes in a list, with its comma; a list is cut to fit a frame.
-const FRAME_BYTES: usize = limits::FRAME_OUT_BYTES - 8 * limits::CHANNEL_BYTES;
+/// What happened to a member. A frame lists them in this order.
+const WHATS: [&str; 3] = [JOINED, UPDATED, LEFT];
+const JOINED: &str = "joined";
+const UPDATED: &str = "updated";
+const LEFT: &str = "left";
+
+/// What a list of members may take: a frame less what is around the list.
+const LIST_BYTES: usize = limits::FRAME_OUT_BYTES - 2 * limits::CHANNEL_BYTES - 256;
 
 impl<S: Sql> Engine<S> {
     pub(super) fn presence(&mut self, conn: ConnId, message: &PresenceMessage<'_>) {
         let channel = &message.channel;
-        if let Err(problem) = self.may_be_in(conn, channel, |rule| rule.presence) {
-            return self.send_error(conn, &problem);
-        }
         let presence = match message.change {
-            PresenceChange::Set(state) => Some(Presence::Member(state.get().into())),
-            PresenceChange::Watch => Some(Presence::Watcher),
-            PresenceChange::Leave => None,
+            PresenceChange::Set(state) => Presence::Member(state.get().into()),
+            PresenceChange::Watch => Presence::Watcher,
+            // Whoever wants to go may, whatever it might still do here.
+            PresenceChange::Leave => return self.set_presence(conn, channel, None),
         };
-        let Some(session) = self.hub.session(conn) else {
-            return;
+        let allowed = self
+            .may_be_in(conn, channel, |rule| rule.presence)
+            .and_then(|session| self.has_room_to_be(session, channel, &presence));
+        let updates = match allowed {
+            Ok(updates) => updates,
+            Err(problem) => return self.send_error(conn, &problem),
         };
-        let state = presence.as_ref().and_then(Presence::state);
-        let bytes = state.map_or(0, |state| state.len());
-        if presence.is_some() && !session.has_room_to_be(channel, bytes) {
-            let message = "a state is at most 1 KiB, 2 KiB in all, in at most 16 channels";
-            return self.send_error(conn, &Problem::invalid("state", message));
-        }
-        let before = session.presence.get(channel);
-        // Who updates its own state knows who is here.
-        let asks = match (before, &presence) {
-            (_, None) | (Some(Presence::Member(_)), Some(Presence::Member(_))) => false,
-            (_, Some(_)) => true,
-        };
-        self.set_presence(conn, channel, presence);
-        if asks {
-            let (members, total) = self.members(channel);
+        self.set_presence(conn, channel, Some(presence));
+        // Whoever updates its own state knows who is here.
+        if !updates {
+            let (members, total) = self.members(channel, Some(conn));
             let answer = protocol::members(channel, &members, total);
             self.out.send_one(conn, answer);
         }
@@ -74,32 +73,30 @@ impl<S: Sql> Engine<S> {
 
     pub(super) fn signal(&mut self, conn: ConnId, message: &SignalMessage<'_>) {
         let channel = &message.channel;
-        if let Err(problem) = self.may_be_in(conn, channel, |rule| rule.signals) {
-            return self.send_error(conn, &problem);
-        }
+        let session = match self.may_be_in(conn, channel, |rule| rule.signals) {
+            Ok(session) => session,
+            Err(problem) => return self.send_error(conn, &problem),
+        };
         let data = message.data.map_or("null", |data| data.get());
         if data.len() > limits::SIGNAL_BYTES {
             let problem = Problem::invalid("data", "a signal's data is at most 16 KiB");
             return self.send_error(conn, &problem);
         }
-        let Some(session) = self.hub.session(conn) else {
-            return;
-        };
         let identity = session.grant.identity.as_ref();
         let text = protocol::signal(channel, &message.event, &session.id, identity, data);
-        let mut others = self.hub.receivers(channel, &crate::audience::Audience::All);
+        let mut others = self.hub.receivers(channel, &Audience::All);
         others.retain(|other| *other != conn);
         self.out.send_many(others, text);
     }
 
-    /// Whether a connection may show itself in a channel: it must be live there, and the rule
+    /// Whether a connection may show itself in a channel: it must have subscribed, and the rule
     /// must open what it asks for.
     fn may_be_in(
         &self,
         conn: ConnId,
         channel: &Channel,
         opens: fn(&Rule) -> bool,
-    ) -> Result<(), Problem> {
+    ) -> Result<&Session, Problem> {
         if self.out.is_full() {
             return Err(Problem {
                 retry_after_ms: Some(limits::TURN_RETRY_MS),
@@ -111,17 +108,32 @@ impl<S: Sql> Engine<S> {
         let rule = self.config.rules.find(channel)?;
         rule.may_read(channel, &session.asker(channel))?;
         if !opens(rule) {
-            return Err(Problem::new(
-                Code::Forbidden,
-                "the channel's rule does not open this",
-            ));
+            let message = "the channel's rule does not open this";
+            return Err(Problem::new(Code::Forbidden, message));
         }
-        let subscribed =
-            session.subscriptions.contains_key(channel) || session.presence.contains_key(channel);
-        let message = "subscribe to the channel first";
-        subscribed
-            .then_some(())
-            .ok_or_else(|| Problem::invalid("channel", message))
+        match session.holds(channel) {
+            true => Ok(session),
+            false => Err(Problem::invalid("channel", "subscribe to it first")),
+        }
+    }
+
+    /// Whether there is room for a presence, and whether it only updates a member's state.
+    fn has_room_to_be(
+        &self,
+        session: &Session,
+        channel: &Channel,
+        presence: &Presence,
+    ) -> Result<bool, Problem> {
+        session.has_room_to_be(channel, presence)?;
+        let before = session.presence.get(channel);
+        let (held, state) = (before.and_then(Presence::state), presence.state());
+        let bytes = |state: Option<&Rc<str>>| state.map_or(0, |state| state.len());
+        let more = bytes(state).saturating_sub(bytes(held));
+        if more > 0 && !self.hub.has_room_of(more) {
+            let message = "the space has no room for a larger state";
+            return Err(Problem::new(Code::Unavailable, message));
+        }
+        Ok(held.is_some() && state.is_some())
     }
 
     /// Changes a connection's presence, and remembers for the end of the turn how it was.
@@ -131,14 +143,16 @@ impl<S: Sql> Engine<S> {
         channel: &Channel,
         presence: Option<Presence>,
     ) {
-        let before = self.hub.set_presence(conn, channel, presence.clone());
-        if before == presence {
+        let Some(session) = self.hub.session(conn) else {
+            return;
+        };
+        let before = session.presence.get(channel);
+        if before == presence.as_ref() {
             return;
         }
+        note(&mut self.moves, channel, conn, session, before);
+        self.hub.set_presence(conn, channel, presence);
         self.dirty.push(conn);
-        if let Some(session) = self.hub.session(conn) {
-            note(&mut self.moves, channel, conn, session, before.as_ref());
-        }
     }
 
     /// Remembers how a connection that has gone was present.
@@ -148,61 +162,74 @@ impl<S: Sql> Engine<S> {
         }
     }
 
-    /// The members of a channel, as many as a frame and [`limits::MEMBERS`] take, and how many
-    /// there are.
-    pub(super) fn members(&self, channel: &Channel) -> (Vec<Member>, usize) {
+    /// Answers a publisher who is present in a channel.
+    pub(super) fn members_for(&mut self, channel: &Channel, publisher: &Publisher) {
+        let allowed = self.config.check_sees(publisher, channel, &self.space);
+        let known = allowed.and_then(|()| self.config.rules.find(channel).map(|_| ()));
+        let body = known.map(|()| {
+            let (members, total) = self.members(channel, None);
+            protocol::presence_body(channel, &members, total)
+        });
+        self.reply(body);
+    }
+
+    /// The members of a channel as JSON, as many as [`limits::MEMBERS`] and a frame take, and how
+    /// many there are. Whoever asks is among them, if it is one.
+    fn members(&self, channel: &Channel, asks: Option<ConnId>) -> (Vec<String>, usize) {
+        let of = |conn: ConnId| {
+            let session = self.hub.session(conn)?;
+            let state = session.presence.get(channel)?.state()?;
+            let identity = session.grant.identity.as_ref();
+            Some(protocol::member(&session.id, identity, Some(state)))
+        };
         let members = self.hub.members(channel);
         let total = members.len();
+        let others = members.filter(|conn| Some(*conn) != asks);
         let mut bytes = 0;
-        let listed = members
-            .filter_map(|conn| {
-                let session = self.hub.session(conn)?;
-                let state = session.presence.get(channel)?.state()?;
-                Some(member(session, Some(Rc::clone(state))))
-            })
-            .take_while(|member| {
-                bytes += member.len();
-                bytes <= FRAME_BYTES
-            });
-        (listed.take(limits::MEMBERS).collect(), total)
+        let listed = asks.into_iter().chain(others).filter_map(of);
+        let listed = listed.take(limits::MEMBERS).take_while(|member| {
+            bytes += member.len() + 1;
+            bytes <= LIST_BYTES
+        });
+        (listed.collect(), total)
     }
 
     /// Tells everybody who joined or watches what has moved in this turn.
     pub(super) fn tell_moves(&mut self) {
         for (channel, moved) in std::mem::take(&mut self.moves) {
-            let mut changes: Vec<(ConnId, &'static str, Member)> = Vec::new();
-            for (conn, moved) in moved {
-                let now = self
-                    .hub
-                    .session(conn)
-                    .and_then(|s| s.presence.get(&channel));
-                let state = now.and_then(Presence::state);
-                let what = match (&moved.before, state) {
-                    (None, Some(_)) => "joined",
-                    (Some(before), Some(state)) if before != state => "updated",
-                    (Some(_), None) => "left",
-                    (Some(_), Some(_)) | (None, None) => continue,
+            let told = moved.into_iter().filter_map(|(conn, moved)| {
+                let now = self.hub.session(conn);
+                let now = now.and_then(|session| session.presence.get(&channel)?.state());
+                let what = match (&moved.before, now) {
+                    (None, Some(_)) => JOINED,
+                    (Some(before), Some(now)) if before != now => UPDATED,
+                    (Some(_), None) => LEFT,
+                    (Some(_), Some(_)) | (None, None) => return None,
                 };
-                let state = state.cloned();
-                changes.push((conn, what, Member { state, ..moved.who }));
-            }
-            self.tell(&channel, &changes);
+                let now = now.map(Rc::as_ref);
+                let member = protocol::member(&moved.session, moved.identity.as_ref(), now);
+                Some(Told { conn, what, member })
+            });
+            let told: Vec<Told> = told.collect();
+            self.tell(&channel, &told);
         }
     }
 
-    fn tell(&mut self, channel: &Channel, changes: &[(ConnId, &'static str, Member)]) {
-        if changes.is_empty() {
-            return;
+    /// `told` is in the order of connections.
+    fn tell(&mut self, channel: &Channel, told: &[Told]) {
+        let Some(_) = told.first() else { return };
+        let moved = |conn: &ConnId| told.binary_search_by_key(conn, |told| told.conn).is_ok();
+        let observers = self.hub.observers(channel);
+        let (movers, others): (Vec<_>, Vec<_>) = observers.into_iter().partition(moved);
+        if !others.is_empty() {
+            for text in frames(channel, told.iter()) {
+                self.out.send_many(others.clone(), text);
+            }
         }
-        // Who moves and stays is not told of itself. Of these there is hardly ever more than one.
-        let (movers, others): (Vec<ConnId>, Vec<ConnId>) =
-            (self.hub.observers(channel).into_iter())
-                .partition(|conn| changes.iter().any(|(mover, _, _)| mover == conn));
-        for text in frames(channel, changes, None) {
-            self.out.send_many(others.clone(), text);
-        }
+        // Whoever moves and stays is not told of itself. It is the turn's sender, so there is
+        // hardly ever more than one.
         for mover in movers {
-            for text in frames(channel, changes, Some(mover)) {
+            for text in frames(channel, told.iter().filter(|told| told.conn != mover)) {
                 self.out.send_one(mover, text);
             }
         }
@@ -219,46 +246,32 @@ fn note(
     let moved = moves.entry(channel.clone()).or_default();
     moved.entry(conn).or_insert_with(|| Moved {
         before: before.and_then(Presence::state).cloned(),
-        who: member(session, None),
+        session: session.id.clone(),
+        identity: session.grant.identity.clone(),
     });
 }
 
-/// The frames for what moved, without one's own moves; more than one only where a frame is full.
-fn frames(
-    channel: &Channel,
-    changes: &[(ConnId, &'static str, Member)],
-    without: Option<ConnId>,
-) -> Vec<String> {
-    let mut frames = Vec::new();
-    let mut part: Vec<(&'static str, &Member)> = Vec::new();
-    let mut bytes = 0;
-    let mut flush = |part: &mut Vec<(&'static str, &Member)>| {
-        let of = |what: &str| -> Vec<&Member> {
-            let moves = part.iter().filter(|(did, _)| *did == what);
-            moves.map(|(_, member)| *member).collect()
+/// The frames for what moved: one, unless that is full.
+fn frames<'a>(channel: &Channel, told: impl Iterator<Item = &'a Told>) -> Vec<String> {
+    let frame = |part: &[&Told]| {
+        let of = |what| {
+            let told = part.iter().filter(|told| told.what == what);
+            (what, told.map(|told| told.member.as_str()).collect())
         };
-        let (joined, updated, left) = (of("joined"), of("updated"), of("left"));
-        if !part.is_empty() {
-            let moves = [
-                ("joined", joined.as_slice()),
-                ("updated", updated.as_slice()),
-                ("left", left.as_slice()),
-            ];
-            frames.push(protocol::presence(channel, moves));
-        }
-        part.clear();
+        protocol::presence(channel, WHATS.map(of))
     };
-    for (conn, what, member) in changes {
-        if Some(*conn) == without {
-            continue;
+    let (mut frames, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for told in told {
+        bytes += told.member.len() + 1;
+        if bytes > LIST_BYTES {
+            frames.push(frame(&part));
+            part.clear();
+            bytes = told.member.len() + 1;
         }
-        if bytes + member.len() > FRAME_BYTES {
-            flush(&mut part);
-            bytes = 0;
-        }
-        bytes += member.len();
-        part.push((what, member));
+        part.push(told);
     }
-    flush(&mut part);
+    if !part.is_empty() {
+        frames.push(frame(&part));
+    }
     frames
 }

@@ -1,7 +1,5 @@
 //! What the server sends: one function a message, fields in the contract's order.
 
-use std::rc::Rc;
-
 use super::client::Action;
 use super::codec::{JsonWriter, object};
 use super::error::Problem;
@@ -40,6 +38,7 @@ pub(crate) fn welcome(
                 ("subscriptionsBytes", limits::SUBSCRIPTIONS_BYTES),
                 ("stateBytes", limits::STATE_BYTES),
                 ("presenceBytes", limits::PRESENCE_BYTES),
+                ("presences", limits::PRESENCES),
                 ("signalBytes", limits::SIGNAL_BYTES),
                 ("messagesPerSecond", limits.messages_per_second as usize),
             ] {
@@ -274,71 +273,55 @@ pub(crate) fn channel_reset(channel: &Channel, reason: &str) -> String {
     })
 }
 
-/// Somebody who is present in a channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member {
-    pub(crate) session: SessionId,
-    pub(crate) identity: Option<Identity>,
-    /// The state as JSON; `None` for who has left.
-    pub(crate) state: Option<Rc<str>>,
-}
-
-impl Member {
-    fn write(&self, out: &mut JsonWriter) {
-        out.object(|o| {
-            o.text("session", self.session.as_str());
-            o.opt_text("identity", self.identity.as_ref().map(Identity::as_str));
-            if let Some(state) = &self.state {
-                o.raw("state", state);
-            }
-        });
-    }
-
-    /// About how many bytes it takes in a frame.
-    pub(crate) fn len(&self) -> usize {
-        let identity = self
-            .identity
-            .as_ref()
-            .map_or(4, |identity| identity.as_str().len());
-        let state = self.state.as_ref().map_or(0, |state| state.len());
-        64 + 6 * (self.session.as_str().len() + identity) + state
-    }
+/// Somebody who is present in a channel, as JSON; without a state who has left it.
+pub(crate) fn member(
+    session: &SessionId,
+    identity: Option<&Identity>,
+    state: Option<&str>,
+) -> String {
+    object(|o| {
+        o.text("session", session.as_str());
+        o.opt_text("identity", identity.map(Identity::as_str));
+        if let Some(state) = state {
+            o.raw("state", state);
+        }
+    })
 }
 
 /// Who is present: the answer to joining and watching.
-pub(crate) fn members(channel: &Channel, members: &[Member], total: usize) -> String {
-    object(|o| {
+pub(crate) fn members(channel: &Channel, members: &[String], total: usize) -> String {
+    let bytes: usize = members.iter().map(String::len).sum();
+    let mut out = JsonWriter::with_capacity(512 + 2 * members.len() + bytes);
+    out.object(|o| {
         o.text("type", "presence");
-        o.text("channel", channel.as_str());
-        members_fields(o, members, total);
-    })
+        members_fields(o, channel, members, total);
+    });
+    out.finish()
 }
 
 /// The body of `GET /presence`.
-pub(crate) fn presence_body(channel: &Channel, members: &[Member], total: usize) -> String {
-    object(|o| {
-        o.text("channel", channel.as_str());
-        members_fields(o, members, total);
-    })
+pub(crate) fn presence_body(channel: &Channel, members: &[String], total: usize) -> String {
+    object(|o| members_fields(o, channel, members, total))
 }
 
-fn members_fields(o: &mut JsonWriter, members: &[Member], total: usize) {
+fn members_fields(o: &mut JsonWriter, channel: &Channel, members: &[String], total: usize) {
+    o.text("channel", channel.as_str());
     o.name("members")
-        .array(|a| members.iter().for_each(|member| member.write(a)));
+        .array(|a| members.iter().for_each(|member| a.raw_item(member)));
     o.number("total", total as u64);
 }
 
 /// Who came, changed and went, by the name of what they did.
 pub(crate) fn presence<'a>(
     channel: &Channel,
-    moves: impl IntoIterator<Item = (&'static str, &'a [&'a Member])>,
+    moves: impl IntoIterator<Item = (&'static str, Vec<&'a str>)>,
 ) -> String {
     object(|o| {
         o.text("type", "presence");
         o.text("channel", channel.as_str());
         for (what, members) in moves.into_iter().filter(|(_, members)| !members.is_empty()) {
             o.name(what)
-                .array(|a| members.iter().for_each(|member| member.write(a)));
+                .array(|a| members.iter().for_each(|member| a.raw_item(member)));
         }
     })
 }
