@@ -275,3 +275,30 @@ fn frames<'a>(channel: &Channel, told: impl Iterator<Item = &'a Told>) -> Vec<St
     }
     frames
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moved_is_told_in_one_frame_unless_that_is_full() {
+        let channel = Channel::parse(&"\"".repeat(limits::CHANNEL_BYTES)).unwrap();
+        let told = |conn: u32| Told {
+            conn: ConnId(conn),
+            what: WHATS[conn as usize % 3],
+            member: format!("\"{conn:0>500}\""),
+        };
+        let told: Vec<Told> = (0..4_000).map(told).collect();
+        for (most, parts) in [(1, 1), (1_700, 1), (1_800, 2), (4_000, 3)] {
+            let frames = frames(&channel, told.iter().take(most));
+            assert_eq!(frames.len(), parts, "{most}");
+            let longest = frames.iter().map(String::len).max();
+            assert!(longest <= Some(limits::FRAME_OUT_BYTES));
+            for told in told.iter().take(most).step_by(97) {
+                let holding = frames.iter().filter(|frame| frame.contains(&told.member));
+                assert_eq!(holding.count(), 1);
+            }
+        }
+        assert!(frames(&channel, [].iter()).is_empty());
+    }
+}

@@ -142,11 +142,9 @@ impl Route<'_> {
     fn method(&self) -> Method {
         match self {
             Self::Call(_) => Method::Post,
-            Self::Health
-            | Self::Connect(_)
-            | Self::Session
-            | Self::Members
-            | Self::Stats => Method::Get,
+            Self::Health | Self::Connect(_) | Self::Session | Self::Members | Self::Stats => {
+                Method::Get
+            }
             #[cfg(feature = "faults")]
             Self::Faults => Method::Get,
         }
@@ -155,11 +153,7 @@ impl Route<'_> {
     fn allowed(&self) -> &'static str {
         match self {
             Self::Call(_) => "POST",
-            Self::Health
-            | Self::Connect(_)
-            | Self::Session
-            | Self::Members
-            | Self::Stats => "GET",
+            Self::Health | Self::Connect(_) | Self::Session | Self::Members | Self::Stats => "GET",
             #[cfg(feature = "faults")]
             Self::Faults => "GET",
         }
