@@ -54,7 +54,7 @@ pub fn channels() -> Value {
         "notes": { "read": "user", "write": "user", "scope": { "field": "ownerId" } },
         "gifts": { "read": "user", "write": "user", "scope": { "field": "for", "leave": true } },
         "feed": { "read": "anyone", "write": "none" },
-        "open": { "read": "anyone", "write": "anyone" },
+        "open": { "read": "anyone", "write": "anyone", "presence": true, "signals": true },
         "drop": { "read": "none", "write": "user" },
         "timed": { "read": "user", "write": "user", "timestamp": "t" },
         "team:*": { "read": "user", "write": "user", "scope": { "field": "team", "as": "team:" } },
