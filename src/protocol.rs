@@ -18,7 +18,7 @@ pub use error::{Close, Code, Problem};
 pub use publish::{CallBody, ChangeRequest, PublishBody, TopicsBody};
 pub(crate) use server::{
     ChangeFrame, Snapshot, ack, authed, batch, batch_part, change, channel_change, channel_reset,
-    error, reject, session, welcome,
+    error, member, members, presence, presence_body, reject, session, signal, welcome,
 };
 
 /// The protocol version that this server speaks.

@@ -160,9 +160,8 @@ impl<S: Sql> Engine<S> {
             ClientMessage::Unsubscribe { channel } => self.unsubscribe(conn, &channel),
             ClientMessage::Mutate(message) => self.mutate(conn, &message, now),
             ClientMessage::Auth { token } => self.auth(conn, &token, now),
-            ClientMessage::Presence(_) | ClientMessage::Signal(_) => {
-                self.send_error(conn, &Problem::malformed("no message has this type"));
-            }
+            ClientMessage::Presence(message) => self.presence(conn, &message),
+            ClientMessage::Signal(message) => self.signal(conn, &message),
         }
     }
 

@@ -14,8 +14,10 @@ use crate::store::{Sql, SqlError};
 /// What a subscription is answered with.
 struct Answer {
     frames: Vec<String>,
-    /// How the connection is live from here on; not yet where more must be asked for.
-    live: Option<Subscription>,
+    /// Whether the connection is live from here on: not yet where more must be asked for.
+    live: bool,
+    /// What it wants of the channel.
+    how: Subscription,
 }
 
 impl<S: Sql> Engine<S> {
@@ -24,8 +26,8 @@ impl<S: Sql> Engine<S> {
             Ok(answer) => {
                 // Without an await between page and stream, nothing is lost or doubled.
                 match answer.live {
-                    Some(how) => self.hub.subscribe(conn, &message.channel, how),
-                    None => _ = self.hub.unsubscribe(conn, &message.channel),
+                    true => self.hub.subscribe(conn, &message.channel, answer.how),
+                    false => self.hub.pause(conn, &message.channel, answer.how.pass),
                 }
                 self.dirty.push(conn);
                 for frame in answer.frames {
@@ -86,9 +88,7 @@ impl<S: Sql> Engine<S> {
             Dialect::Legacy => self.answer_legacy(session, message, now)?,
             Dialect::Hello | Dialect::Unknown => self.answer_page(session, message)?,
         };
-        if let Some(how) = &mut answer.live {
-            how.pass = who.pass;
-        }
+        answer.how.pass = who.pass;
         Ok(answer)
     }
 
@@ -147,10 +147,11 @@ impl<S: Sql> Engine<S> {
         let snapshot = page.snapshot;
         Ok(Answer {
             frames: vec![snapshot.encode(message.id.as_ref(), channel, &page.cursor, &view)],
-            live: (!snapshot.more).then_some(Subscription {
+            live: !snapshot.more,
+            how: Subscription {
                 meta: message.meta,
                 pass: None,
-            }),
+            },
         })
     }
 
@@ -206,7 +207,8 @@ impl<S: Sql> Engine<S> {
         ));
         Ok(Answer {
             frames,
-            live: Some(Subscription::default()),
+            live: true,
+            how: Subscription::default(),
         })
     }
 
@@ -265,6 +267,7 @@ impl<S: Sql> Engine<S> {
         if self.hub.unsubscribe(conn, channel) {
             self.dirty.push(conn);
         }
+        self.set_presence(conn, channel, None);
     }
 }
 

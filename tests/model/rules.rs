@@ -44,6 +44,8 @@ pub(crate) struct Rule {
     pub(crate) timed: bool,
     /// Whether rows are events, which are only created.
     pub(crate) events: bool,
+    /// Whether subscribers may be present and send signals.
+    pub(crate) present: bool,
 }
 
 pub(crate) const CHANNELS: [&str; 10] = [
@@ -61,6 +63,7 @@ pub(crate) fn rule(channel: &str) -> Option<Rule> {
         leave: false,
         timed: false,
         events: false,
+        present: false,
     };
     Some(match channel {
         "todos" => plain,
@@ -81,6 +84,7 @@ pub(crate) fn rule(channel: &str) -> Option<Rule> {
         "open" => Rule {
             read: Who::Anyone,
             write: Who::Anyone,
+            present: true,
             ..plain
         },
         "drop" => Rule {
@@ -98,6 +102,7 @@ pub(crate) fn rule(channel: &str) -> Option<Rule> {
         "room:1" => Rule {
             read: Who::Topic,
             write: Who::Topic,
+            present: true,
             ..plain
         },
         "chat:1" => Rule {
