@@ -187,10 +187,19 @@ impl Rule {
         self.read == Access::Token || self.write == Access::Token
     }
 
-    /// The audience that the row's own fields give it; `None` where the scoping field is missing.
+    /// The audience that a row, given as JSON, has by its own fields; `None` where the scoping
+    /// field is missing.
     ///
     /// # Errors
-    /// `invalid` with the field's name when its value is no text and no list of 1–64 texts.
+    /// `invalid` with the field's name when its value is no text and no list of 1–64 texts, with
+    /// `data` when the row is no object without doubled fields.
+    pub fn audience(&self, row: &str) -> Result<Option<Audience>, Problem> {
+        let fields = Fields::parse(row)
+            .map_err(|_| Problem::invalid("data", "must be an object without doubled fields"))?;
+        self.audience_of(&fields)
+    }
+
+    /// As [`Self::audience`], of fields that have been read.
     pub(crate) fn audience_of(&self, row: &Fields<'_>) -> Result<Option<Audience>, Problem> {
         let Scope::Field(scope) = &self.scope else {
             return Ok(Some(Audience::All));
@@ -301,8 +310,7 @@ mod tests {
 
     fn audience(rule: &str, row: &str) -> Result<Option<Audience>, Problem> {
         let rules = Rules::parse(&format!(r#"{{"c":{rule}}}"#)).unwrap();
-        let rule = rules.find(&channel("c")).unwrap().clone();
-        rule.audience_of(&Fields::parse(row).unwrap())
+        rules.find(&channel("c")).unwrap().audience(row)
     }
 
     #[test]
