@@ -6,10 +6,14 @@
 //! ```text
 //! +bob team:7 room:1       bob connects, with topics; + alone: nobody in particular
 //! 0{"type":"ping"}         connection 0 sends a frame; $cursor, $view: the last that it was told,
-//!                          $bob: a good token of bob's, $big: a text of 100,000 bytes
+//!                          $bob: a good token of bob's, $pass: one of channel pass:1, $asked: one
+//!                          that somebody else must judge, $big: a text of 100,000 bytes
 //! b0                       it sends a binary frame
 //! -0                       it goes away
+//! jbob                     the oldest $asked has been judged: it is bob's; j alone: it is bad
 //! /broadcast #k {…}        a publisher's call by its path, with an idempotency key or without
+//! kbills                   the next calls come with this publish key; k alone: with the one that
+//!                          opens everything
 //! t60000                   so many milliseconds pass, and the alarm rings
 //! z                        the object sleeps and wakes
 //! x2                       it crashes at the third effect from here on
@@ -25,7 +29,8 @@ use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tidewire::{Call, ConnId, Cursor, Identity, Topics, limits};
+use tidewire::protocol::{Code, Problem};
+use tidewire::{Call, Claims, ConnId, Cursor, Grant, Identity, Publisher, Topics, limits};
 use world::World;
 
 /// What is in a row of alice's alone.
@@ -38,6 +43,25 @@ const CONNECTIONS: usize = 8;
 /// What reaches the bounds of rows, frames and pages; and how often, so that scripts stay quick.
 const BIG: usize = 100_000;
 const BIGS: usize = 20;
+
+/// Low bounds, so that scripts reach them; keys and tokens of all kinds.
+const SETTINGS: [(&str, &str); 4] = [
+    (
+        "SYNC_LIMITS",
+        r#"{"messagesPerSecond":3,"identityMessagesPerSecond":4,"connectionsPerIdentity":3,
+            "subscriptions":3,"storageBytes":1500000}"#,
+    ),
+    (
+        "PUBLISH_KEYS",
+        r#"{"bills":{"key":"b","channels":["todos","team:*"]},
+            "ops":{"key":"o","channels":[],"operate":true}}"#,
+    ),
+    ("PUBLISH_KEY", "everything"),
+    ("JWKS_URL", "https://id.test/keys"),
+];
+
+/// `{"alg":"RS256"}`, and nothing that could be verified.
+const ASKED: &str = "eyJhbGciOiJSUzI1NiJ9.e30.AA";
 
 fuzz_target!(|script: &str| {
     let lines = || script.lines().take(LINES);
@@ -99,7 +123,9 @@ struct Stage {
 
 impl Stage {
     fn set(hides: bool) -> Self {
-        let mut w = World::new();
+        let mut channels = world::channels();
+        channels["pass:*"] = json!({ "read": "token", "write": "token" });
+        let mut w = World::with_config(world::config_with(&channels, &SETTINGS));
         let alice = w.user("alice");
         let row = json!({ "id": "hidden", "ownerId": "alice", "text": UNSPOKEN });
         w.create(alice, "a1", "notes", row);
@@ -137,6 +163,13 @@ impl Stage {
                     let (conn, _) = self.clients.remove(at);
                     self.w.drop(conn);
                 }
+            }
+            Some(b'j') => self.judge(rest),
+            Some(b'k') => {
+                self.w.publisher = match rest {
+                    "" => Publisher::Unscoped,
+                    name => Publisher::Named(name.into()),
+                };
             }
             Some(b'/') => refused = self.call(line) != Some(200),
             Some(b't') => {
@@ -198,7 +231,8 @@ impl Stage {
             Ok(conn) => self.clients.push((conn, Client::default())),
             Err(reply) => {
                 json_text(&reply.body);
-                assert!(reply.status == 401 || (self.failing && reply.status == 503));
+                let refused = matches!(reply.status, 401 | 429);
+                assert!(refused || (self.failing && reply.status == 503));
             }
         }
     }
@@ -217,17 +251,44 @@ impl Stage {
         let (conn, client) = &self.clients[at];
         let mut text = text
             .replace("$cursor", &client.cursor)
-            .replace("$view", &client.view);
-        for user in ["alice", "bob"] {
-            let word = format!("${user}");
-            if text.contains(&word) {
-                let now = self.w.now.0 / 1000;
-                let claims =
-                    json!({ "sub": user, "iat": now, "exp": now + 9, "topics": ["team:7"] });
-                text = text.replace(&word, &world::token(&claims));
+            .replace("$view", &client.view)
+            .replace("$asked", ASKED);
+        let now = self.w.now.0 / 1000;
+        let common = json!({ "iat": now, "exp": now + 9 });
+        for (word, claims) in [
+            ("$alice", json!({ "sub": "alice" })),
+            ("$bob", json!({ "sub": "bob", "topics": ["team:7"] })),
+            ("$pass", json!({ "channel": "pass:1", "write": true })),
+        ] {
+            if text.contains(word) {
+                let mut claims = claims;
+                let fields = claims.as_object_mut().unwrap();
+                fields.extend(common.as_object().unwrap().clone());
+                text = text.replace(word, &world::token(&claims));
             }
         }
         self.w.send_text(*conn, &text);
+    }
+
+    /// Somebody else has judged a token.
+    fn judge(&mut self, user: &str) {
+        if self.w.asks.is_empty() {
+            return;
+        }
+        let answer = match Identity::parse(user) {
+            Ok(identity) => Ok(Some(Claims {
+                grant: Grant {
+                    topics: Topics::granted(Some(&identity), ["team:8"]).unwrap(),
+                    identity: Some(identity),
+                    issued_at: self.w.now,
+                    expires_at: Some(self.w.now.plus(9_000)),
+                    context: None,
+                },
+                space: None,
+            })),
+            Err(_) => Err(Problem::new(Code::Unauthorized, "no")),
+        };
+        self.w.judged(answer);
     }
 
     /// The call's status; none if the object crashed over it.
@@ -245,7 +306,9 @@ impl Stage {
         json_text(&reply.body);
         match reply.status {
             200 | 400 | 409 | 413 => {}
-            503 => assert!(self.failing, "{reply:?}"),
+            403 => assert_ne!(self.w.publisher, Publisher::Unscoped),
+            // Storage failed, or large texts have filled it.
+            503 => assert!(self.failing || self.bigs < BIGS, "{reply:?}"),
             _ => panic!("{reply:?}"),
         }
         Some(reply.status)
@@ -299,6 +362,11 @@ impl Stage {
             "{:?}",
             self.w.faults
         );
+        // What is held back for a token does not outlive sleep.
+        while !self.w.asks.is_empty() {
+            self.judge("");
+        }
+        self.hear();
         let closed = |stage: &Self| -> Vec<_> {
             let clients = stage.clients.iter();
             clients.map(|(conn, _)| stage.w.closed(*conn)).collect()

@@ -5,8 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tidewire::limits;
 use tidewire::protocol::{self, ClientMessage, PresenceChange, Refused, SubscribeMessage};
+use tidewire::{Channel, RequestId, limits};
 
 fuzz_target!(|text: &str| {
     let frame = match protocol::decode(text) {
@@ -32,8 +32,12 @@ fuzz_target!(|text: &str| {
     assert_eq!(sent.len(), frame.messages.len());
     for (message, sent) in frame.messages.iter().zip(sent) {
         match message {
-            Ok(message) => agrees(message, sent),
-            Err(refused) => ties(refused, sent),
+            Ok(message) => {
+                let (id, channel) = message.request();
+                ties(id, channel, sent);
+                agrees(message, sent);
+            }
+            Err(refused) => refused_as_sent(refused, sent),
         }
     }
 });
@@ -62,13 +66,17 @@ fn refused_for_a_reason(text: &str) {
     }
 }
 
-/// What ties the answer to its request is the request's.
-fn ties(refused: &Refused, sent: &Value) {
+fn refused_as_sent(refused: &Refused, sent: &Value) {
     assert!(!refused.problem.message.is_empty());
-    if let Some(id) = &refused.id {
+    ties(refused.id.as_ref(), refused.channel.as_ref(), sent);
+}
+
+/// What ties the answer to its request is the request's.
+fn ties(id: Option<&RequestId>, channel: Option<&Channel>, sent: &Value) {
+    if let Some(id) = id {
         assert_eq!(sent["id"], id.as_str());
     }
-    if let Some(channel) = &refused.channel {
+    if let Some(channel) = channel {
         assert_eq!(sent["channel"], channel.as_str());
     }
 }
@@ -90,7 +98,7 @@ fn agrees(message: &ClientMessage<'_>, sent: &Value) {
             for (message, sent) in hello.subscribe.iter().zip(&subscribe) {
                 match message {
                     Ok(message) => agrees_to_subscribe(message, sent),
-                    Err(refused) => ties(refused, sent),
+                    Err(refused) => refused_as_sent(refused, sent),
                 }
             }
             "hello"
@@ -151,6 +159,7 @@ fn agrees_to_subscribe(message: &SubscribeMessage<'_>, sent: &Value) {
     );
     assert_eq!(sent["cursor"].as_str(), message.cursor.as_deref());
     assert_eq!(sent["view"].as_str(), message.view.as_deref());
+    assert_eq!(sent["token"].as_str(), message.token.as_deref());
     assert_eq!(sent["meta"].as_bool().unwrap_or_default(), message.meta);
     let limit = sent["limit"]
         .as_u64()

@@ -60,6 +60,7 @@ fn judge(rules: &Rules, written: &Map<String, Value>, channel: &Channel, row: &s
         Access::Anyone => "anyone",
         Access::User => "user",
         Access::Topic => "topic",
+        Access::Token => "token",
         Access::None => "none",
     };
     assert_eq!(access(rule.read), word("read").unwrap_or("user"));
@@ -73,6 +74,10 @@ fn judge(rules: &Rules, written: &Map<String, Value>, channel: &Channel, row: &s
     assert_eq!(
         retain,
         ["count", "days"].map(|bound| entry["retain"][bound].as_u64())
+    );
+    assert_eq!(
+        rule.takes_pass(),
+        rule.read == Access::Token || rule.write == Access::Token
     );
     assert!(rule.keep == Keep::Every || (!rule.edits && rule.retain == Retain::default()));
     judge_audience(rule, row);
