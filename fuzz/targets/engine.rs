@@ -11,6 +11,7 @@
 //! b0                       it sends a binary frame
 //! -0                       it goes away
 //! jbob                     the oldest $asked has been judged: it is bob's; j alone: it is bad
+//! a                        alice's row changes, which only she may see
 //! /broadcast #k {…}        a publisher's call by its path, with an idempotency key or without
 //! kbills                   the next calls come with this publish key; k alone: with the one that
 //!                          opens everything
@@ -25,16 +26,21 @@
 #[path = "../../tests/world/mod.rs"]
 mod world;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tidewire::protocol::{Code, Problem};
-use tidewire::{Call, Claims, ConnId, Cursor, Grant, Identity, Publisher, Topics, limits};
+use tidewire::{Call, Claims, ConnId, Cursor, Grant, Identity, Millis, Publisher, Topics, limits};
 use world::World;
 
 /// What is in a row of alice's alone.
 const UNSPOKEN: &str = "unspoken";
+const HIDDEN: &str = r#"{"channel":"notes","action":"update","key":"hidden",
+    "data":{"ownerId":"alice","text":"unspoken"}}"#;
 
 /// A script's lines that count, and its connections: enough for whatever can happen.
 const LINES: usize = 48;
@@ -78,6 +84,8 @@ fuzz_target!(|script: &str| {
 struct Message<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
     replayed: Option<bool>,
     cursor: Option<&'a str>,
     view: Option<&'a str>,
@@ -99,6 +107,8 @@ const KINDS: [&str; 10] = [
 /// What a connection's client remembers.
 #[derive(Default)]
 struct Client {
+    /// Who it is; the names of nobody's mutations count by the connection.
+    owner: String,
     welcomed: bool,
     cursor: String,
     view: String,
@@ -112,6 +122,8 @@ struct Stage {
     hides: bool,
     /// Mutations that were executed and acknowledged since the last line.
     acked: u64,
+    /// When each was, by its owner and id.
+    executed: BTreeMap<(String, String), Millis>,
     seq: u64,
     /// How many large texts are left.
     bigs: usize,
@@ -137,6 +149,7 @@ impl Stage {
             connected: 0,
             hides,
             acked: 0,
+            executed: BTreeMap::new(),
             seq: 2,
             bigs: BIGS,
             failing: false,
@@ -165,6 +178,7 @@ impl Stage {
                 }
             }
             Some(b'j') => self.judge(rest),
+            Some(b'a') => _ = self.w.try_call(Call::Broadcast, HIDDEN, None),
             Some(b'k') => {
                 self.w.publisher = match rest {
                     "" => Publisher::Unscoped,
@@ -198,7 +212,7 @@ impl Stage {
         let (before, acked) = (self.seq, std::mem::take(&mut self.acked));
         self.seq = self.seq();
         assert!(self.seq >= before, "a seq is used twice");
-        if calm && !line.starts_with('/') {
+        if calm && !line.starts_with(['/', 'a']) {
             assert_eq!(
                 self.seq,
                 before + acked,
@@ -228,7 +242,14 @@ impl Stage {
         let user = identity.as_ref().map(Identity::as_str);
         let expires_at = user.map(|_| self.w.now.plus(24 * 60 * 60 * 1000));
         match self.w.connect_until(user, &topics, expires_at) {
-            Ok(conn) => self.clients.push((conn, Client::default())),
+            Ok(conn) => {
+                let owner = user.map_or_else(|| format!(" {conn:?}"), str::to_owned);
+                let client = Client {
+                    owner,
+                    ..Client::default()
+                };
+                self.clients.push((conn, client));
+            }
             Err(reply) => {
                 json_text(&reply.body);
                 let refused = matches!(reply.status, 401 | 429);
@@ -332,7 +353,15 @@ impl Stage {
                 for message in messages {
                     assert!(KINDS.contains(&message.kind), "{frame}");
                     client.welcomed |= message.kind == "welcome";
-                    self.acked += u64::from(message.replayed == Some(false));
+                    if message.replayed == Some(false) {
+                        self.acked += 1;
+                        let id = message.id.unwrap_or_default().into_owned();
+                        let before = self.executed.insert((client.owner.clone(), id), self.w.now);
+                        assert!(
+                            before.is_none_or(|at| at.plus(limits::DAY_MS) <= self.w.now),
+                            "executed twice: {frame}"
+                        );
+                    }
                     if let Some(cursor) = message.cursor {
                         assert!(Cursor::parse(cursor).is_some_and(|cursor| !cursor.foreign));
                         client.cursor = cursor.to_owned();

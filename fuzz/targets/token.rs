@@ -180,6 +180,8 @@ fn granted(claims: &Claims, identity: &Value, said: &Value) {
             .iter()
             .all(|name| grant.topics.holds(name.as_str().unwrap()))
     );
+    let reserved = |name: &str| name == "all" || name.starts_with("user:");
+    assert!(!named.iter().any(|name| reserved(name.as_str().unwrap())));
     assert!(grant.topics.iter().count() <= limits::TOPICS + 1);
     assert!(grant.issued_at <= NOW && grant.expires_at.unwrap() > NOW);
     assert!(grant.expires_at.unwrap().0 <= limits::SAFE_INTEGER);
