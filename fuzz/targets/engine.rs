@@ -34,7 +34,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tidewire::protocol::{Code, Problem};
-use tidewire::{Call, Claims, ConnId, Cursor, Grant, Identity, Millis, Publisher, Topics, limits};
+use tidewire::{Call, Claims, ConnId, Cursor, Identity, Millis, Publisher, Topics, limits};
 use world::World;
 
 /// What is in a row of alice's alone.
@@ -297,16 +297,10 @@ impl Stage {
             return;
         }
         let answer = match Identity::parse(user) {
-            Ok(identity) => Ok(Some(Claims {
-                grant: Grant {
-                    topics: Topics::granted(Some(&identity), ["team:8"]).unwrap(),
-                    identity: Some(identity),
-                    issued_at: self.w.now,
-                    expires_at: Some(self.w.now.plus(9_000)),
-                    context: None,
-                },
-                space: None,
-            })),
+            Ok(identity) => {
+                let claims = Claims::new(identity, self.w.now.plus(9_000)).issued_at(self.w.now);
+                Ok(Some(claims.with_topics(["team:8"]).unwrap()))
+            }
             Err(_) => Err(Problem::new(Code::Unauthorized, "no")),
         };
         self.w.judged(answer);

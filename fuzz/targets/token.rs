@@ -161,6 +161,10 @@ fn signed(header: &str, payload: &str, keys: &Jwks) {
             pass.holder.as_ref().map(Identity::as_str)
         );
         assert_eq!(said["write"].as_bool().unwrap_or_default(), pass.write);
+        assert_eq!(
+            said["space"].as_str(),
+            pass.space.as_ref().map(Space::as_str)
+        );
         assert!(pass.expires_at > NOW);
     }
 }
