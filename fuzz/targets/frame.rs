@@ -155,7 +155,7 @@ fn agrees_to_subscribe(message: &SubscribeMessage<'_>, sent: &Value) {
     assert_eq!(sent["channel"], message.channel.as_str());
     assert_eq!(
         sent["id"].as_str(),
-        message.id.as_ref().map(|id| id.as_str())
+        message.id.as_ref().map(RequestId::as_str)
     );
     assert_eq!(sent["cursor"].as_str(), message.cursor.as_deref());
     assert_eq!(sent["view"].as_str(), message.view.as_deref());
