@@ -4,10 +4,11 @@
 PORT ?= 8787
 STATE ?= .state/dev
 ENV_FILE ?= .dev.vars
+SECONDS ?= 600
 export PORT STATE ENV_FILE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build dev test mutants check deploy clean distclean
+.PHONY: help setup build dev test fuzz mutants check deploy clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,8 +22,11 @@ build: setup ## Build both Workers to wasm
 dev: build ## Run both Workers at one URL [PORT=8787] [STATE=.state/dev] [ENV_FILE=.dev.vars]
 	@exec scripts/dev.sh
 
-test: build ## Run all tests: native ones, then those in the Workers' own runtime
+test: build ## Run all tests: native ones, a little fuzzing, then those in the Workers' own runtime
 	@scripts/test.sh
+
+fuzz: ## Fuzz the decoders and the engine [SECONDS=600] [TARGET=one of them]
+	@scripts/fuzz.sh $(SECONDS) $(TARGET)
 
 mutants: setup ## Break one promise at a time and demand that the model test fails
 	@scripts/mutants.sh
@@ -34,7 +38,7 @@ deploy: build ## Deploy both Workers to Cloudflare, the sync Worker first
 	@scripts/deploy.sh
 
 clean: ## Delete build output and local state; keep the fetched tools
-	@rm -rf target app-worker/build* sync-worker/build* examples/*/build* .wrangler .state
+	@rm -rf target fuzz/target app-worker/build* sync-worker/build* examples/*/build* .wrangler .state
 
 distclean: clean ## Delete the fetched tools too
 	@rm -rf .tools node_modules

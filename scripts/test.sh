@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# All tests: native ones on cargo, then tests/workerd/ against the built Workers in workerd, among
-# them a sync Worker that panics on demand and the examples.
+# All tests: native ones on cargo, half a minute for each fuzz target, then tests/workerd/ against
+# the built Workers in workerd, among them a sync Worker that panics on demand and the examples.
 source "$(dirname "$0")/env.sh"
 
 say "Native tests"
 cargo test --workspace --locked --quiet
+
+scripts/fuzz.sh quick
 
 if compgen -G 'tests/workerd/*.test.mjs' >/dev/null; then
   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults

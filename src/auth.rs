@@ -253,6 +253,11 @@ mod tests {
                 AuthError::Topics(TopicsError::Reserved),
             ),
             ("[]", AuthError::Invalid),
+            // Serde alone would take fields by their places.
+            (
+                r#"["a",1800000000,null,null,null,null,null,null,null,null]"#,
+                AuthError::Invalid,
+            ),
         ] {
             assert_eq!(verify(payload), Err(error), "{payload}");
         }
@@ -269,6 +274,7 @@ mod tests {
             r#"{"alg":"HS512"}"#,
             r#"{"alg":"RS256"}"#,
             r#"{"alg":"HS256","crit":["exp"]}"#,
+            r#"["HS256",null,null]"#,
             r#"{}"#,
         ] {
             let token = sign(header, payload);

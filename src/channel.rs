@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::audience::Audience;
 use crate::names::{Channel, Identity, Topic};
-use crate::protocol::{Code, Fields, Problem, text_of};
+use crate::protocol::{Code, Fields, Problem, from_object, text_of};
 use crate::session::{Asker, ChannelPass};
 
 /// Who may do something with a channel.
@@ -89,6 +90,7 @@ pub struct Rule {
     /// Whether the latest state or every change is kept.
     pub keep: Keep,
     /// Bounds of an event channel.
+    #[serde(deserialize_with = "retain")]
     pub retain: Retain,
     /// Whether events may be edited and deleted, as events themselves.
     pub edits: bool,
@@ -117,25 +119,20 @@ impl Default for Rule {
     }
 }
 
-fn scope<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Scope, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(
-        untagged,
-        expecting = "scope must be \"all\" or {\"field\": …, \"as\": …, \"leave\": …}"
-    )]
-    enum Written {
-        Word(All),
-        Field(FieldScope),
+fn scope<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Scope, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    if text_of(raw).is_some_and(|word| word == "all") {
+        return Ok(Scope::All);
     }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "lowercase")]
-    enum All {
-        All,
-    }
-    Ok(match Written::deserialize(deserializer)? {
-        Written::Word(All::All) => Scope::All,
-        Written::Field(field) => Scope::Field(field),
+    from_object(raw.get()).map(Scope::Field).map_err(|error| {
+        let what = r#"scope must be "all" or {"field": …, "as": …, "leave": …}"#;
+        D::Error::custom(format!("{what}: {error}"))
     })
+}
+
+fn retain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Retain, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    from_object(raw.get()).map_err(|error| D::Error::custom(format!("retain: {error}")))
 }
 
 impl Access {
@@ -190,10 +187,19 @@ impl Rule {
         self.read == Access::Token || self.write == Access::Token
     }
 
-    /// The audience that the row's own fields give it; `None` where the scoping field is missing.
+    /// The audience that a row, given as JSON, has by its own fields; `None` where the scoping
+    /// field is missing.
     ///
     /// # Errors
-    /// `invalid` with the field's name when its value is no text and no list of 1–64 texts.
+    /// `invalid` with the field's name when its value is no text and no list of 1–64 texts, with
+    /// `data` when the row is no object without doubled fields.
+    pub fn audience(&self, row: &str) -> Result<Option<Audience>, Problem> {
+        let fields = Fields::parse(row)
+            .map_err(|_| Problem::invalid("data", "must be an object without doubled fields"))?;
+        self.audience_of(&fields)
+    }
+
+    /// As [`Self::audience`], of fields that have been read.
     pub(crate) fn audience_of(&self, row: &Fields<'_>) -> Result<Option<Audience>, Problem> {
         let Scope::Field(scope) = &self.scope else {
             return Ok(Some(Audience::All));
@@ -257,7 +263,7 @@ impl Rules {
         if name != "*" {
             Channel::parse(stem).map_err(|e| format!("the name {e}"))?;
         }
-        let rule: Rule = serde_json::from_str(value.get()).map_err(|e| e.to_string())?;
+        let rule: Rule = from_object(value.get()).map_err(|e| e.to_string())?;
         if let Scope::Field(scope) = &rule.scope
             && scope.field.is_empty()
         {
@@ -304,8 +310,7 @@ mod tests {
 
     fn audience(rule: &str, row: &str) -> Result<Option<Audience>, Problem> {
         let rules = Rules::parse(&format!(r#"{{"c":{rule}}}"#)).unwrap();
-        let rule = rules.find(&channel("c")).unwrap().clone();
-        rule.audience_of(&Fields::parse(row).unwrap())
+        rules.find(&channel("c")).unwrap().audience(row)
     }
 
     #[test]
@@ -355,6 +360,10 @@ mod tests {
             (r#"{"a":{"keep":"every","retain":{"count":0}}}"#, "retain"),
             (r#"{"a":{"keep":"every","timestamp":"t"}}"#, "timestamp"),
             (r#"{"a":{},"a":{}}"#, "twice"),
+            // Serde alone would take fields by their places.
+            (r#"{"a":["anyone"]}"#, "object"),
+            (r#"{"a":{"scope":["o"]}}"#, "scope"),
+            (r#"{"a":{"keep":"every","retain":[1,1]}}"#, "retain"),
         ] {
             let error = Rules::parse(json).unwrap_err();
             assert!(error.contains(named), "{json}: {error}");

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use super::{AuthError, Claims};
 use crate::limits;
 use crate::names::{Identity, Millis, Space};
+use crate::protocol::from_object;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,7 +33,7 @@ pub fn read_answer(json: &str, now: Millis) -> Result<Option<Claims>, AuthError>
     if json.len() > limits::AUTH_ANSWER_BYTES {
         return Err(AuthError::Answer);
     }
-    let answer: Answer<'_> = serde_json::from_str(json).map_err(|_| AuthError::Answer)?;
+    let answer: Answer<'_> = from_object(json).map_err(|_| AuthError::Answer)?;
     let Some(identity) = &answer.identity else {
         return Ok(None);
     };
@@ -94,6 +95,8 @@ mod tests {
             "1",
             r#"{"identity":1}"#,
             r#"{"identity":"a","identity":"b"}"#,
+            // Serde alone would take fields by their places.
+            r#"["a",[],null,1800000000000,null,null]"#,
         ] {
             assert_eq!(of(json), AuthError::Answer, "{json}");
         }

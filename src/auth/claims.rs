@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::jwt::Verified;
+use super::jwt::{self, Verified};
 use super::{AuthError, Claims, Pass};
 use crate::audience::Topics;
 use crate::limits;
@@ -53,7 +53,7 @@ fn time(claim: &'static str, seconds: Option<f64>) -> Result<Option<Millis>, Aut
 
 impl Payload {
     fn read(token: &Verified) -> Result<Self, AuthError> {
-        serde_json::from_slice(&token.0).map_err(|_| AuthError::Invalid)
+        jwt::read(&token.0)
     }
 
     /// Whether the token is of our issuer, for us, and in force; until when it is.

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::jwt::Algorithm;
 use crate::limits;
 use crate::names::Millis;
-use crate::protocol::object;
+use crate::protocol::{from_object, object};
 
 /// One public key, of one algorithm.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,11 +112,11 @@ impl Jwks {
         if json.len() > limits::JWKS_BYTES {
             return Err(JwksError::TooLarge);
         }
-        let document: Document<'_> = serde_json::from_str(json).map_err(|_| JwksError::Shape)?;
+        let document: Document<'_> = from_object(json).map_err(|_| JwksError::Shape)?;
         if document.keys.len() > limits::JWKS_KEYS {
             return Err(JwksError::TooLarge);
         }
-        let key = |raw: &&RawValue| serde_json::from_str::<Written>(raw.get()).ok()?.key();
+        let key = |raw: &&RawValue| from_object::<Written>(raw.get()).ok()?.key();
         let keys: Vec<Jwk> = document.keys.iter().filter_map(key).collect();
         if keys.is_empty() {
             return Err(JwksError::NoKey);
@@ -278,6 +278,7 @@ mod tests {
             ED.replace("Ed25519", "X25519"),
             ED.replace("verify", "sign"),
             r#"{"kty":"oct","kid":"e","k":"secret"}"#.to_owned(),
+            r#"["OKP",null,null,null,null,"Ed25519",null,null,"X",null]"#.to_owned(),
             "{}".to_owned(),
             "1".to_owned(),
         ] {
@@ -288,7 +289,16 @@ mod tests {
 
     #[test]
     fn a_document_is_bounded() {
-        for shape in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":null}"#] {
+        // Serde alone would take fields by their places.
+        let by_place = format!("[[{EC}]]");
+        for shape in [
+            "",
+            "[]",
+            "{}",
+            r#"{"keys":{}}"#,
+            r#"{"keys":null}"#,
+            &by_place,
+        ] {
             assert_eq!(Jwks::parse(shape), Err(JwksError::Shape), "{shape}");
         }
         let many = |n: usize| {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::jwks::Jwk;
 use super::{AuthError, Secret};
 use crate::limits;
+use crate::protocol::from_object;
 
 /// The signature algorithms that tokens may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,12 @@ fn decode(part: &str) -> Result<Vec<u8>, AuthError> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| AuthError::Invalid)
 }
 
+/// Reads a part of a token: a JSON object.
+pub(super) fn read<'a, T: Deserialize<'a>>(part: &'a [u8]) -> Result<T, AuthError> {
+    let json = std::str::from_utf8(part).map_err(|_| AuthError::Invalid)?;
+    from_object(json).map_err(|_| AuthError::Invalid)
+}
+
 impl<'a> Jwt<'a> {
     /// Reads the shape of a token.
     ///
@@ -88,8 +95,8 @@ impl<'a> Jwt<'a> {
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(AuthError::Invalid)?;
         let (header, payload) = signed.split_once('.').ok_or(AuthError::Invalid)?;
-        let header: Header =
-            serde_json::from_slice(&decode(header)?).map_err(|_| AuthError::Invalid)?;
+        let header = decode(header)?;
+        let header: Header = read(&header)?;
         if header.crit.is_some() {
             return Err(AuthError::Invalid);
         }

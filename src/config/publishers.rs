@@ -11,7 +11,7 @@ use crate::auth::Secret;
 use crate::engine::Call;
 use crate::limits;
 use crate::names::{Channel, Space};
-use crate::protocol::{Code, Fields, Problem};
+use crate::protocol::{Code, Fields, Problem, from_object};
 
 /// Whose key a call came with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl Scoped {
         const SHAPE: &str =
             "must be {\"key\", \"previous\"?, \"channels\", \"spaces\"?, \"operate\"?}";
         // The parser's own words would quote what it read.
-        let written: Written = serde_json::from_str(json).map_err(|_| SHAPE)?;
+        let written: Written = from_object(json).map_err(|_| SHAPE)?;
         let keys: Vec<String> = [Some(written.key), written.previous]
             .into_iter()
             .flatten()
@@ -287,6 +287,11 @@ mod tests {
             ("[]", "object"),
             (r#"{"a":"hush"}"#, "entry 0: must be"),
             (r#"{"a":{"key":"hush"}}"#, "entry 0: must be"),
+            // Serde alone would take fields by their places.
+            (
+                r#"{"a":["hush",null,["x"],["*"],true]}"#,
+                "entry 0: must be",
+            ),
             (
                 r#"{"a":{"key":"hush","channels":["x"],"chanels":[]}}"#,
                 "entry 0: must be",
