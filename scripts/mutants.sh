@@ -105,7 +105,7 @@ mutant "no deduplication" $e/mutate.rs 's/(outcome\(owner, message\.id\.as_str\(
 mutant "no deduplication, nothing remembered" $e/mutate.rs 's/store\.put_outcome\([^;]*;//'
 mutant "an id with other content is repeated" $e/mutate.rs 's/if outcome\.hash != request\.hash/if false/'
 mutant "outcomes end with the day" src/store/outcomes.rs 's/let is_yesterdays = /let is_yesterdays = false \&\& /'
-mutant "no idempotency" $e/call.rs 's/(outcome\(Owner::Publisher, once\.key\.as_str\(\)\)\?)/$1.filter(|_| false)/'
+mutant "no idempotency" $e/call.rs 's/(outcome\(once\.owner, once\.key\.as_str\(\)\)\?)/$1.filter(|_| false)/'
 mutant "no idempotency, nothing remembered" $e/call.rs 's/store\.put_outcome\([^;]*;//'
 mutant "a key with another body is repeated" $e/call.rs 's/if outcome\.hash != self\.hash/if false/'
 mutant "an echo" $e/mutate.rs 's/Some\(conn\),(\s+\);)/None,$1/'
