@@ -17,8 +17,8 @@ pub(crate) use codec::{Fields, JsonWriter, object, text_of, write_text};
 pub use error::{Close, Code, Problem};
 pub use publish::{CallBody, ChangeRequest, PublishBody, TopicsBody};
 pub(crate) use server::{
-    ChangeFrame, Snapshot, ack, authed, batch, batch_part, change, channel_change, channel_reset,
-    error, reject, session, welcome,
+    ChangeFrame, Snapshot, ack, authed, batch, batch_part, change, change_item, channel_change,
+    channel_reset, error, reject, session, welcome,
 };
 
 /// The protocol version that this server speaks.

@@ -77,7 +77,7 @@ impl<S: Sql> Engine<S> {
         }
         let mut answer = match session.dialect {
             Dialect::Legacy => self.answer_legacy(session, message, now)?,
-            Dialect::Hello | Dialect::Unknown => self.answer_page(session, message)?,
+            Dialect::Hello | Dialect::Unknown => self.answer_page(session, message, rule.edits)?,
         };
         if let Some(how) = &mut answer.live {
             how.pass = who.pass;
@@ -89,6 +89,7 @@ impl<S: Sql> Engine<S> {
         &self,
         session: &Session,
         message: &SubscribeMessage<'_>,
+        changes: bool,
     ) -> Result<Answer, Failure> {
         let (channel, grant) = (&message.channel, &session.grant);
         let view = self.view(grant);
@@ -105,6 +106,7 @@ impl<S: Sql> Engine<S> {
         // Where the turn has no room left, an empty page lets the client ask again.
         let items = if self.out.is_full() { 0 } else { message.limit };
         let bounds = PageBounds::of_frame(items, self.room.rows(), message.meta);
+        let bounds = bounds.with_changes(changes);
         let reader = Reader {
             topics: &grant.topics,
             view: &view,
