@@ -14,6 +14,7 @@ mod audiences;
 mod batching;
 mod connecting;
 mod crashing;
+mod editing_events;
 mod errors;
 mod events;
 mod failing;
@@ -32,6 +33,7 @@ mod replica;
 mod sleeping;
 mod subscribing;
 mod trimming;
+mod trimming_events;
 
 use serde_json::{Value, json};
 use tidewire::Cursor;
