@@ -115,7 +115,7 @@ pub(crate) fn rule(channel: &str) -> Option<Rule> {
         },
         "news" => Rule {
             events: true,
-            retain: (Some(5), None),
+            retain: (Some(3), None),
             ..plain
         },
         "talk:1" => Rule {
@@ -123,7 +123,7 @@ pub(crate) fn rule(channel: &str) -> Option<Rule> {
             edits: true,
             field: Some(("for", "user:")),
             leave: true,
-            retain: (Some(9), Some(2 * DAY)),
+            retain: (Some(6), Some(2 * DAY)),
             ..plain
         },
         "doc:1" => Rule {

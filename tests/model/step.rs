@@ -189,7 +189,7 @@ fn space(rng: &mut Rng) -> usize {
 }
 
 fn channel(rng: &mut Rng) -> &'static str {
-    let weights = [5, 9, 8, 5, 5, 1, 4, 7, 5, 3, 4, 12, 4];
+    let weights = [5, 9, 8, 5, 5, 1, 4, 7, 5, 3, 6, 18, 5];
     match rng.percent(1) {
         true => UNKNOWN,
         false => {
@@ -201,8 +201,9 @@ fn channel(rng: &mut Rng) -> &'static str {
 
 fn item(rng: &mut Rng, channel: &'static str) -> Item {
     let (create, keys) = match channel {
-        "chat:1" | "news" => (95, 40),
-        "talk:1" => (45, 16),
+        "chat:1" => (95, 40),
+        "news" => (95, 12),
+        "talk:1" => (45, 12),
         "doc:1" => (45, 30),
         _ => (40, 6),
     };

@@ -61,11 +61,11 @@ pub fn channels() -> Value {
         "room:*": { "read": "topic", "write": "topic" },
         "chat:*": { "read": "user", "write": "user", "keep": "every" },
         "news": {
-            "read": "user", "write": "user", "keep": "every", "retain": { "count": 5 }
+            "read": "user", "write": "user", "keep": "every", "retain": { "count": 3 }
         },
         "talk:*": {
             "read": "user", "write": "user", "keep": "every", "edits": true,
-            "scope": { "field": "for", "leave": true }, "retain": { "count": 9, "days": 2 }
+            "scope": { "field": "for", "leave": true }, "retain": { "count": 6, "days": 2 }
         },
         "doc:*": { "read": "user", "write": "user", "keep": "every", "edits": true }
     })
