@@ -252,5 +252,36 @@ pub(crate) fn is_crowded(nth: u64, retain: Retain) -> bool {
         return false;
     };
     let over = count.div_ceil(4).clamp(4, limits::EVENTS_OVER);
-    nth > count && (nth - count) % over == 0
+    nth > count && (nth - count).is_multiple_of(over)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Topic;
+
+    #[test]
+    fn edits_read_back_as_they_were() {
+        let topics = Audience::of([Topic::parse("q\"[").unwrap()]).unwrap();
+        for edit in [Edit::InPlace, Edit::From(Audience::All), Edit::From(topics)] {
+            let column = edit.to_column();
+            assert_eq!(Edit::from_column(Some(&column)), Some(edit));
+        }
+        assert_eq!(Edit::from_column(None), None);
+    }
+
+    #[test]
+    fn a_quarter_too_many_crowd_a_channel_but_4_at_least_and_64_at_most() {
+        let first = |count: u32| {
+            let retain = Retain {
+                count: Some(count),
+                days: None,
+            };
+            (1..).find(|nth| is_crowded(*nth, retain))
+        };
+        for (count, nth) in [(1, 5), (16, 20), (17, 22), (256, 320), (100_000, 100_064)] {
+            assert_eq!(first(count), Some(nth), "{count}");
+        }
+        assert!(!is_crowded(64, Retain::default()));
+    }
 }
