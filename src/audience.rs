@@ -51,6 +51,11 @@ impl Topics {
         Ok(Self(topics))
     }
 
+    /// An identity's own topic and no other.
+    pub(crate) fn own(identity: &Identity) -> Self {
+        Self(BTreeSet::from([identity.topic()]))
+    }
+
     /// The topics less those that `removed` names. The identity's own topic stays.
     pub(crate) fn without(&self, removed: impl Fn(&str) -> bool) -> Self {
         let own = |topic: &Topic| topic.as_str().starts_with("user:");

@@ -15,7 +15,10 @@ mod jwks;
 mod jwt;
 mod secret;
 
-use crate::audience::TopicsError;
+use serde_json::value::RawValue;
+
+use crate::audience::{Topics, TopicsError};
+use crate::limits;
 use crate::names::{Channel, Identity, Millis, Space};
 use crate::protocol::{Code, Problem};
 use crate::session::Grant;
@@ -82,6 +85,65 @@ pub struct Claims {
     pub space: Option<Space>,
 }
 
+impl Claims {
+    /// Somebody until then, in the default space and those of `SYNC_SPACES`, who holds the topic
+    /// `user:<identity>` and no other. Counts as issued in 1970: once `/disconnect` was called, it
+    /// is refused for 30 days, unless [`Claims::issued_at`] says that it is younger.
+    #[must_use]
+    pub fn new(identity: Identity, expires_at: Millis) -> Self {
+        Self {
+            grant: Grant {
+                topics: Topics::own(&identity),
+                identity: Some(identity),
+                issued_at: Millis(0),
+                expires_at: Some(expires_at),
+                visitor: None,
+                context: None,
+            },
+            space: None,
+        }
+    }
+
+    /// Says when somebody has signed in, or was last vouched for.
+    #[must_use]
+    pub fn issued_at(mut self, at: Millis) -> Self {
+        self.grant.issued_at = at;
+        self
+    }
+
+    /// Opens this space and no other.
+    #[must_use]
+    pub fn in_space(mut self, space: Space) -> Self {
+        self.space = Some(space);
+        self
+    }
+
+    /// Grants these topics beside the identity's own.
+    ///
+    /// # Errors
+    /// [`AuthError::Topics`] for more than fit, and for topics that cannot be granted.
+    pub fn with_topics<'a>(
+        mut self,
+        topics: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, AuthError> {
+        self.grant.topics = Topics::granted(self.grant.identity.as_ref(), topics)?;
+        Ok(self)
+    }
+
+    /// Adds what every handler is handed, as JSON.
+    ///
+    /// # Errors
+    /// [`AuthError::Claim`] for what is no JSON of at most [`limits::CONTEXT_BYTES`].
+    pub fn with_context(mut self, json: &str) -> Result<Self, AuthError> {
+        let is_json = serde_json::from_str::<&RawValue>(json).is_ok();
+        if !is_json || json.len() > limits::CONTEXT_BYTES {
+            return Err(AuthError::Claim("context"));
+        }
+        self.grant.context = Some(json.into());
+        Ok(self)
+    }
+}
+
 /// A token for one channel, made by the app's backend with `JWT_SECRET`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pass {
@@ -91,6 +153,8 @@ pub struct Pass {
     pub holder: Option<Identity>,
     /// The claim `write`: whether it opens the channel for mutations, too.
     pub write: bool,
+    /// The claim `space`: the only space where it counts; the default one where it is missing.
+    pub space: Option<Space>,
     /// The claim `exp`.
     pub expires_at: Millis,
 }
@@ -102,7 +166,6 @@ mod tests {
     use hmac::Mac;
 
     use super::*;
-    use crate::limits;
 
     const NOW: Millis = Millis(1_700_000_000_000);
 
@@ -243,6 +306,20 @@ mod tests {
             "x".repeat(limits::TOKEN_BYTES + 1 - largest.len())
         );
         assert_eq!(verify_with(&larger, &secret()), Err(AuthError::Invalid));
+    }
+
+    #[test]
+    fn claims_of_an_authenticators_own_are_bounded_like_those_of_a_token() {
+        let claims = || Claims::new(Identity::parse("a").unwrap(), Millis(1));
+        let granted = claims().with_topics(["team:a"]).unwrap().grant;
+        assert!(granted.topics.holds("user:a") && granted.topics.holds("team:a"));
+        assert!(claims().grant.topics.holds("user:a"));
+        let reserved = Err(AuthError::Topics(TopicsError::Reserved));
+        assert_eq!(claims().with_topics(["user:b"]), reserved);
+        let context = |bytes: usize| claims().with_context(&format!("{:bytes$}", 1));
+        assert!(context(limits::CONTEXT_BYTES).is_ok());
+        assert!(context(limits::CONTEXT_BYTES + 1).is_err());
+        assert!(claims().with_context("{").is_err());
     }
 
     const BOUND: &str = r#""sub":"a","exp":1800000000"#;

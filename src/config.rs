@@ -77,13 +77,14 @@ impl Settings<'_> {
         }
     }
 
+    /// Whether a secret is one that everybody knows, and this is not a machine of one's own.
+    fn is_published(&self, secret: &str) -> bool {
+        !self.dev && DEV_SECRETS.contains(&secret)
+    }
+
     fn secret(&self, name: &'static str) -> Result<Option<Secret>, ConfigError> {
         let text = self.text(name);
-        if !self.dev
-            && text
-                .as_deref()
-                .is_some_and(|text| DEV_SECRETS.contains(&text))
-        {
+        if text.as_deref().is_some_and(|text| self.is_published(text)) {
             let what = "is the published development secret; set one of your own \
                 (`wrangler secret put`), or DEV=true on your own machine";
             return Err(error(name, what));

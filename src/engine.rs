@@ -112,6 +112,8 @@ pub struct Reply {
     pub status: u16,
     /// The JSON body.
     pub body: String,
+    /// How long the caller should wait before it tries again, for the header `Retry-After`.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Reply {
@@ -121,6 +123,7 @@ impl Reply {
         Self {
             status: problem.code.status(),
             body: protocol::object(|o| problem.write(o.name("error"))),
+            retry_after_ms: problem.retry_after_ms,
         }
     }
 }
@@ -390,7 +393,11 @@ impl<S: Sql> Engine<S> {
 
     fn reply(&mut self, reply: Result<String, Problem>) {
         self.effects.reply = Some(match reply {
-            Ok(body) => Reply { status: 200, body },
+            Ok(body) => Reply {
+                status: 200,
+                body,
+                retry_after_ms: None,
+            },
             Err(problem) => Reply::refusal(&problem),
         });
     }

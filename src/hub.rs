@@ -6,11 +6,12 @@
 //! hash keys.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use crate::audience::Audience;
 use crate::limits;
 use crate::names::{Channel, ConnId, Identity, Millis, Topic};
-use crate::session::{Dialect, Session, Subscription};
+use crate::session::{Dialect, Grant, Session, Subscription};
 
 /// The connections of one space.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub(crate) struct Hub {
     sessions: BTreeMap<ConnId, Session>,
     channels: BTreeMap<Channel, BTreeSet<ConnId>>,
     holders: BTreeMap<Topic, BTreeSet<ConnId>>,
+    /// The connections without an identity, by what stands for their address.
+    visitors: BTreeMap<Rc<str>, BTreeSet<ConnId>>,
     subscriptions: usize,
     expiries: BTreeSet<(Millis, ConnId)>,
     /// When subscriptions end that a token of their channel opened.
@@ -40,6 +43,9 @@ impl Hub {
         for topic in session.grant.topics.iter() {
             add(&mut self.holders, topic, conn);
         }
+        if let Some(visitor) = &session.grant.visitor {
+            add(&mut self.visitors, visitor, conn);
+        }
         self.subscriptions += session.subscriptions.len();
         self.sessions.insert(conn, session);
     }
@@ -59,6 +65,9 @@ impl Hub {
         }
         for topic in session.grant.topics.iter() {
             take(&mut self.holders, topic, conn);
+        }
+        if let Some(visitor) = &session.grant.visitor {
+            take(&mut self.visitors, visitor, conn);
         }
         self.subscriptions -= session.subscriptions.len();
         Some(session)
@@ -185,11 +194,14 @@ impl Hub {
         expiry.into_iter().chain(lapse).min()
     }
 
-    /// How many connections an identity has.
-    pub(crate) fn connections_of(&self, identity: &Identity) -> usize {
-        self.holders
-            .get(identity.topic().as_str())
-            .map_or(0, BTreeSet::len)
+    /// How many connections an identity has, or without one a visitor's address.
+    pub(crate) fn connections_of(&self, grant: &Grant) -> usize {
+        let holders = |identity: &Identity| self.holders.get(identity.topic().as_str());
+        match (&grant.identity, &grant.visitor) {
+            (Some(identity), _) => holders(identity).map_or(0, BTreeSet::len),
+            (None, Some(visitor)) => self.visitors.get(visitor).map_or(0, BTreeSet::len),
+            (None, None) => 0,
+        }
     }
 
     /// Connections, channels with a subscriber, and subscriptions.
@@ -223,7 +235,7 @@ mod tests {
     use super::*;
     use crate::audience::Topics;
     use crate::names::SessionId;
-    use crate::session::{ChannelPass, Grant};
+    use crate::session::ChannelPass;
 
     fn session(user: &str, topics: &[&str], expires_at: u64) -> Session {
         let identity = Identity::parse(user).unwrap();
@@ -232,6 +244,7 @@ mod tests {
             identity: Some(identity),
             issued_at: Millis(0),
             expires_at: Some(Millis(expires_at)),
+            visitor: None,
             context: None,
         };
         Session::new(SessionId::parse(user).unwrap(), grant)
@@ -274,6 +287,38 @@ mod tests {
         hub.remove(ConnId(2));
         assert!(hub.holders.is_empty());
         assert_eq!(hub.next_expiry(), None);
+    }
+
+    #[test]
+    fn connections_are_counted_by_identity_or_else_by_address() {
+        let nobody = |address: Option<&str>| Grant {
+            visitor: address.map(Into::into),
+            ..Grant::default()
+        };
+        let alice = session("alice", &[], 100);
+        let mut hub = Hub::default();
+        for (conn, grant) in [
+            (1, nobody(Some("a"))),
+            (2, nobody(Some("a"))),
+            (3, nobody(None)),
+        ] {
+            let id = SessionId::parse("s").unwrap();
+            hub.insert(ConnId(conn), Session::new(id, grant));
+        }
+        hub.insert(ConnId(4), alice.clone());
+        let counted = |hub: &Hub, grant: &Grant| hub.connections_of(grant);
+        assert_eq!(counted(&hub, &nobody(Some("a"))), 2);
+        assert_eq!(counted(&hub, &nobody(Some("b"))), 0);
+        assert_eq!(
+            counted(&hub, &nobody(None)),
+            0,
+            "where the platform tells no address"
+        );
+        assert_eq!(counted(&hub, &alice.grant), 1);
+        hub.remove(ConnId(1));
+        hub.remove(ConnId(2));
+        assert_eq!(counted(&hub, &nobody(Some("a"))), 0);
+        assert!(hub.visitors.is_empty());
     }
 
     #[test]
@@ -331,7 +376,5 @@ mod tests {
         hub.subscribe(conn, &room, until(100));
         hub.subscribe(conn, &room, Subscription::default());
         assert_eq!(hub.next_expiry(), Some(Millis(500)));
-        assert_eq!(hub.connections_of(&Identity::parse("alice").unwrap()), 1);
-        assert_eq!(hub.connections_of(&Identity::parse("bob").unwrap()), 0);
     }
 }

@@ -63,6 +63,9 @@ pub const TOPICS_BYTES: usize = 4 * 1024;
 /// Length of one topic: `user:` and an identity.
 pub const TOPIC_BYTES: usize = IDENTITY_BYTES + 5;
 
+/// Length of the name of a key in `PUBLISH_KEYS`.
+pub const PUBLISHER_BYTES: usize = 64;
+
 /// Length of a token, as header, query parameter, cookie or `auth` message.
 pub const TOKEN_BYTES: usize = 8 * 1024;
 
@@ -79,6 +82,9 @@ pub const JWKS_KEYS: usize = 64;
 /// How long a key set is taken as it is: 10 minutes. A key that its provider withdraws counts for
 /// no longer.
 pub const JWKS_FRESH_MS: u64 = 10 * 60 * 1000;
+
+/// Base64url characters of the smallest RSA modulus that is taken: 2,048 bits.
+pub const RSA_MODULUS_CHARS: usize = 342;
 
 /// How long its keys hold while the provider cannot be reached: an hour.
 pub const JWKS_STALE_MS: u64 = 60 * 60 * 1000;
@@ -214,7 +220,7 @@ pub const HASTY_FRAMES: u32 = 100;
 /// for more than one message then.
 pub const RATE_RETRY_MS: u64 = 1_000;
 
-/// Connections of one identity in a space.
+/// Connections of one identity in a space, or of one address without an identity.
 pub const CONNECTIONS_PER_IDENTITY: usize = 1_000;
 
 /// How long an identity with too many connections is told to wait.

@@ -20,6 +20,8 @@ pub struct Grant {
     pub issued_at: Millis,
     /// When the token ends; `None` without a token.
     pub expires_at: Option<Millis>,
+    /// What stands for the address of a visitor without an identity.
+    pub visitor: Option<Rc<str>>,
     /// What the app's authentication endpoint, or a team's own authenticator, says beside it: at
     /// most [`limits::CONTEXT_BYTES`] of JSON, for the app's own handlers.
     pub context: Option<Rc<str>>,
@@ -106,6 +108,7 @@ enum Attachment {
         topics: Vec<String>,
         issued_at: Millis,
         expires_at: Option<Millis>,
+        visitor: Option<String>,
         context: Option<String>,
         subscriptions: Vec<(Channel, Subscription)>,
         renewing: bool,
@@ -115,6 +118,13 @@ enum Attachment {
 /// What a subscription takes of an attachment beside its name, at most: the name's length in two
 /// bytes, `meta`, and a pass.
 const SUBSCRIPTION_OVERHEAD: usize = 14;
+
+/// What a session may take of an attachment.
+const ROOM: usize = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD - limits::PRESENCE_ROOM;
+
+fn encoded_len(session: &Session) -> usize {
+    session.encode().map_or(usize::MAX, |bytes| bytes.len())
+}
 
 impl Session {
     /// The session of a connection that was just accepted.
@@ -147,13 +157,22 @@ impl Session {
             return true;
         }
         let bytes: usize = self.subscriptions.keys().map(|c| c.as_str().len()).sum();
-        let taken = self
-            .encode()
-            .map_or(usize::MAX, |attachment| attachment.len());
-        let room = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD - limits::PRESENCE_ROOM;
+        let more = channel.as_str().len() + SUBSCRIPTION_OVERHEAD;
         self.subscriptions.len() < most
             && bytes + channel.as_str().len() <= limits::SUBSCRIPTIONS_BYTES
-            && taken.saturating_add(channel.as_str().len() + SUBSCRIPTION_OVERHEAD) <= room
+            && encoded_len(self).saturating_add(more) <= ROOM
+    }
+
+    /// Whether a pass fits in place of what opens a channel that the session is live on. One that
+    /// comes with a new subscription has its place there.
+    #[must_use]
+    pub fn has_room_for_pass(&self, channel: &Channel, pass: ChannelPass) -> bool {
+        let Some(how) = self.subscriptions.get(channel) else {
+            return true;
+        };
+        let len = |pass: Option<ChannelPass>| postcard::to_allocvec(&pass).map_or(0, |b| b.len());
+        let more = len(Some(pass)).saturating_sub(len(how.pass));
+        more == 0 || encoded_len(self).saturating_add(more) <= ROOM
     }
 
     /// The bytes for the socket's attachment.
@@ -168,6 +187,7 @@ impl Session {
             topics: self.grant.granted_topics(),
             issued_at: self.grant.issued_at,
             expires_at: self.grant.expires_at,
+            visitor: self.grant.visitor.as_deref().map(str::to_owned),
             context: self.grant.context.as_deref().map(str::to_owned),
             subscriptions: self.subscriptions.clone().into_iter().collect(),
             renewing: self.renewing,
@@ -184,6 +204,7 @@ impl Session {
             topics,
             issued_at,
             expires_at,
+            visitor,
             context,
             subscriptions,
             renewing,
@@ -197,6 +218,7 @@ impl Session {
                 topics,
                 issued_at,
                 expires_at,
+                visitor: visitor.map(Into::into),
                 context: context.map(Into::into),
             },
             subscriptions: subscriptions.into_iter().collect(),
@@ -222,6 +244,7 @@ mod tests {
                 topics,
                 issued_at: Millis(limits::SAFE_INTEGER),
                 expires_at: Some(Millis(limits::SAFE_INTEGER)),
+                visitor: None,
                 context: Some("c".repeat(limits::CONTEXT_BYTES).into()),
             },
         );

@@ -4,10 +4,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{AuthError, Claims};
-use crate::audience::Topics;
 use crate::limits;
 use crate::names::{Identity, Millis, Space};
-use crate::session::Grant;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -45,22 +43,17 @@ pub fn read_answer(json: &str, now: Millis) -> Result<Option<Claims>, AuthError>
     if expires_at <= now {
         return Err(AuthError::Expired);
     }
-    let context = answer.context.map(RawValue::get);
-    if context.is_some_and(|json| json.len() > limits::CONTEXT_BYTES) {
-        return Err(AuthError::Claim("context"));
-    }
-    let space = answer.space.as_deref().map(Space::parse).transpose();
     let topics = answer.topics.iter().map(String::as_str);
-    Ok(Some(Claims {
-        grant: Grant {
-            topics: Topics::granted(Some(&identity), topics)?,
-            identity: Some(identity),
-            issued_at: answer.issued_at.map_or(now, Millis).min(now),
-            expires_at: Some(expires_at),
-            context: context.map(Into::into),
-        },
-        space: space.map_err(|_| AuthError::Claim("space"))?,
-    }))
+    let mut claims = Claims::new(identity, expires_at)
+        .issued_at(answer.issued_at.map_or(now, Millis).min(now))
+        .with_topics(topics)?;
+    if let Some(context) = answer.context {
+        claims = claims.with_context(context.get())?;
+    }
+    if let Some(space) = &answer.space {
+        claims = claims.in_space(Space::parse(space).map_err(|_| AuthError::Claim("space"))?);
+    }
+    Ok(Some(claims))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ struct Carried {
     topics: Vec<String>,
     issued_at: Millis,
     expires_at: Option<Millis>,
+    visitor: Option<String>,
     context: Option<String>,
 }
 
@@ -31,6 +32,7 @@ impl Grant {
             topics: self.granted_topics(),
             issued_at: self.issued_at,
             expires_at: self.expires_at,
+            visitor: self.visitor.as_deref().map(str::to_owned),
             context: self.context.as_deref().map(str::to_owned),
         };
         Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&carried)?))
@@ -46,6 +48,7 @@ impl Grant {
             identity: carried.identity,
             issued_at: carried.issued_at,
             expires_at: carried.expires_at,
+            visitor: carried.visitor.map(Into::into),
             context: carried.context.map(Into::into),
         })
     }
@@ -63,6 +66,7 @@ mod tests {
             identity: Some(identity),
             issued_at: Millis(1),
             expires_at: Some(Millis(2)),
+            visitor: Some("v".into()),
             context: Some(r#"{"plan":"ünï"}"#.into()),
         };
         let header = grant.to_header().unwrap();

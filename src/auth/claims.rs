@@ -112,6 +112,7 @@ impl Verified {
                 // An issuer whose clock is ahead must not escape a refusal.
                 issued_at: time("iat", payload.iat)?.unwrap_or_default().min(now),
                 expires_at: Some(expires_at),
+                visitor: None,
                 context: None,
             },
             space: space.map_err(|_| AuthError::Claim("space"))?,
@@ -129,8 +130,10 @@ impl Verified {
             return Err(AuthError::Claim("channel"));
         };
         let holder = payload.sub.as_deref().map(Identity::parse).transpose();
+        let space = payload.space.as_deref().map(Space::parse).transpose();
         Ok(Pass {
             channel,
+            space: space.map_err(|_| AuthError::Claim("space"))?,
             holder: holder.map_err(|_| AuthError::Claim("sub"))?,
             write: payload.write.unwrap_or_default(),
             expires_at: payload.check(expected, now)?,

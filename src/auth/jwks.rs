@@ -51,9 +51,6 @@ struct Written {
     y: Option<String>,
 }
 
-/// Base64url characters of the smallest RSA modulus that is taken: 2,048 bits.
-const RSA_MODULUS_CHARS: usize = 342;
-
 impl Written {
     /// The key, if it is one that judges signatures by an algorithm of ours. A document holds
     /// others, too: for encryption, or of kinds that nobody here knows.
@@ -63,7 +60,7 @@ impl Written {
         let crv = self.crv.as_deref();
         let (algorithm, members) = match (self.kty.as_str(), crv) {
             ("RSA", None) => {
-                let n = self.n.filter(|n| n.len() >= RSA_MODULUS_CHARS)?;
+                let n = self.n.filter(|n| n.len() >= limits::RSA_MODULUS_CHARS)?;
                 (Algorithm::Rs256, vec![("n", n), ("e", self.e?)])
             }
             ("EC", Some("P-256")) => {
@@ -166,7 +163,7 @@ pub struct KeyCache {
     keys: Jwks,
     /// When the keys came.
     seen_at: Option<Millis>,
-    /// When they were last asked for.
+    /// When they were last asked for: when that began, then when it ended.
     asked_at: Option<Millis>,
     /// Whether the last question is still open.
     asking: bool,
@@ -203,7 +200,8 @@ impl KeyCache {
 
     /// Notes what came of it. After a failure the keys of before stay.
     pub fn end(&mut self, keys: Option<Jwks>, now: Millis) {
-        self.asking = false;
+        // From now: a question that was slow to fail is not asked again at once.
+        (self.asked_at, self.asking) = (Some(now), false);
         if let Some(keys) = keys {
             (self.keys, self.seen_at) = (keys, Some(now));
         }
@@ -219,7 +217,10 @@ mod tests {
     const ED: &str = r#"{"kty":"OKP","kid":"d","crv":"Ed25519","x":"X","key_ops":["verify"]}"#;
 
     fn with_modulus(json: &str) -> String {
-        json.replace("\"N\"", &format!("\"{}\"", "n".repeat(RSA_MODULUS_CHARS)))
+        json.replace(
+            "\"N\"",
+            &format!("\"{}\"", "n".repeat(limits::RSA_MODULUS_CHARS)),
+        )
     }
 
     fn set(keys: &[&str]) -> Result<Jwks, JwksError> {
@@ -346,6 +347,17 @@ mod tests {
             look(&cache, limits::JWKS_PAUSE_MS),
             Lookup::Key(_)
         ));
+    }
+
+    #[test]
+    fn a_provider_that_lets_everybody_wait_is_left_alone_for_a_while() {
+        let mut cache = KeyCache::default();
+        let look = |cache: &KeyCache, at| cache.look_up(Algorithm::Es256, Some("e"), Millis(at));
+        cache.begin(Millis(0));
+        let failed = limits::AUTH_TIMEOUT_MS.max(limits::JWKS_RETRY_MS);
+        cache.end(None, Millis(failed));
+        assert_eq!(look(&cache, failed), Lookup::Unavailable);
+        assert_eq!(look(&cache, failed + limits::JWKS_RETRY_MS), Lookup::Fetch);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::pattern::Patterns;
 use super::{ConfigError, Settings, error};
 use crate::auth::Secret;
 use crate::engine::Call;
+use crate::limits;
 use crate::names::{Channel, Space};
 use crate::protocol::{Code, Fields, Problem};
 
@@ -65,9 +66,6 @@ pub(super) struct Publishers {
     scoped: BTreeMap<Rc<str>, Scoped>,
 }
 
-/// Length of a key's name.
-const NAME_BYTES: usize = 64;
-
 impl Publishers {
     pub(super) fn read(settings: &Settings<'_>) -> Result<Self, ConfigError> {
         let mut publishers = Self {
@@ -83,23 +81,31 @@ impl Publishers {
             .map_err(|_| wrong("must be a JSON object from name to key".to_owned()))?;
         for (name, value) in fields.iter() {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-            let named = (1..=NAME_BYTES).contains(&name.len()) && name.bytes().all(plain);
+            let named =
+                (1..=limits::PUBLISHER_BYTES).contains(&name.len()) && name.bytes().all(plain);
             if !named || name == Publisher::Unscoped.name() {
                 let what = "a key's name is 1 to 64 letters, digits, - and _, not PUBLISH_KEY";
                 return Err(wrong(what.to_owned()));
             }
-            let scoped =
-                Scoped::read(value.get()).map_err(|what| wrong(format!("{name}: {what}")))?;
+            let scoped = Scoped::read(value.get(), settings)
+                .map_err(|what| wrong(format!("{name}: {what}")))?;
             publishers.scoped.insert(name.into(), scoped);
         }
-        let unscoped = publishers.unscoped.iter();
-        let scoped = publishers.scoped.values().flat_map(|scoped| &scoped.keys);
-        let mut keys: Vec<&Secret> = Vec::new();
-        for key in unscoped.chain(scoped) {
-            if keys.contains(&key) {
-                return Err(wrong("two entries have the same key".to_owned()));
+        let unscoped = (Publisher::Unscoped.name(), &publishers.unscoped);
+        let scoped = publishers.scoped.iter();
+        let scoped = scoped.map(|(name, scoped)| (name.as_ref(), &scoped.keys));
+        let mut seen: Vec<(&str, &Secret)> = Vec::new();
+        for (name, keys) in std::iter::once(unscoped).chain(scoped) {
+            for key in keys {
+                // One publisher may have the same key twice: in the midst of a rotation it does.
+                let other = seen
+                    .iter()
+                    .find(|(other, held)| *other != name && *held == key);
+                if let Some((other, _)) = other {
+                    return Err(wrong(format!("{other} and {name} have the same key")));
+                }
+                seen.push((name, key));
             }
-            keys.push(key);
         }
         Ok(publishers)
     }
@@ -161,18 +167,20 @@ fn refusal() -> Problem {
 }
 
 impl Scoped {
-    fn read(json: &str) -> Result<Self, &'static str> {
+    fn read(json: &str, settings: &Settings<'_>) -> Result<Self, &'static str> {
         const SHAPE: &str =
             "must be {\"key\", \"previous\"?, \"channels\", \"spaces\"?, \"operate\"?}";
         // The parser's own words would quote what it read.
         let written: Written = serde_json::from_str(json).map_err(|_| SHAPE)?;
-        let keys: Vec<Secret> = [Some(written.key), written.previous]
+        let keys: Vec<String> = [Some(written.key), written.previous]
             .into_iter()
             .flatten()
-            .map(Secret::new)
             .collect();
-        if keys.iter().any(|key| key.is("")) {
+        if keys.iter().any(String::is_empty) {
             return Err("the key must not be empty");
+        }
+        if keys.iter().any(|key| settings.is_published(key)) {
+            return Err("the key is a published development secret");
         }
         let channel = |name: &str| Channel::parse(name).is_ok();
         let space = |name: &str| Space::parse(name).is_ok();
@@ -180,7 +188,7 @@ impl Scoped {
             Patterns::parse(list.iter().map(String::as_str), is_name)
         };
         Ok(Self {
-            keys,
+            keys: keys.into_iter().map(Secret::new).collect(),
             channels: list(&written.channels, &channel)
                 .ok_or("channels must be names or `prefix*`")?,
             spaces: list(&written.spaces, &space)
@@ -296,7 +304,7 @@ mod tests {
             (r#"{"PUBLISH_KEY":{"key":"hush","channels":[]}}"#, "name"),
             (
                 r#"{"a":{"key":"hush","channels":[]},"b":{"key":"hush","channels":[]}}"#,
-                "same key",
+                "a and b have the same key",
             ),
         ] {
             let message = refused(&[CHANNELS, ("PUBLISH_KEYS", json)]);
@@ -308,6 +316,14 @@ mod tests {
         }
         let twice = refused(&[CHANNELS, ("PUBLISH_KEY", "b1"), KEYS]);
         assert!(twice.contains("same key"), "{twice}");
+        let rotating = [("PUBLISH_KEY", "x"), ("PUBLISH_KEY_PREVIOUS", "x")];
+        assert!(read(&[CHANNELS, rotating[0], rotating[1], KEYS]).is_ok());
+        let same = r#"{"a":{"key":"k","previous":"k","channels":[]}}"#;
+        assert!(read(&[CHANNELS, ("PUBLISH_KEYS", same)]).is_ok());
+        let known = r#"{"a":{"key":"dev-publish-key","channels":[]}}"#;
+        let known = [CHANNELS, ("PUBLISH_KEYS", known)];
+        assert!(refused(&known).contains("development secret"));
+        assert!(read(&[known[0], known[1], ("DEV", "true")]).is_ok());
         let lonely = refused(&[CHANNELS, ("PUBLISH_KEY_PREVIOUS", "x")]);
         assert!(lonely.starts_with("PUBLISH_KEY:"), "{lonely}");
     }

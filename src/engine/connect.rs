@@ -25,14 +25,14 @@ impl<S: Sql> Engine<S> {
                 "the token has expired",
             )));
         }
-        let of_identity = grant
-            .identity
-            .as_ref()
-            .map(|identity| self.hub.connections_of(identity));
-        if of_identity.is_some_and(|count| count >= self.config.limits.connections_per_identity) {
+        let most = self.config.limits.connections_per_identity;
+        if self.hub.connections_of(&grant) >= most {
             return self.reply(Err(Problem {
                 retry_after_ms: Some(limits::CONNECTIONS_RETRY_MS),
-                ..Problem::new(Code::RateLimited, "the identity has too many connections")
+                ..Problem::new(
+                    Code::RateLimited,
+                    "too many connections of one identity or address",
+                )
             }));
         }
         match standing(&self.store, grant, now) {

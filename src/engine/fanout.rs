@@ -7,7 +7,7 @@ use crate::audience::Audience;
 use crate::cursor::{Cursor, Epoch};
 use crate::hub::Hub;
 use crate::limits;
-use crate::names::{Channel, ConnId, Identity, Millis};
+use crate::names::{Channel, ConnId, Identity, Millis, Seq};
 use crate::outbox::Outgoing;
 use crate::protocol::{self, Action, ChangeFrame};
 
@@ -192,15 +192,15 @@ fn encode(
             .iter()
             .find_map(|(seen, sight)| (*seen == class).then_some(*sight))
     };
-    let visible: Vec<ChangeFrame<'_>> = changes
+    let visible = changes
         .iter()
-        .filter_map(|change| Some(frame(change, sight_of(class_of(change))?)))
-        .collect();
-    // Whoever gets a part of the changes has all that it may see up to the last of them.
-    let Some(last) = changes.last() else {
+        .filter_map(|change| Some((change.seq, frame(change, sight_of(class_of(change))?))));
+    let (seqs, visible): (Vec<Seq>, Vec<ChangeFrame<'_>>) = visible.unzip();
+    // The last that it may see: the cursor must not count what it may not.
+    let Some(last) = seqs.last() else {
         return Vec::new();
     };
-    let cursor = Cursor::at(epoch, last.seq);
+    let cursor = Cursor::at(epoch, *last);
     encode_frames(channel, &visible, &cursor, parts)
 }
 

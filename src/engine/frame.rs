@@ -131,6 +131,9 @@ impl<S: Sql> Engine<S> {
     fn message(&mut self, conn: ConnId, message: Result<ClientMessage<'_>, Refused>, now: Millis) {
         if let Err(too_fast) = self.take(conn, now) {
             let (id, channel) = match &message {
+                Ok(ClientMessage::Subscribe(message)) if !self.speaks_hello(conn) => {
+                    return self.refuse_subscription(conn, message, &too_fast);
+                }
                 Ok(message) => message.request(),
                 Err(refused) => (refused.id.as_ref(), refused.channel.as_ref()),
             };
@@ -161,6 +164,11 @@ impl<S: Sql> Engine<S> {
                 self.send_error(conn, &Problem::malformed("no message has this type"));
             }
         }
+    }
+
+    fn speaks_hello(&self, conn: ConnId) -> bool {
+        let session = self.hub.session(conn);
+        session.is_some_and(|session| session.dialect == Dialect::Hello)
     }
 
     /// Refuses a message: with a `reject` where it has an id, else with an `error`.

@@ -108,6 +108,8 @@ pub(super) fn read_page<S: Sql>(
         }
         if items == bounds.items || (items > 0 && bytes + len > bounds.bytes) {
             snapshot.more = true;
+            // Right before it, wherever the last hidden row was: a cursor can be read.
+            reached = Seq(seq.0.saturating_sub(1));
             return ControlFlow::Break(());
         }
         items += 1;

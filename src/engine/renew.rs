@@ -97,6 +97,8 @@ impl<S: Sql> Engine<S> {
         let Some(session) = self.hub.session(conn) else {
             return;
         };
+        let visitor = session.grant.visitor.clone();
+        let grant = Grant { visitor, ..grant };
         if grant.identity != session.grant.identity {
             let problem = Problem::new(Code::Forbidden, "the token is of another identity");
             self.send_error(conn, &problem);

@@ -2,10 +2,11 @@
 
 use super::page::{PageBounds, Reader, Start, read_page};
 use super::{Engine, Failure, fanout, legacy};
+use crate::auth::AuthError;
 use crate::cursor::Cursor;
 use crate::digest;
 use crate::limits;
-use crate::names::{Channel, ConnId, Millis, Seq};
+use crate::names::{Channel, ConnId, Millis, Seq, Space};
 use crate::protocol::{Code, Problem, SubscribeMessage};
 use crate::session::{ChannelPass, Dialect, Grant, Session, Subscription};
 use crate::store::{Sql, SqlError};
@@ -33,14 +34,24 @@ impl<S: Sql> Engine<S> {
             }
             Err(failure) => {
                 let problem = self.problem(failure);
-                let dialect = self.hub.session(conn).map(|session| session.dialect);
-                let id = match dialect {
-                    Some(Dialect::Legacy) => Some(legacy::REFUSED_SUBSCRIPTION),
-                    _ => message.id.as_ref().map(|id| id.as_str()),
-                };
-                self.send_reject(conn, id, Some(&message.channel), &problem);
+                self.refuse_subscription(conn, message, &problem);
             }
         }
+    }
+
+    /// Refuses a subscription in the words of its client's dialect.
+    pub(super) fn refuse_subscription(
+        &mut self,
+        conn: ConnId,
+        message: &SubscribeMessage<'_>,
+        problem: &Problem,
+    ) {
+        let dialect = self.hub.session(conn).map(|session| session.dialect);
+        let id = match dialect {
+            Some(Dialect::Hello) => message.id.as_ref().map(|id| id.as_str()),
+            Some(Dialect::Legacy | Dialect::Unknown) | None => Some(legacy::REFUSED_SUBSCRIPTION),
+        };
+        self.send_reject(conn, id, Some(&message.channel), problem);
     }
 
     fn answer(
@@ -57,13 +68,18 @@ impl<S: Sql> Engine<S> {
         if let Some(token) = message.token.as_deref().filter(|_| rule.takes_pass()) {
             let identity = grant.identity.as_ref();
             let pass = self.config.tokens.pass(token, channel, identity, now)?;
+            // Without a `space` it is for the default one: names of channels are alike everywhere.
+            if pass.space.unwrap_or_else(Space::default_space) != self.space {
+                return Err(Problem::from(AuthError::Space).into());
+            }
             who.pass = Some(ChannelPass {
                 until: pass.expires_at,
                 write: pass.write,
             });
         }
         rule.may_read(channel, &who)?;
-        if !session.has_room_for(channel, self.config.limits.subscriptions) {
+        let fits = session.has_room_for(channel, self.config.limits.subscriptions);
+        if !fits || (who.pass).is_some_and(|pass| !session.has_room_for_pass(channel, pass)) {
             return Err(Problem::new(
                 Code::TooManySubscriptions,
                 "the connection has too many subscriptions",

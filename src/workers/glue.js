@@ -285,10 +285,16 @@ export function forwarded(request, url, strip, set) {
  * come within `ms`. A redirect is an answer: it is not followed.
  */
 export async function ask(fetcher, request, ms, most) {
-  const signal = AbortSignal.timeout(ms);
-  const question = new Request(request, { redirect: "manual", signal });
-  const response = await (fetcher ? fetcher.fetch(question) : fetch(question));
-  return [response.status, await textOf(response, most, most)];
+  // Not `AbortSignal.timeout`: its timer runs on, and keeps an object awake, when all is answered.
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
+  try {
+    const question = new Request(request, { redirect: "manual", signal: late.signal });
+    const response = await (fetcher ? fetcher.fetch(question) : fetch(question));
+    return [response.status, await textOf(response, most, most)];
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 const HASHED = { "RSASSA-PKCS1-v1_5": "SHA-256", ECDSA: "SHA-256" };

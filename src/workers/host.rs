@@ -199,7 +199,7 @@ impl<A: Authenticator> Host<A> {
         });
         match connected {
             Ok(Ok(None)) => {}
-            Ok(Ok(Some(reply))) => return respond::json(reply.status, reply.body),
+            Ok(Ok(Some(reply))) => return respond::reply(reply),
             Ok(Err(error)) => return respond::unavailable("no socket", &glue::thrown(&error)),
             Err(problem) => return respond::problem(&problem),
         }
@@ -248,7 +248,7 @@ impl<A: Authenticator> Host<A> {
             self.perform(running, effects).0
         });
         match reply {
-            Ok(Some(reply)) => respond::json(reply.status, reply.body),
+            Ok(Some(reply)) => respond::reply(reply),
             Ok(None) => respond::unavailable("no reply", "the engine did not answer a call"),
             Err(problem) => respond::problem(&problem),
         }

@@ -14,9 +14,18 @@ pub(super) fn json(status: u16, body: String) -> Result<Response> {
         .fixed(body.into_bytes()))
 }
 
+/// The engine's answer.
+pub(super) fn reply(reply: Reply) -> Result<Response> {
+    let mut response = json(reply.status, reply.body)?;
+    if let Some(ms) = reply.retry_after_ms {
+        let seconds = ms.div_ceil(1000).to_string();
+        response.headers_mut().set("retry-after", &seconds)?;
+    }
+    Ok(response)
+}
+
 pub(super) fn problem(problem: &Problem) -> Result<Response> {
-    let reply = Reply::refusal(problem);
-    json(reply.status, reply.body)
+    reply(Reply::refusal(problem))
 }
 
 /// A refusal with a status that the code alone does not tell.

@@ -1,5 +1,6 @@
 //! The sync Worker's part: public routes, tokens and keys, and which object a request is for.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 
 use js_sys::Promise;
@@ -10,8 +11,9 @@ use super::authenticator::{Authenticator, Configured};
 use super::gateway::ORIGIN_HEADER;
 use super::internal::{IDEMPOTENCY_HEADER, Object, SUBPROTOCOL_HEADER};
 use super::{glue, log, respond};
+use crate::auth::AuthError;
 use crate::config::{Config, ConfigError, Credentials, Publisher};
-use crate::digest::hex;
+use crate::digest::{self, hex};
 use crate::engine;
 use crate::limits;
 use crate::names::{Millis, Space};
@@ -219,18 +221,21 @@ impl<A: Authenticator> Call<'_, A> {
     /// browser add its cookies is turned away.
     fn credentials(&self) -> core::result::Result<Credentials, Problem> {
         let cookie = self.header("cookie");
-        if let Some(origin) = self.header("origin").filter(|_| cookie.is_some()) {
+        let named = self.config.tokens.headers().iter();
+        let headers: Vec<(String, String)> = named
+            .filter_map(|name| Some((name.clone(), self.header(name)?)))
+            .collect();
+        // What a browser may add by itself, whatever page asks it to.
+        let ambient = cookie.is_some() || !headers.is_empty();
+        if let Some(origin) = self.header("origin").filter(|_| ambient) {
             let own = self.header(ORIGIN_HEADER);
             let own = own.unwrap_or_else(|| self.url.origin().ascii_serialization());
             self.config.check_origin(&origin, &own)?;
         }
-        let named = self.config.tokens.headers().iter();
         Ok(Credentials {
             token: self.bearer().or_else(|| self.query("token")),
             cookie,
-            headers: named
-                .filter_map(|name| Some((name.clone(), self.header(name)?)))
-                .collect(),
+            headers,
         })
     }
 
@@ -241,8 +246,19 @@ impl<A: Authenticator> Call<'_, A> {
             .authenticator
             .authenticate(&credentials, space, self.env, self.config);
         let claims = answer.await?;
+        let end = claims.as_ref().and_then(|claims| claims.grant.expires_at);
+        if end.is_some_and(|end| end <= now()) {
+            return Err(AuthError::Expired.into());
+        }
         let named = claims.as_ref().is_some_and(|claims| claims.space.is_some());
-        Ok((self.config.admit(claims, space)?, named))
+        let mut grant = self.config.admit(claims, space)?;
+        if grant.identity.is_none()
+            && let Some(address) = self.header(ADDRESS_HEADER)
+        {
+            // Addresses of people need not be kept as they are.
+            grant.visitor = Some(digest::content(&[&network(&address)]).into());
+        }
+        Ok((grant, named))
     }
 
     async fn connect(&self, space: Option<&str>) -> Answer {
@@ -274,10 +290,10 @@ impl<A: Authenticator> Call<'_, A> {
         match &grant.identity {
             // In hexadecimal, because a header's text is Latin-1.
             Some(identity) => format!("identity {}", hex(identity.as_str().as_bytes())),
-            None => format!(
-                "address {}",
-                self.header(ADDRESS_HEADER).unwrap_or_default()
-            ),
+            None => {
+                let address = self.header(ADDRESS_HEADER).unwrap_or_default();
+                format!("address {}", network(&address))
+            }
         }
     }
 
@@ -298,12 +314,7 @@ impl<A: Authenticator> Call<'_, A> {
             Ok(publisher) => self.call_as(call, publisher).await,
             Err(problem) => (Err(problem.clone().into()), None),
         };
-        let status = match &answer {
-            Ok(response) => response.status_code(),
-            Err(refusal) => refusal.status(),
-        };
-        log::call(call.path(), publisher.as_ref().ok(), space.as_ref(), status);
-        answer
+        logged(call.path(), publisher.as_ref().ok(), space.as_ref(), answer)
     }
 
     async fn call_as(&self, call: engine::Call, publisher: &Publisher) -> (Answer, Option<Space>) {
@@ -362,17 +373,65 @@ impl<A: Authenticator> Call<'_, A> {
     }
 
     async fn stats(&self) -> Answer {
-        let space = self.space_of_operator()?;
-        Ok(Object::of(self.env, space)?.stats().await?)
+        let publisher = self.publisher();
+        let (answer, space) = match &publisher {
+            Ok(publisher) => self.stats_as(publisher).await,
+            Err(problem) => (Err(problem.clone().into()), None),
+        };
+        logged("/stats", publisher.as_ref().ok(), space.as_ref(), answer)
+    }
+
+    async fn stats_as(&self, publisher: &Publisher) -> (Answer, Option<Space>) {
+        let space = match space_named(self.query("space").as_deref()) {
+            Ok(space) => space,
+            Err(problem) => return (Err(problem.into()), None),
+        };
+        let allowed = self.config.check_call(publisher, None, &space);
+        let answer = async {
+            allowed?;
+            Ok(Object::of(self.env, space.clone())?.stats().await?)
+        };
+        (answer.await, Some(space))
     }
 
     /// The space that an operator asks about, whose key must open that.
+    #[cfg(feature = "faults")]
     fn space_of_operator(&self) -> core::result::Result<Space, Problem> {
         let publisher = self.publisher()?;
         let space = space_named(self.query("space").as_deref())?;
         self.config.check_call(&publisher, None, &space)?;
         Ok(space)
     }
+}
+
+/// What of an address a visitor cannot choose: with IPv6 it has a network of 2^64 to itself.
+fn network(address: &str) -> String {
+    match address
+        .parse()
+        .map(|address: IpAddr| address.to_canonical())
+    {
+        Ok(IpAddr::V6(address)) => {
+            let network = u128::from(address) & !u128::from(u64::MAX);
+            Ipv6Addr::from(network).to_string()
+        }
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Err(_) => address.to_owned(),
+    }
+}
+
+/// Notes in the log whose key a call came with, and what became of it.
+fn logged(
+    path: &'static str,
+    publisher: Option<&Publisher>,
+    space: Option<&Space>,
+    answer: Answer,
+) -> Answer {
+    let status = match &answer {
+        Ok(response) => response.status_code(),
+        Err(refusal) => refusal.status(),
+    };
+    log::call(path, publisher, space, status);
+    answer
 }
 
 fn space_named(name: Option<&str>) -> core::result::Result<Space, Problem> {

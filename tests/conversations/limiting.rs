@@ -235,7 +235,7 @@ fn a_topic_is_as_long_as_the_longest_identitys() {
 }
 
 #[test]
-fn a_connection_has_256_subscriptions_at_most() {
+fn a_connection_has_1024_subscriptions_at_most() {
     let mut w = World::new();
     let alice = w.user("alice");
     for i in 0..limits::SUBSCRIPTIONS {

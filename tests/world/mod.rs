@@ -32,17 +32,22 @@ use sqlite::Sqlite;
 /// 2026-06-07, when the world begins.
 pub const BEGIN: Millis = Millis(1_780_790_400_000);
 
-const SECRET: &str = "the secret of this world";
+pub const SECRET: &str = "the secret of this world";
 
 /// Signs a token with these claims.
 pub fn token(claims: &Value) -> String {
+    token_of(SECRET, claims)
+}
+
+/// Signs a token with another secret.
+pub fn token_of(secret: &str, claims: &Value) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let signed = format!(
         "{}.{}",
         part(r#"{"alg":"HS256"}"#),
         part(&claims.to_string())
     );
-    let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     let tag = mac.chain_update(signed.as_bytes()).finalize().into_bytes();
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
@@ -92,6 +97,8 @@ pub struct World {
     pub faults: Vec<String>,
     /// Tokens that somebody else must judge.
     pub asks: Vec<(ConnId, String)>,
+    /// What stands for the address of whoever connects without an identity.
+    pub address: Option<Rc<str>>,
     /// Whose key publishers' calls come with.
     pub publisher: Publisher,
     /// How much text the last turn sent, each text counted once for all its receivers.
@@ -113,16 +120,14 @@ pub fn config(channels: &Value) -> Rc<Config> {
     config_with(channels, &[])
 }
 
-/// The settings of a world, with more of them.
+/// The settings of a world, with more of them, or others.
 pub fn config_with(channels: &Value, more: &[(&str, &str)]) -> Rc<Config> {
-    let text = channels.to_string();
-    let config = Config::read(|name| match name {
-        "SYNC_CHANNELS" => Some(text.clone()),
-        "JWT_SECRET" => Some(SECRET.to_owned()),
-        _ => {
-            let given = more.iter().find(|(setting, _)| *setting == name);
-            given.map(|(_, value)| (*value).to_owned())
-        }
+    let channels = channels.to_string();
+    let stock = [("SYNC_CHANNELS", channels.as_str()), ("JWT_SECRET", SECRET)];
+    let config = Config::read(|name| {
+        let mut settings = more.iter().chain(&stock);
+        let found = settings.find(|(setting, _)| *setting == name);
+        found.map(|(_, value)| (*value).to_owned())
     });
     Rc::new(config.unwrap())
 }
@@ -145,6 +150,12 @@ impl World {
         Self::with_config(config(channels))
     }
 
+    /// A world with some bounds set otherwise.
+    pub fn with_limits(limits: &Value) -> Self {
+        let limits = limits.to_string();
+        Self::with_config(config_with(&channels(), &[("SYNC_LIMITS", &limits)]))
+    }
+
     pub fn with_config(config: Rc<Config>) -> Self {
         let sqlite = Sqlite::new();
         Self {
@@ -156,6 +167,7 @@ impl World {
             asked: None,
             faults: Vec::new(),
             asks: Vec::new(),
+            address: None,
             publisher: Publisher::Unscoped,
             sent_bytes: 0,
             sockets: BTreeMap::new(),
@@ -273,6 +285,7 @@ impl World {
             identity,
             issued_at: self.now,
             expires_at,
+            visitor: self.address.clone().filter(|_| user.is_none()),
             context: None,
         };
         let conn = ConnId(self.next);
@@ -501,6 +514,7 @@ impl World {
             identity: Some(identity),
             issued_at,
             expires_at: Some(self.now.plus(1000)),
+            visitor: None,
             context: None,
         };
         let reply = self.input(Input::Session { grant }).unwrap();
@@ -530,6 +544,11 @@ impl World {
     /// What the close frame said.
     pub fn close_reason(&self, conn: ConnId) -> &str {
         &self.sockets[&conn].reason
+    }
+
+    /// How long a socket's attachment is.
+    pub fn attachment_bytes(&self, conn: ConnId) -> usize {
+        self.sockets[&conn].attachment.as_ref().unwrap().len()
     }
 
     /// The object sleeps and wakes: memory is lost, SQLite and attachments remain; connections

@@ -15,6 +15,8 @@ pub struct Sqlite {
     connection: Rc<Connection>,
     /// How many more statements succeed until one fails, once: a full disk in mid-turn.
     fail_after: Rc<Cell<Option<u32>>>,
+    /// How often the database's size was asked for.
+    pub sizes: Rc<Cell<u32>>,
 }
 
 impl Sqlite {
@@ -22,6 +24,7 @@ impl Sqlite {
         Self {
             connection: Rc::new(Connection::open_in_memory().unwrap()),
             fail_after: Rc::default(),
+            sizes: Rc::default(),
         }
     }
 
@@ -114,6 +117,7 @@ impl Sql for Sqlite {
     }
 
     fn size(&self) -> Result<u64, SqlError> {
+        self.sizes.set(self.sizes.get() + 1);
         let pragma = "SELECT (page_count - freelist_count) * page_size
             FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
         let size = self
