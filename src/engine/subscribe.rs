@@ -217,6 +217,10 @@ impl<S: Sql> Engine<S> {
         if !of_this_log || !of_the_past || began < self.store.floor(channel)?.seq {
             return Ok(Start::full(head));
         }
+        // A full answer begins below floors, but not below what was trimmed since.
+        if cursor.page.is_some() && cursor.seq < self.store.trimmed(channel)? {
+            return Ok(Start::full(head));
+        }
         Ok(Start {
             after: cursor.seq,
             began,

@@ -157,6 +157,12 @@ impl<S: Sql> Store<S> {
         now: Millis,
         most: usize,
     ) -> Result<Trimmed, SqlError> {
+        if retain == Retain::default() {
+            return Ok(Trimmed {
+                done: true,
+                ..Trimmed::default()
+            });
+        }
         let newest = self.newest_nth(channel)?;
         let past_count = retain
             .count
@@ -211,7 +217,34 @@ impl<S: Sql> Store<S> {
             "DELETE FROM rows INDEXED BY rows_by_seq WHERE channel = ? AND seq <= ?",
             &upto,
         )?;
-        self.raise_floor(channel, floor)
+        self.raise_trimmed(channel, floor)
+    }
+
+    /// Raises the channel's floor over what was trimmed, and remembers that it was.
+    fn raise_trimmed(&self, channel: &Channel, floor: Floor) -> Result<(), SqlError> {
+        self.exec(
+            "INSERT INTO channels (name, floor, floor_at, swept, trimmed) VALUES (?, ?, ?, 0, ?)
+             ON CONFLICT (name) DO UPDATE SET floor = max(floor, excluded.floor),
+                floor_at = max(floor_at, excluded.floor_at), trimmed = excluded.trimmed",
+            &[
+                Param::Text(channel.as_str()),
+                Param::Int(floor.seq.0),
+                Param::Int(floor.at.0),
+                Param::Int(floor.seq.0),
+            ],
+        )
+    }
+
+    /// The seq of the newest change of an event channel that was trimmed: a paged answer that is
+    /// not past it lacks what came of events that it has told of.
+    pub(crate) fn trimmed(&self, channel: &Channel) -> Result<Seq, SqlError> {
+        let found = collect(
+            &self.sql,
+            "SELECT trimmed FROM channels WHERE name = ?",
+            &[Param::Text(channel.as_str())],
+            |row| row.int(0),
+        )?;
+        Ok(Seq(found.into_iter().next().unwrap_or_default()))
     }
 
     /// Trims what edits have replaced in a channel that takes none any more, at most `most` of
@@ -239,7 +272,7 @@ impl<S: Sql> Store<S> {
             "DELETE FROM versions WHERE channel = ? AND seq <= ?",
             &[Param::Text(channel.as_str()), Param::Int(floor.seq.0)],
         )?;
-        self.raise_floor(channel, *floor)?;
+        self.raise_trimmed(channel, *floor)?;
         Ok(oldest.len())
     }
 }

@@ -31,6 +31,7 @@ const MIGRATIONS: [&[&str]; 2] = [
     &[
         "ALTER TABLE rows ADD COLUMN nth INTEGER",
         "ALTER TABLE rows ADD COLUMN edit TEXT",
+        "ALTER TABLE channels ADD COLUMN trimmed INTEGER NOT NULL DEFAULT 0",
         VERSIONS,
     ],
 ];
@@ -54,7 +55,7 @@ const TABLES: [&str; 10] = [
     "CREATE INDEX rows_by_seq ON rows (channel, seq)",
     "CREATE TABLE channels (
         name TEXT PRIMARY KEY, floor INTEGER NOT NULL, floor_at INTEGER NOT NULL,
-        swept INTEGER NOT NULL) WITHOUT ROWID",
+        swept INTEGER NOT NULL, trimmed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
     OUTCOMES_CREATE[0],
     OUTCOMES_CREATE[1],
     "CREATE TABLE refusals (

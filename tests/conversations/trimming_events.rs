@@ -115,6 +115,56 @@ fn a_cursor_behind_the_trim_gets_full_with_what_is_kept() {
 }
 
 #[test]
+fn a_full_answer_that_trimming_overtakes_begins_again() {
+    let mut w = with(json!({ "edits": true, "retain": { "count": 10 } }));
+    let alice = w.user("alice");
+    create(&mut w, 0..3);
+    change(&mut w, "update", "k0");
+    let ask = |w: &mut World, page: &Value| {
+        let message = json!({ "type": "subscribe", "channel": "log", "limit": 2,
+            "cursor": page["cursor"], "view": page["view"] });
+        w.ask(alice, message)
+    };
+    let first = ask(&mut w, &json!({}));
+    assert_eq!(
+        gist(first["changes"].as_array().unwrap()),
+        ["create k0", "create k1"]
+    );
+    create(&mut w, 3..13);
+    // What became of k0 has gone: who goes on would keep its old state.
+    let again = ask(&mut w, &first);
+    assert_eq!(
+        (&again["mode"], ids(&again)),
+        (&json!("full"), vec!["k3", "k4"])
+    );
+    let next = ask(&mut w, &again);
+    assert_eq!(
+        (&next["mode"], ids(&next)),
+        (&json!("delta"), vec!["k5", "k6"])
+    );
+}
+
+#[test]
+fn a_full_answer_below_a_reset_goes_on() {
+    let mut w = with(json!({ "edits": true, "retain": { "count": 10 } }));
+    let alice = w.user("alice");
+    create(&mut w, 0..15);
+    w.call(tidewire::Call::BroadcastReset, json!({ "channel": "log" }));
+    let mut page = json!({ "more": true });
+    let mut found = 0;
+    while page["more"] == true {
+        page = w.ask(
+            alice,
+            json!({ "type": "subscribe", "channel": "log", "limit": 4,
+                "cursor": page["cursor"], "view": page["view"] }),
+        );
+        found += ids(&page).len();
+        assert!(found <= 11, "the answer ends");
+    }
+    assert_eq!(found as u64, held(&w));
+}
+
+#[test]
 fn events_end_at_their_age() {
     let mut w = with(json!({ "retain": { "days": 2 } }));
     create(&mut w, 0..1);
@@ -289,6 +339,7 @@ fn a_log_of_version_2_gains_what_events_need() {
     let mut w = with(json!({ "edits": true, "retain": { "count": 10 } }));
     w.sqlite.execute(
         "DROP TABLE versions; ALTER TABLE rows DROP COLUMN nth; ALTER TABLE rows DROP COLUMN edit;
+         ALTER TABLE channels DROP COLUMN trimmed;
          UPDATE meta SET value = '2' WHERE name = 'schema';
          INSERT INTO rows (channel, key, seq, data, at) VALUES ('log', 'old', 1, '{\"id\":\"old\"}', 1)",
     );

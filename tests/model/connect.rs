@@ -96,7 +96,9 @@ fn ask(
                 Full::Must("full: another view")
             } else if ask.began < reset {
                 Full::Must("full: reset")
-            } else if ask.began < space.trimmed.get(channel).copied().unwrap_or_default() {
+            } else if ask.began.min(ask.after)
+                < space.trimmed.get(channel).copied().unwrap_or_default()
+            {
                 Full::Must("full: events trimmed")
             } else if ask.began < space.trimmable(channel)
                 && !rules::rule(channel).is_some_and(|rule| rule.events)
