@@ -119,6 +119,7 @@ mutant "events: a full page tells of what is gone" $e/page.rs 's/if !there && /i
 mutant "events: the key of a deleted one is free" $e/mutate.rs 's/events \|\| row\.data\.is_some\(\)/row.data.is_some()/'
 mutant "events: the key of one is free to publishers" $e/publish.rs 's/\(Action::Create, Some\(_\)\) => Err\(used\(\)\)/(Action::Create, Some(_)) => Ok(())/'
 mutant "events: no floor by trimming" src/store/events.rs 's/self\.raise_trimmed\(channel, floor\)\n/Ok(())\n/'
+mutant "events: trimming overtakes a paged answer" $e/subscribe.rs 's/if cursor\.page\.is_some\(\) && /if false \&\& /'
 mutant "events: trimmed too early" src/store/events.rs 's/checked_sub\(u64::from\(count\)\)/checked_sub(u64::from(count) - 1)/'
 mutant "events: not trimmed by writes" $e/change.rs 's/is_crowded\(event\.nth, rule\.retain\)/false/'
 mutant "events: not trimmed by count in time" $e/change.rs 's/store\.sweep_by\(at\.plus\(limits::SWEEP_PAUSE_MS\)\)\?;//'
