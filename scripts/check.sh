@@ -19,6 +19,24 @@ RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --lock
 say "Licences, bans, sources"
 cargo deny --log-level error --workspace check licenses bans sources
 
+say "Advisories"
+# Their databases are on the network. One that cannot be reached, or not within a minute, is a
+# warning by name; what it knows against a dependency is a failure.
+bounded() { if have timeout; then timeout 60 "$@"; else "$@"; fi; }
+unchecked() { say "WARNING: $1 could not reach its database; not checked: $2"; }
+
+if bounded cargo deny fetch db >/dev/null 2>&1; then
+  cargo deny --log-level error --offline --workspace check advisories
+else
+  unchecked "cargo deny check advisories" "the crates of Cargo.lock"
+fi
+# At this level npm audit fails only when it gets no answer.
+if PATH=$SYSTEM_PATH bounded npm audit --audit-level=none >/dev/null 2>&1; then
+  PATH=$SYSTEM_PATH bounded npm audit
+else
+  unchecked "npm audit" "the packages of package-lock.json"
+fi
+
 for config in wrangler.sync.jsonc wrangler.jsonc; do
   say "Deployment of $config, dry run"
   quietly wrangler deploy --dry-run -c "$config"

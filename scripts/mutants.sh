@@ -97,7 +97,7 @@ mutant "no floor check" $e/subscribe.rs 's/ \|\| began < self\.store\.floor\(cha
 mutant "no floor by trimming" src/store/retain.rs 's/self\.raise_floor\(channel, found\.floor\)\?/self.raise_floor(channel, Floor::default())?/'
 mutant "no floor by a reset" $e/call.rs 's/store\.raise_floor\(channel, Floor \{ seq, at \}\)\?/store.raise_floor(channel, Floor { seq: Seq(0), at })?/; s/use crate::names::\{/use crate::names::{Seq, /'
 mutant "pages forget where they began" $e/page.rs 's/page: Some\(page\)/page: None/'
-mutant "live before the last page" $e/subscribe.rs 's/None => _ = self\.hub\.unsubscribe\(conn, &message\.channel\),/None => self.hub.subscribe(conn, \&message.channel, Subscription::default()),/'
+mutant "live before the last page" $e/subscribe.rs 's/false => self\.hub\.pause\([^;]*?\),\n/false => self.hub.subscribe(conn, \&message.channel, Subscription::default()),\n/'
 mutant "no crash mark" src/engine.rs 's/attachment\.filter\(\|_\| !interrupted\)/attachment/'
 mutant "subscriptions do not outlive sleep" $e/subscribe.rs 's/self\.dirty\.push\(conn\);//'
 # Nothing twice, nothing half.
@@ -125,6 +125,15 @@ mutant "events: not trimmed by writes" $e/change.rs 's/is_crowded\(event\.nth, r
 mutant "events: not trimmed by count in time" $e/change.rs 's/store\.sweep_by\(at\.plus\(limits::SWEEP_PAUSE_MS\)\)\?;//'
 mutant "events: not trimmed by age" $e/change.rs 's/store\.sweep_by\(at\.plus\(age\)\)\?;/let _ = age;/'
 mutant "events: what edits replaced outlives the trim" src/store/events.rs 's/self\.exec\("DELETE FROM versions WHERE channel = \? AND seq <= \?", &upto\)\?;//'
+# Who is here.
+mutant "whoever goes does not leave" src/engine.rs 's/self\.note_gone\(conn, &session\);\s+Some/Some/'
+mutant "presence does not outlive sleep" src/session.rs 's/presence: self\.places\(\)/presence: Vec::new()/'
+mutant "presence ends with the first page" src/hub.rs 's/if session\.presence\.contains_key\(channel\)/if false/'
+mutant "presence outlives the right to it" $e/renew.rs 's/(session\.paused\.keys\(\)\.filter\(\|channel\| )!may_read\(channel\)/$1false \&\& !may_read(channel)/'
+mutant "presence without a subscription" src/session.rs 's/(fn holds[^{]*\{)[^}]*\}/$1 true }/'
+mutant "whoever moves is told of itself" $e/presence.rs 's/told\.conn != mover/true/'
+mutant "who came and went is told" $e/presence.rs 's/\(None, Some\(_\)\) => JOINED/(_, Some(_)) => JOINED/'
+mutant "a signal comes back" $e/presence.rs 's/others\.retain\([^;]*;//'
 # Numbers and times.
 mutant "seqs come again after trimming" src/store/retain.rs 's/self\.put_meta\("head"[^;]*;//' src/store/schema.rs 's/newest_floor\(sql\)\?\]/(Seq(0), Millis(0))]/'
 mutant "the clock of rows runs back" src/store.rs 's/self\.log\.clock = self\.log\.clock\.max\(now\)/self.log.clock = now/'

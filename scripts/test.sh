@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests: native ones on cargo, then tests/workerd/ against the built Workers in workerd, among
-# them a sync Worker that panics on demand and the example that publishes.
+# them a sync Worker that panics on demand and the examples.
 source "$(dirname "$0")/env.sh"
 
 say "Native tests"
@@ -8,6 +8,7 @@ cargo test --workspace --locked --quiet
 
 if compgen -G 'tests/workerd/*.test.mjs' >/dev/null; then
   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
+  scripts/build.sh examples/rust-auth
   scripts/build.sh examples/rust-publisher
   say "Tests in workerd"
   # Each file starts Workers of its own: two at a time is what two cores carry.

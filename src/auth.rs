@@ -53,6 +53,9 @@ pub enum AuthError {
     /// The space opens only to a token.
     #[error("this space needs a token")]
     SpaceNeedsToken,
+    /// It was issued before its identity was sent away.
+    #[error("the token has been revoked")]
+    Revoked,
     /// It is for another channel, or for another identity than the connection's.
     #[error("the token is not for this channel and connection")]
     Channel,
@@ -69,6 +72,7 @@ impl From<AuthError> for Problem {
             | AuthError::Claim(_)
             | AuthError::Expired
             | AuthError::NotYet
+            | AuthError::Revoked
             | AuthError::SpaceNeedsToken => Code::Unauthorized,
             AuthError::Answer => Code::Unavailable,
         };
@@ -155,6 +159,8 @@ pub struct Pass {
     pub write: bool,
     /// The claim `space`: the only space where it counts; the default one where it is missing.
     pub space: Option<Space>,
+    /// The claim `iat`; 0 where it is missing.
+    pub issued_at: Millis,
     /// The claim `exp`.
     pub expires_at: Millis,
 }
@@ -218,6 +224,9 @@ mod tests {
         );
         assert!(verify(r#"{"sub":"a","exp":1800000000,"nbf":1700000030}"#).is_ok());
         let early = verify(r#"{"sub":"a","exp":1800000000,"nbf":1700000031}"#);
+        assert_eq!(early, Err(AuthError::NotYet));
+        assert!(verify(r#"{"sub":"a","exp":1800000000,"iat":1700000030}"#).is_ok());
+        let early = verify(r#"{"sub":"a","exp":1800000000,"iat":1700000031}"#);
         assert_eq!(early, Err(AuthError::NotYet));
     }
 

@@ -225,6 +225,21 @@ impl Config {
         self.publishers.check_channel(publisher, channel)
     }
 
+    /// Whether a publisher's key lets it see who is present in a channel: whoever may publish there
+    /// may.
+    ///
+    /// # Errors
+    /// `forbidden` if it does not.
+    pub fn check_sees(
+        &self,
+        publisher: &Publisher,
+        channel: &Channel,
+        space: &Space,
+    ) -> Result<(), Problem> {
+        self.check_call(publisher, Some(Call::Broadcast), space)?;
+        self.check_publishes(publisher, channel)
+    }
+
     /// What somebody may do in a space.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod legacy;
 mod mutate;
 mod new_space;
 mod page;
+mod presence;
 mod publish;
 mod renew;
 mod retain;
@@ -23,11 +24,11 @@ use crate::auth::Claims;
 use crate::config::{Config, Publisher};
 use crate::hub::Hub;
 use crate::limits;
-use crate::names::{ConnId, Millis, SessionId, Space};
+use crate::names::{Channel, ConnId, Millis, SessionId, Space};
 use crate::outbox::{Outbox, Outgoing};
 use crate::protocol::{self, Close, Code, Problem};
 use crate::rate::Rates;
-use crate::session::{Dialect, Grant, Session};
+use crate::session::{Asker, Dialect, Grant, Session};
 use crate::store::{Seed, Sql, SqlError, Store, Sweep};
 use frame::Held;
 use room::Room;
@@ -93,6 +94,13 @@ pub enum Input<'a> {
         idempotency_key: Option<&'a str>,
         /// Chance, drawn by the host, in case a new epoch is asked for.
         seed: Seed,
+    },
+    /// A publisher, whose key has been checked, asked for `/presence`.
+    Members {
+        /// Of which channel.
+        channel: &'a Channel,
+        /// Whose key it was.
+        publisher: &'a Publisher,
     },
     /// An operator, whose key has been checked, asked for `/stats`.
     Stats {
@@ -188,6 +196,8 @@ pub struct Engine<S> {
     /// What clients sent while a token of theirs is judged elsewhere.
     held: BTreeMap<ConnId, Held>,
     held_bytes: usize,
+    /// Who has moved in this turn.
+    moves: presence::Moves,
 }
 
 impl<S: Sql> Engine<S> {
@@ -215,6 +225,7 @@ impl<S: Sql> Engine<S> {
             rates: Rates::default(),
             held: BTreeMap::new(),
             held_bytes: 0,
+            moves: presence::Moves::default(),
         })
     }
 
@@ -239,12 +250,18 @@ impl<S: Sql> Engine<S> {
         let mut closes = Vec::new();
         for (conn, attachment) in sockets {
             let attachment = attachment.filter(|_| !interrupted).unwrap_or_default();
-            match Session::decode(&attachment).filter(|session| !session.renewing) {
-                Some(session) => {
+            match Session::decode(&attachment) {
+                Some(session) if !session.renewing => {
                     self.hub.insert(conn, session);
                     self.hub.set_attachment(conn, Some(attachment.len()));
                 }
-                None => closes.push(Closing::new(conn, Close::Restart)),
+                gone => {
+                    // The turn that has woken the object tells the others.
+                    if let Some(session) = gone {
+                        self.note_gone(conn, &session);
+                    }
+                    closes.push(Closing::new(conn, Close::Restart));
+                }
             }
         }
         closes
@@ -299,6 +316,7 @@ impl<S: Sql> Engine<S> {
                 };
                 self.call(request, now);
             }
+            Input::Members { channel, publisher } => self.members_for(channel, publisher),
             Input::Stats {
                 instance,
                 rows_written,
@@ -309,6 +327,7 @@ impl<S: Sql> Engine<S> {
     }
 
     fn finish(&mut self, now: Millis) -> Effects {
+        self.tell_moves();
         let mut effects = std::mem::take(&mut self.effects);
         self.dirty.sort_unstable();
         self.dirty.dedup();
@@ -338,16 +357,36 @@ impl<S: Sql> Engine<S> {
             self.close(conn, Close::AuthExpired, now);
         }
         for (conn, channel) in self.hub.lapsed(now) {
+            if self.reads_without_pass(conn, &channel) {
+                self.hub.drop_pass(conn, &channel);
+                self.dirty.push(conn);
+                continue;
+            }
             self.unsubscribe(conn, &channel);
             // Whoever still wants the channel asks again, with another token.
             self.out.send_one(conn, protocol::channel_change(&channel));
         }
     }
 
+    /// Whether a channel is open to a connection without a token of its own, too.
+    fn reads_without_pass(&self, conn: ConnId, channel: &Channel) -> bool {
+        let Some(session) = self.hub.session(conn) else {
+            return false;
+        };
+        let who = Asker {
+            pass: None,
+            ..session.asker(channel)
+        };
+        let rule = self.config.rules.find(channel);
+        rule.is_ok_and(|rule| rule.may_read(channel, &who).is_ok())
+    }
+
     fn forget(&mut self, conn: ConnId, now: Millis) -> Option<Session> {
         self.take_held(conn);
         self.rates.forget(conn, now);
-        self.hub.remove(conn)
+        let session = self.hub.remove(conn)?;
+        self.note_gone(conn, &session);
+        Some(session)
     }
 
     fn close(&mut self, conn: ConnId, close: Close, now: Millis) {
@@ -369,7 +408,7 @@ impl<S: Sql> Engine<S> {
         &mut self,
         conn: ConnId,
         id: Option<&str>,
-        channel: Option<&crate::names::Channel>,
+        channel: Option<&Channel>,
         problem: &Problem,
     ) {
         // Whoever is refused before a hello is a legacy client, even if nothing could be read yet.

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use crate::audience::Audience;
 use crate::limits;
 use crate::names::{Channel, ConnId, Identity, Millis, Topic};
-use crate::session::{Dialect, Grant, Session, Subscription};
+use crate::session::{ChannelPass, Dialect, Grant, Presence, Session, Subscription};
 
 /// The connections of one space.
 #[derive(Debug, Default)]
@@ -21,6 +21,10 @@ pub(crate) struct Hub {
     holders: BTreeMap<Topic, BTreeSet<ConnId>>,
     /// The connections without an identity, by what stands for their address.
     visitors: BTreeMap<Rc<str>, BTreeSet<ConnId>>,
+    /// Who is present in each channel, seen by the others.
+    members: BTreeMap<Channel, BTreeSet<ConnId>>,
+    /// Who observes each channel's presence unseen.
+    watchers: BTreeMap<Channel, BTreeSet<ConnId>>,
     subscriptions: usize,
     expiries: BTreeSet<(Millis, ConnId)>,
     /// When subscriptions end that a token of their channel opened.
@@ -36,15 +40,18 @@ impl Hub {
         self.remove(conn);
         self.expiries
             .extend(session.grant.expires_at.map(|at| (at, conn)));
-        for (channel, how) in &session.subscriptions {
+        for channel in session.subscriptions.keys() {
             add(&mut self.channels, channel, conn);
-            self.lapses.extend(lapse(conn, channel, how));
         }
+        self.lapses.extend(lapses(conn, &session));
         for topic in session.grant.topics.iter() {
             add(&mut self.holders, topic, conn);
         }
         if let Some(visitor) = &session.grant.visitor {
             add(&mut self.visitors, visitor, conn);
+        }
+        for (channel, presence) in &session.presence {
+            add(self.present(presence), channel, conn);
         }
         self.subscriptions += session.subscriptions.len();
         self.sessions.insert(conn, session);
@@ -57,17 +64,20 @@ impl Hub {
         if let Some(at) = session.grant.expires_at {
             self.expiries.remove(&(at, conn));
         }
-        for (channel, how) in &session.subscriptions {
+        for channel in session.subscriptions.keys() {
             take(&mut self.channels, channel, conn);
-            if let Some(lapse) = lapse(conn, channel, how) {
-                self.lapses.remove(&lapse);
-            }
+        }
+        for lapse in lapses(conn, &session) {
+            self.lapses.remove(&lapse);
         }
         for topic in session.grant.topics.iter() {
             take(&mut self.holders, topic, conn);
         }
         if let Some(visitor) = &session.grant.visitor {
             take(&mut self.visitors, visitor, conn);
+        }
+        for (channel, presence) in &session.presence {
+            take(self.present(presence), channel, conn);
         }
         self.subscriptions -= session.subscriptions.len();
         Some(session)
@@ -121,34 +131,124 @@ impl Hub {
     /// Whether the space has room for one more subscription.
     pub(crate) fn has_room_for(&self, channel: &Channel) -> bool {
         self.subscriptions < limits::SUBSCRIPTIONS_OF_SPACE
-            && self.attachments_bytes + channel.as_str().len() <= limits::ATTACHMENTS_BYTES
+            && self.has_room_of(channel.as_str().len())
+    }
+
+    /// Whether attachments may take so many more bytes.
+    pub(crate) fn has_room_of(&self, bytes: usize) -> bool {
+        self.attachments_bytes + bytes <= limits::ATTACHMENTS_BYTES
     }
 
     /// Makes a connection live on a channel.
     pub(crate) fn subscribe(&mut self, conn: ConnId, channel: &Channel, how: Subscription) {
-        if let Some(session) = self.sessions.get_mut(&conn) {
+        let is_new = self.change(conn, channel, |session| {
+            session.paused.remove(channel);
             let before = session.subscriptions.insert(channel.clone(), how);
-            self.subscriptions += usize::from(before.is_none());
-            if let Some(lapse) = before.and_then(|before| lapse(conn, channel, &before)) {
-                self.lapses.remove(&lapse);
-            }
-            self.lapses.extend(lapse(conn, channel, &how));
+            before.is_none()
+        });
+        if let Some(is_new) = is_new {
+            self.subscriptions += usize::from(is_new);
             add(&mut self.channels, channel, conn);
         }
     }
 
     /// Ends a connection's subscription. Whether there was one.
     pub(crate) fn unsubscribe(&mut self, conn: ConnId, channel: &Channel) -> bool {
-        let session = self.sessions.get_mut(&conn);
-        let Some(how) = session.and_then(|session| session.subscriptions.remove(channel)) else {
-            return false;
-        };
-        self.subscriptions -= 1;
-        take(&mut self.channels, channel, conn);
-        if let Some(lapse) = lapse(conn, channel, &how) {
-            self.lapses.remove(&lapse);
+        let was_live = self.change(conn, channel, |session| {
+            session.subscriptions.remove(channel).is_some()
+        });
+        if was_live == Some(true) {
+            self.subscriptions -= 1;
+            take(&mut self.channels, channel, conn);
         }
-        true
+        was_live == Some(true)
+    }
+
+    /// Ends a connection's subscription until the pages of another have been asked for. It stays
+    /// present, for as long as `pass` says.
+    pub(crate) fn pause(&mut self, conn: ConnId, channel: &Channel, pass: Option<ChannelPass>) {
+        self.unsubscribe(conn, channel);
+        self.change(conn, channel, |session| {
+            if session.presence.contains_key(channel) {
+                session.paused.insert(channel.clone(), pass);
+            }
+        });
+    }
+
+    /// Takes away what a token of a channel opened.
+    pub(crate) fn drop_pass(&mut self, conn: ConnId, channel: &Channel) {
+        self.change(conn, channel, |session| {
+            if let Some(how) = session.subscriptions.get_mut(channel) {
+                how.pass = None;
+            }
+            if let Some(pass) = session.paused.get_mut(channel) {
+                *pass = None;
+            }
+        });
+    }
+
+    /// Changes how a session holds a channel, and remembers when that lapses.
+    fn change<T>(
+        &mut self,
+        conn: ConnId,
+        channel: &Channel,
+        change: impl FnOnce(&mut Session) -> T,
+    ) -> Option<T> {
+        let session = self.sessions.get_mut(&conn)?;
+        let before = session.pass(channel);
+        let result = change(session);
+        let after = session.pass(channel);
+        if before != after {
+            let lapse = |pass: ChannelPass| (pass.until, conn, channel.clone());
+            before.map(|pass| self.lapses.remove(&lapse(pass)));
+            self.lapses.extend(after.map(lapse));
+        }
+        Some(result)
+    }
+
+    fn present(&mut self, presence: &Presence) -> &mut BTreeMap<Channel, BTreeSet<ConnId>> {
+        match presence {
+            Presence::Member(_) => &mut self.members,
+            Presence::Watcher => &mut self.watchers,
+        }
+    }
+
+    /// Changes how a connection is present in a channel; `None` ends it. Returns how it was.
+    pub(crate) fn set_presence(
+        &mut self,
+        conn: ConnId,
+        channel: &Channel,
+        presence: Option<Presence>,
+    ) -> Option<Presence> {
+        let before = self.change(conn, channel, |session| match &presence {
+            Some(presence) => session.presence.insert(channel.clone(), presence.clone()),
+            None => {
+                session.paused.remove(channel);
+                session.presence.remove(channel)
+            }
+        })?;
+        if let Some(before) = &before {
+            take(self.present(before), channel, conn);
+        }
+        if let Some(presence) = &presence {
+            add(self.present(presence), channel, conn);
+        }
+        before
+    }
+
+    /// Who is present in a channel, in order.
+    pub(crate) fn members(&self, channel: &Channel) -> impl ExactSizeIterator<Item = ConnId> {
+        const NOBODY: &BTreeSet<ConnId> = &BTreeSet::new();
+        let members = self.members.get(channel).unwrap_or(NOBODY);
+        members.iter().copied()
+    }
+
+    /// Who is told of a channel's presence: members and watchers, in order.
+    pub(crate) fn observers(&self, channel: &Channel) -> Vec<ConnId> {
+        let watchers = self.watchers.get(channel).into_iter().flatten().copied();
+        let mut observers: Vec<ConnId> = self.members(channel).chain(watchers).collect();
+        observers.sort_unstable();
+        observers
     }
 
     /// The connections that are live on a channel and may see what is for `audience`, in order.
@@ -210,8 +310,9 @@ impl Hub {
     }
 }
 
-fn lapse(conn: ConnId, channel: &Channel, how: &Subscription) -> Option<(Millis, ConnId, Channel)> {
-    how.pass.map(|pass| (pass.until, conn, channel.clone()))
+fn lapses(conn: ConnId, session: &Session) -> impl Iterator<Item = (Millis, ConnId, Channel)> {
+    let passes = session.passes();
+    passes.map(move |(channel, pass)| (pass.until, conn, channel.clone()))
 }
 
 fn add<K: Clone + Ord>(index: &mut BTreeMap<K, BTreeSet<ConnId>>, key: &K, conn: ConnId) {
@@ -235,7 +336,6 @@ mod tests {
     use super::*;
     use crate::audience::Topics;
     use crate::names::SessionId;
-    use crate::session::ChannelPass;
 
     fn session(user: &str, topics: &[&str], expires_at: u64) -> Session {
         let identity = Identity::parse(user).unwrap();

@@ -48,5 +48,5 @@ pub use names::{
     Channel, ConnId, Identity, Key, Millis, NameError, RequestId, Seq, SessionId, Space, Topic,
 };
 pub use outbox::Outgoing;
-pub use session::{Asker, ChannelPass, Dialect, Grant, Session, Subscription};
+pub use session::{Asker, ChannelPass, Dialect, Grant, Presence, Session, Subscription};
 pub use store::{Columns, Param, Seed, Sql, SqlError, space_of};

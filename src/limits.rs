@@ -95,6 +95,10 @@ pub const JWKS_PAUSE_MS: u64 = 60_000;
 /// The same while no key set was ever seen: nobody can connect until then.
 pub const JWKS_RETRY_MS: u64 = 5_000;
 
+/// After how long whoever asked for the keys counts as gone, and another may ask. Longer than
+/// [`AUTH_TIMEOUT_MS`]: it must have had the time to say that it failed.
+pub const JWKS_ASKER_MS: u64 = AUTH_TIMEOUT_MS + 1_000;
+
 /// How long a key set or an answer of the app's authentication endpoint may take.
 pub const AUTH_TIMEOUT_MS: u64 = 5_000;
 
@@ -126,11 +130,27 @@ pub const ATTACHMENT_BYTES: usize = 16_384;
 /// What the platform adds to the bytes of an attachment, rounded up.
 pub const ATTACHMENT_OVERHEAD: usize = 32;
 
+/// Length of the state that a connection shows in one channel, as JSON.
+pub const STATE_BYTES: usize = 1024;
+
 /// Length of the states of one connection's presence, together.
 pub const PRESENCE_BYTES: usize = 2 * 1024;
 
+/// Channels that one connection is present in or watches.
+pub const PRESENCES: usize = 16;
+
+/// What each of them takes of the attachment beside its state, at most.
+pub const PRESENCE_OVERHEAD: usize = 8;
+
 /// What of an attachment is kept free for presence: the states, and what tells whose they are.
-pub const PRESENCE_ROOM: usize = PRESENCE_BYTES + 128;
+pub const PRESENCE_ROOM: usize = PRESENCE_BYTES + PRESENCE_OVERHEAD * PRESENCES;
+
+/// Members of a channel that one answer lists; `total` tells how many there are. With the longest
+/// states and identities they still fit a frame, unless these are full of escapes.
+pub const MEMBERS: usize = 500;
+
+/// Length of a signal's data, as JSON: it is for moments, and goes to every subscriber.
+pub const SIGNAL_BYTES: usize = 16 * 1024;
 
 /// Sockets that one object accepts (the platform's own bound).
 pub const CONNECTIONS: usize = 32_768;

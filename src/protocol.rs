@@ -18,7 +18,8 @@ pub use error::{Close, Code, Problem};
 pub use publish::{CallBody, ChangeRequest, PublishBody, TopicsBody};
 pub(crate) use server::{
     ChangeFrame, Snapshot, ack, authed, batch, batch_part, change, change_item, channel_change,
-    channel_reset, error, reject, session, welcome,
+    channel_reset, error, member, members, presence, presence_body, reject, session, signal,
+    welcome,
 };
 
 /// The protocol version that this server speaks.

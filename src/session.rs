@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::audience::Topics;
 use crate::limits;
 use crate::names::{Channel, Identity, Millis, SessionId};
+use crate::protocol::Problem;
 
 /// What a verified token grants: who, what, until when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,6 +60,26 @@ pub struct Subscription {
     pub pass: Option<ChannelPass>,
 }
 
+/// How a connection is present in a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// Seen by the others, with a state: at most [`limits::STATE_BYTES`] of JSON.
+    Member(Rc<str>),
+    /// Observes unseen.
+    Watcher,
+}
+
+impl Presence {
+    /// The state that the others see.
+    #[must_use]
+    pub fn state(&self) -> Option<&Rc<str>> {
+        match self {
+            Self::Member(state) => Some(state),
+            Self::Watcher => None,
+        }
+    }
+}
+
 /// What a token of one channel opens for a connection, and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelPass {
@@ -79,6 +100,11 @@ pub struct Session {
     pub grant: Grant,
     /// The channels that it is live on.
     pub subscriptions: BTreeMap<Channel, Subscription>,
+    /// The channels that it is present in or watches: each is subscribed to, or paused.
+    pub presence: BTreeMap<Channel, Presence>,
+    /// The channels that it is present in but not live on just now, because the pages of a new
+    /// subscription are still being asked for; with what a token of the channel opened.
+    pub paused: BTreeMap<Channel, Option<ChannelPass>>,
     /// Whether another token is being judged, and what the client sent since is held back. Lost
     /// with the memory: a session that is found so on waking is closed.
     pub renewing: bool,
@@ -111,8 +137,17 @@ enum Attachment {
         visitor: Option<String>,
         context: Option<String>,
         subscriptions: Vec<(Channel, Subscription)>,
+        presence: Vec<(Place, Option<String>)>,
         renewing: bool,
     },
+}
+
+/// A channel of a presence: the place of its subscription, so that its name is not kept twice.
+#[derive(Serialize, Deserialize)]
+enum Place {
+    At(u16),
+    /// Paused.
+    Named(Channel, Option<ChannelPass>),
 }
 
 /// What a subscription takes of an attachment beside its name, at most: the name's length in two
@@ -122,8 +157,10 @@ const SUBSCRIPTION_OVERHEAD: usize = 14;
 /// What a session may take of an attachment.
 const ROOM: usize = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD - limits::PRESENCE_ROOM;
 
+/// What the session takes of that room.
 fn encoded_len(session: &Session) -> usize {
-    session.encode().map_or(usize::MAX, |bytes| bytes.len())
+    let attachment = session.encode().map_or(usize::MAX, |bytes| bytes.len());
+    attachment.saturating_sub(session.presence_len())
 }
 
 impl Session {
@@ -135,6 +172,8 @@ impl Session {
             dialect: Dialect::Unknown,
             grant,
             subscriptions: BTreeMap::new(),
+            presence: BTreeMap::new(),
+            paused: BTreeMap::new(),
             renewing: false,
         }
     }
@@ -145,20 +184,40 @@ impl Session {
         Asker {
             identity: self.grant.identity.as_ref(),
             topics: &self.grant.topics,
-            pass: self.subscriptions.get(channel).and_then(|how| how.pass),
+            pass: self.pass(channel),
         }
+    }
+
+    /// What a token of a channel opened.
+    #[must_use]
+    pub fn pass(&self, channel: &Channel) -> Option<ChannelPass> {
+        let live = self.subscriptions.get(channel).and_then(|how| how.pass);
+        live.or_else(|| self.paused.get(channel).copied().flatten())
+    }
+
+    /// All that tokens of channels opened.
+    pub(crate) fn passes(&self) -> impl Iterator<Item = (&Channel, ChannelPass)> {
+        let live = self.subscriptions.iter().map(|(at, how)| (at, how.pass));
+        let paused = self.paused.iter().map(|(at, pass)| (at, *pass));
+        live.chain(paused)
+            .filter_map(|(at, pass)| Some((at, pass?)))
+    }
+
+    /// The channels that it is live on or will be, however many pages that takes.
+    fn held(&self) -> impl Iterator<Item = &Channel> {
+        self.subscriptions.keys().chain(self.paused.keys())
     }
 
     /// Whether one more channel of this name fits beside what the session holds, and beside the
     /// presence that it may have yet.
     #[must_use]
     pub fn has_room_for(&self, channel: &Channel, most: usize) -> bool {
-        if self.subscriptions.contains_key(channel) {
+        if self.holds(channel) {
             return true;
         }
-        let bytes: usize = self.subscriptions.keys().map(|c| c.as_str().len()).sum();
+        let bytes: usize = self.held().map(|c| c.as_str().len()).sum();
         let more = channel.as_str().len() + SUBSCRIPTION_OVERHEAD;
-        self.subscriptions.len() < most
+        self.held().count() < most
             && bytes + channel.as_str().len() <= limits::SUBSCRIPTIONS_BYTES
             && encoded_len(self).saturating_add(more) <= ROOM
     }
@@ -173,6 +232,61 @@ impl Session {
         let len = |pass: Option<ChannelPass>| postcard::to_allocvec(&pass).map_or(0, |b| b.len());
         let more = len(Some(pass)).saturating_sub(len(how.pass));
         more == 0 || encoded_len(self).saturating_add(more) <= ROOM
+    }
+
+    /// What presence takes of the room that is kept for it.
+    fn presence_len(&self) -> usize {
+        let state = |presence: &Presence| presence.state().map_or(0, |state| state.len());
+        let states: usize = self.presence.values().map(state).sum();
+        states + limits::PRESENCE_OVERHEAD * self.presence.len()
+    }
+
+    /// Whether the session may be present in a channel, beside its presence in others.
+    ///
+    /// # Errors
+    /// `invalid` with what there is too much of.
+    pub(crate) fn has_room_to_be(
+        &self,
+        channel: &Channel,
+        presence: &Presence,
+    ) -> Result<(), Problem> {
+        let len = |presence: &Presence| presence.state().map_or(0, |state| state.len());
+        let others = self.presence.iter().filter(|(at, _)| *at != channel);
+        let (mut count, mut bytes) = (0, 0);
+        for (_, other) in others {
+            count += 1;
+            bytes += len(other);
+        }
+        let state = len(presence);
+        if state > limits::STATE_BYTES || bytes + state > limits::PRESENCE_BYTES {
+            let message = "a state has at most 1 KiB, all of a connection 2 KiB";
+            return Err(Problem::invalid("state", message));
+        }
+        if count >= limits::PRESENCES {
+            let message = "a connection is present in at most 16 channels";
+            return Err(Problem::invalid("channel", message));
+        }
+        Ok(())
+    }
+
+    /// Whether the session is live on a channel, or present and about to be.
+    pub(crate) fn holds(&self, channel: &Channel) -> bool {
+        self.subscriptions.contains_key(channel) || self.paused.contains_key(channel)
+    }
+
+    fn places(&self) -> Vec<(Place, Option<String>)> {
+        let place = |channel: &Channel| {
+            let at = self.subscriptions.keys().position(|held| held == channel);
+            match at.and_then(|at| u16::try_from(at).ok()) {
+                Some(at) => Place::At(at),
+                None => Place::Named(channel.clone(), self.pass(channel)),
+            }
+        };
+        let state = |presence: &Presence| presence.state().map(|state| state.to_string());
+        let presence = self.presence.iter();
+        presence
+            .map(|(channel, how)| (place(channel), state(how)))
+            .collect()
     }
 
     /// The bytes for the socket's attachment.
@@ -190,6 +304,7 @@ impl Session {
             visitor: self.grant.visitor.as_deref().map(str::to_owned),
             context: self.grant.context.as_deref().map(str::to_owned),
             subscriptions: self.subscriptions.clone().into_iter().collect(),
+            presence: self.places(),
             renewing: self.renewing,
         })
     }
@@ -207,12 +322,27 @@ impl Session {
             visitor,
             context,
             subscriptions,
+            presence,
             renewing,
         } = postcard::from_bytes(attachment).ok()?;
         let topics = Topics::granted(identity.as_ref(), topics.iter().map(String::as_str)).ok()?;
+        let mut paused = BTreeMap::new();
+        let presence = presence.into_iter().map(|(place, state)| {
+            let channel = match place {
+                Place::At(at) => subscriptions.get(usize::from(at))?.0.clone(),
+                Place::Named(channel, pass) => {
+                    paused.insert(channel.clone(), pass);
+                    channel
+                }
+            };
+            let presence = state.map_or(Presence::Watcher, |state| Presence::Member(state.into()));
+            Some((channel, presence))
+        });
         Some(Self {
             id,
             dialect,
+            presence: presence.collect::<Option<_>>()?,
+            paused,
             grant: Grant {
                 identity,
                 topics,
@@ -263,12 +393,19 @@ mod tests {
             };
             session.subscriptions.insert(channel, how);
         }
+        let held: Vec<Channel> = session.subscriptions.keys().cloned().collect();
+        for channel in held.into_iter().rev().take(limits::PRESENCES) {
+            let state = "s".repeat(limits::PRESENCE_BYTES / limits::PRESENCES);
+            session
+                .presence
+                .insert(channel, Presence::Member(state.into()));
+        }
         session
     }
 
     #[test]
-    fn the_largest_session_fits_an_attachment_with_room_for_presence() {
-        let room = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD - limits::PRESENCE_ROOM;
+    fn the_largest_session_fits_an_attachment() {
+        let room = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD;
         for name_bytes in [3, 4, 8, 32, 128, 256] {
             for pass_each in [false, true] {
                 let session = largest(name_bytes, pass_each);
@@ -315,6 +452,69 @@ mod tests {
         );
         let other = Channel::parse("other").unwrap();
         assert!(small.has_room_for(&other, 1) && !small.has_room_for(&other, 0));
+    }
+
+    #[test]
+    fn presence_is_bounded_in_each_channel_in_all_and_in_number() {
+        let channel = |i: usize| Channel::parse(&i.to_string()).unwrap();
+        let member = |bytes: usize| Presence::Member("s".repeat(bytes).into());
+        let refused = |session: &Session, at: usize, presence: &Presence| {
+            let room = session.has_room_to_be(&channel(at), presence);
+            room.err().and_then(|problem| problem.field)
+        };
+        let mut session = largest(3, false);
+        session.presence.clear();
+        let most = limits::STATE_BYTES;
+        assert_eq!(refused(&session, 0, &member(most)), None);
+        let state = Some("state".into());
+        assert_eq!(refused(&session, 0, &member(most + 1)), state);
+        session.presence.insert(channel(0), member(most));
+        session.presence.insert(channel(1), member(most - 1));
+        assert_eq!(refused(&session, 2, &member(1)), None);
+        assert_eq!(refused(&session, 2, &member(2)), state);
+        assert_eq!(refused(&session, 1, &member(most)), None, "in its place");
+        session.presence.clear();
+        for i in 1..limits::PRESENCES {
+            session.presence.insert(channel(i), Presence::Watcher);
+        }
+        assert_eq!(refused(&session, 99, &Presence::Watcher), None);
+        session.presence.insert(channel(0), Presence::Watcher);
+        assert_eq!(refused(&session, 0, &member(1)), None);
+        let at = Some("channel".into());
+        assert_eq!(refused(&session, 99, &Presence::Watcher), at);
+    }
+
+    /// The channels that the session is present in are paused, as they are while pages are asked for.
+    fn pause(session: &mut Session) {
+        for channel in session.presence.keys() {
+            let pass = session.pass(channel);
+            session.subscriptions.remove(channel);
+            session.paused.insert(channel.clone(), pass);
+        }
+    }
+
+    #[test]
+    fn presence_without_a_live_subscription_survives_sleep_by_name() {
+        for pass_each in [false, true] {
+            let mut session = largest(256, pass_each);
+            let live = session.encode().unwrap().len();
+            pause(&mut session);
+            let paused = session.encode().unwrap();
+            assert!(paused.len() <= live);
+            assert_eq!(Session::decode(&paused).as_ref(), Some(&session));
+            assert_eq!(session.passes().count() > 0, pass_each);
+        }
+    }
+
+    #[test]
+    fn a_paused_channel_keeps_its_room() {
+        let mut session = largest(256, false);
+        let held = session.presence.keys().next().unwrap().clone();
+        let other = Channel::parse("o").unwrap();
+        let most = session.subscriptions.len();
+        pause(&mut session);
+        assert!(session.has_room_for(&held, most));
+        assert!(!session.has_room_for(&other, most) && session.has_room_for(&held, 0));
     }
 
     #[test]

@@ -66,6 +66,10 @@ impl Payload {
         if time("nbf", self.nbf)?.is_some_and(|at| at > latest) {
             return Err(AuthError::NotYet);
         }
+        // A time that has not come could never be held against the token by `/disconnect`.
+        if time("iat", self.iat)?.is_some_and(|at| at > latest) {
+            return Err(AuthError::NotYet);
+        }
         let listed = |list: &[String], text: &String| list.is_empty() || list.contains(text);
         if !expected.issuers.is_empty()
             && !(self.iss.as_ref()).is_some_and(|iss| listed(&expected.issuers, iss))
@@ -136,6 +140,7 @@ impl Verified {
             space: space.map_err(|_| AuthError::Claim("space"))?,
             holder: holder.map_err(|_| AuthError::Claim("sub"))?,
             write: payload.write.unwrap_or_default(),
+            issued_at: time("iat", payload.iat)?.unwrap_or_default().min(now),
             expires_at: payload.check(expected, now)?,
         })
     }

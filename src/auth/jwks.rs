@@ -177,7 +177,7 @@ impl KeyCache {
         let (age, pause) = (since(self.seen_at), since(self.asked_at));
         let key = self.keys.find(algorithm, kid);
         let key = key.filter(|_| age < limits::JWKS_STALE_MS);
-        let asking = self.asking && pause < limits::AUTH_TIMEOUT_MS;
+        let asking = self.asking && pause < limits::JWKS_ASKER_MS;
         let wait_ms = match self.seen_at {
             Some(_) => limits::JWKS_PAUSE_MS,
             None => limits::JWKS_RETRY_MS,
@@ -315,8 +315,9 @@ mod tests {
         assert_eq!(look(&cache, 0), Lookup::Fetch);
         cache.begin(Millis(0));
         assert_eq!(look(&cache, 1), Lookup::Wait);
+        assert_eq!(look(&cache, limits::JWKS_ASKER_MS - 1), Lookup::Wait);
         assert_eq!(
-            look(&cache, limits::AUTH_TIMEOUT_MS),
+            look(&cache, limits::JWKS_ASKER_MS),
             Lookup::Fetch,
             "its asker died"
         );

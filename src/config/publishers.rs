@@ -76,19 +76,19 @@ impl Publishers {
             return Ok(publishers);
         };
         let wrong = |what: String| error("PUBLISH_KEYS", what);
-        // What is wrong with it must not be quoted: it holds the keys.
+        // Nothing of it is quoted, no name either: somebody may have put a key in its place.
         let fields = Fields::parse(&json)
             .map_err(|_| wrong("must be a JSON object from name to key".to_owned()))?;
-        for (name, value) in fields.iter() {
+        for (index, (name, value)) in fields.iter().enumerate() {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
             let named =
                 (1..=limits::PUBLISHER_BYTES).contains(&name.len()) && name.bytes().all(plain);
             if !named || name == Publisher::Unscoped.name() {
                 let what = "a key's name is 1 to 64 letters, digits, - and _, not PUBLISH_KEY";
-                return Err(wrong(what.to_owned()));
+                return Err(wrong(format!("entry {index}: {what}")));
             }
             let scoped = Scoped::read(value.get(), settings)
-                .map_err(|what| wrong(format!("{name}: {what}")))?;
+                .map_err(|what| wrong(format!("entry {index}: {what}")))?;
             publishers.scoped.insert(name.into(), scoped);
         }
         let unscoped = (Publisher::Unscoped.name(), &publishers.unscoped);
@@ -101,8 +101,9 @@ impl Publishers {
                 let other = seen
                     .iter()
                     .find(|(other, held)| *other != name && *held == key);
-                if let Some((other, _)) = other {
-                    return Err(wrong(format!("{other} and {name} have the same key")));
+                if other.is_some() {
+                    let what = "two entries, or one and PUBLISH_KEY, have the same key";
+                    return Err(wrong(what.to_owned()));
                 }
                 seen.push((name, key));
             }
@@ -284,11 +285,11 @@ mod tests {
     fn mistakes_are_named_and_quote_no_key() {
         for (json, named) in [
             ("[]", "object"),
-            (r#"{"a":"hush"}"#, "a: must be"),
-            (r#"{"a":{"key":"hush"}}"#, "a: must be"),
+            (r#"{"a":"hush"}"#, "entry 0: must be"),
+            (r#"{"a":{"key":"hush"}}"#, "entry 0: must be"),
             (
                 r#"{"a":{"key":"hush","channels":["x"],"chanels":[]}}"#,
-                "a: must be",
+                "entry 0: must be",
             ),
             (r#"{"a":{"key":"","channels":[]}}"#, "empty"),
             (
@@ -301,10 +302,11 @@ mod tests {
                 "spaces",
             ),
             (r#"{"a b":{"key":"hush","channels":[]}}"#, "name"),
+            (r#"{"hush":"a"}"#, "entry 0"),
             (r#"{"PUBLISH_KEY":{"key":"hush","channels":[]}}"#, "name"),
             (
                 r#"{"a":{"key":"hush","channels":[]},"b":{"key":"hush","channels":[]}}"#,
-                "a and b have the same key",
+                "have the same key",
             ),
         ] {
             let message = refused(&[CHANNELS, ("PUBLISH_KEYS", json)]);

@@ -131,7 +131,7 @@ impl<S: Sql> Engine<S> {
     fn message(&mut self, conn: ConnId, message: Result<ClientMessage<'_>, Refused>, now: Millis) {
         if let Err(too_fast) = self.take(conn, now) {
             let (id, channel) = match &message {
-                Ok(ClientMessage::Subscribe(message)) if !self.speaks_hello(conn) => {
+                Ok(ClientMessage::Subscribe(message)) => {
                     return self.refuse_subscription(conn, message, &too_fast);
                 }
                 Ok(message) => message.request(),
@@ -160,15 +160,9 @@ impl<S: Sql> Engine<S> {
             ClientMessage::Unsubscribe { channel } => self.unsubscribe(conn, &channel),
             ClientMessage::Mutate(message) => self.mutate(conn, &message, now),
             ClientMessage::Auth { token } => self.auth(conn, &token, now),
-            ClientMessage::Presence(_) | ClientMessage::Signal(_) => {
-                self.send_error(conn, &Problem::malformed("no message has this type"));
-            }
+            ClientMessage::Presence(message) => self.presence(conn, &message),
+            ClientMessage::Signal(message) => self.signal(conn, &message),
         }
-    }
-
-    fn speaks_hello(&self, conn: ConnId) -> bool {
-        let session = self.hub.session(conn);
-        session.is_some_and(|session| session.dialect == Dialect::Hello)
     }
 
     /// Refuses a message: with a `reject` where it has an id, else with an `error`.

@@ -126,7 +126,7 @@ impl<S: Sql> Engine<S> {
     /// Applies a renewal: the hub knows the new topics before the next change.
     pub(super) fn renew(&mut self, renewal: Renewal) {
         for channel in &renewal.closed {
-            self.hub.unsubscribe(renewal.conn, channel);
+            self.unsubscribe(renewal.conn, channel);
         }
         if let Some(mut session) = self.hub.remove(renewal.conn) {
             session.grant = renewal.grant;
@@ -155,7 +155,7 @@ pub(super) fn standing<S: Sql>(
         removed_until,
     } = store.standing(identity, now)?;
     if refused_until.is_some_and(|until| grant.issued_at <= until) {
-        return Err(Problem::new(Code::Unauthorized, "the token has been revoked").into());
+        return Err(Problem::from(AuthError::Revoked).into());
     }
     let removed = |topic: &str| {
         let until = removed_until.get(topic);
@@ -180,16 +180,22 @@ pub(super) fn plan<S: Sql>(
         Dialect::Hello | Dialect::Unknown => Parts::AsOne,
     };
     if grant.topics != session.grant.topics {
-        for channel in session.subscriptions.keys() {
+        let may_read = |channel: &Channel| {
             let who = Asker {
                 identity: grant.identity.as_ref(),
                 topics: &grant.topics,
                 ..session.asker(channel)
             };
-            let may_read = rules
-                .find(channel)
-                .and_then(|rule| rule.may_read(channel, &who));
-            let new = may_read.is_ok().then_some(&grant.topics);
+            let rule = rules.find(channel);
+            rule.and_then(|rule| rule.may_read(channel, &who)).is_ok()
+        };
+        // It is not live on these, but present.
+        for channel in session.paused.keys().filter(|channel| !may_read(channel)) {
+            frames.push(protocol::channel_reset(channel, RESET_REASON));
+            closed.push(channel.clone());
+        }
+        for channel in session.subscriptions.keys() {
+            let new = may_read(channel).then_some(&grant.topics);
             let (told, whole) = match difference(store, channel, &session.grant.topics, new, room)?
             {
                 Some(difference) => (difference.encode(store, channel, parts), true),

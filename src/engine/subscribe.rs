@@ -14,8 +14,10 @@ use crate::store::{Sql, SqlError};
 /// What a subscription is answered with.
 struct Answer {
     frames: Vec<String>,
-    /// How the connection is live from here on; not yet where more must be asked for.
-    live: Option<Subscription>,
+    /// Whether the connection is live from here on: not yet where more must be asked for.
+    live: bool,
+    /// What it wants of the channel.
+    how: Subscription,
 }
 
 impl<S: Sql> Engine<S> {
@@ -24,8 +26,8 @@ impl<S: Sql> Engine<S> {
             Ok(answer) => {
                 // Without an await between page and stream, nothing is lost or doubled.
                 match answer.live {
-                    Some(how) => self.hub.subscribe(conn, &message.channel, how),
-                    None => _ = self.hub.unsubscribe(conn, &message.channel),
+                    true => self.hub.subscribe(conn, &message.channel, answer.how),
+                    false => self.hub.pause(conn, &message.channel, answer.how.pass),
                 }
                 self.dirty.push(conn);
                 for frame in answer.frames {
@@ -66,16 +68,7 @@ impl<S: Sql> Engine<S> {
         let rule = self.config.rules.find(channel)?;
         let mut who = session.asker(channel);
         if let Some(token) = message.token.as_deref().filter(|_| rule.takes_pass()) {
-            let identity = grant.identity.as_ref();
-            let pass = self.config.tokens.pass(token, channel, identity, now)?;
-            // Without a `space` it is for the default one: names of channels are alike everywhere.
-            if pass.space.unwrap_or_else(Space::default_space) != self.space {
-                return Err(Problem::from(AuthError::Space).into());
-            }
-            who.pass = Some(ChannelPass {
-                until: pass.expires_at,
-                write: pass.write,
-            });
+            who.pass = Some(self.pass(token, channel, grant, now)?);
         }
         rule.may_read(channel, &who)?;
         let fits = session.has_room_for(channel, self.config.limits.subscriptions);
@@ -95,10 +88,34 @@ impl<S: Sql> Engine<S> {
             Dialect::Legacy => self.answer_legacy(session, message, now)?,
             Dialect::Hello | Dialect::Unknown => self.answer_page(session, message, rule.edits)?,
         };
-        if let Some(how) = &mut answer.live {
-            how.pass = who.pass;
-        }
+        answer.how.pass = who.pass;
         Ok(answer)
+    }
+
+    /// What a token of the channel opens, here and now.
+    fn pass(
+        &self,
+        token: &str,
+        channel: &Channel,
+        grant: &Grant,
+        now: Millis,
+    ) -> Result<ChannelPass, Failure> {
+        let identity = grant.identity.as_ref();
+        let pass = self.config.tokens.pass(token, channel, identity, now)?;
+        // Without a `space` it is for the default one: names of channels are alike everywhere.
+        if pass.space.unwrap_or_else(Space::default_space) != self.space {
+            return Err(Problem::from(AuthError::Space).into());
+        }
+        if let Some(identity) = identity {
+            let refused_until = self.store.standing(identity, now)?.refused_until;
+            if refused_until.is_some_and(|until| pass.issued_at <= until) {
+                return Err(Problem::from(AuthError::Revoked).into());
+            }
+        }
+        Ok(ChannelPass {
+            until: pass.expires_at,
+            write: pass.write,
+        })
     }
 
     fn answer_page(
@@ -132,10 +149,11 @@ impl<S: Sql> Engine<S> {
         let snapshot = page.snapshot;
         Ok(Answer {
             frames: vec![snapshot.encode(message.id.as_ref(), channel, &page.cursor, &view)],
-            live: (!snapshot.more).then_some(Subscription {
+            live: !snapshot.more,
+            how: Subscription {
                 meta: message.meta,
                 pass: None,
-            }),
+            },
         })
     }
 
@@ -191,7 +209,8 @@ impl<S: Sql> Engine<S> {
         ));
         Ok(Answer {
             frames,
-            live: Some(Subscription::default()),
+            live: true,
+            how: Subscription::default(),
         })
     }
 
@@ -254,6 +273,7 @@ impl<S: Sql> Engine<S> {
         if self.hub.unsubscribe(conn, channel) {
             self.dirty.push(conn);
         }
+        self.set_presence(conn, channel, None);
     }
 }
 

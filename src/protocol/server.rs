@@ -36,6 +36,10 @@ pub(crate) fn welcome(
                 ("pageRows", limits::PAGE_MAX),
                 ("subscriptions", limits.subscriptions),
                 ("subscriptionsBytes", limits::SUBSCRIPTIONS_BYTES),
+                ("stateBytes", limits::STATE_BYTES),
+                ("presenceBytes", limits::PRESENCE_BYTES),
+                ("presences", limits::PRESENCES),
+                ("signalBytes", limits::SIGNAL_BYTES),
                 ("messagesPerSecond", limits.messages_per_second as usize),
             ] {
                 l.number(name, bound as u64);
@@ -283,6 +287,77 @@ pub(crate) fn channel_reset(channel: &Channel, reason: &str) -> String {
         o.text("type", "channel-reset");
         o.text("channel", channel.as_str());
         o.text("reason", reason);
+    })
+}
+
+/// Somebody who is present in a channel, as JSON; without a state who has left it.
+pub(crate) fn member(
+    session: &SessionId,
+    identity: Option<&Identity>,
+    state: Option<&str>,
+) -> String {
+    object(|o| {
+        o.text("session", session.as_str());
+        o.opt_text("identity", identity.map(Identity::as_str));
+        if let Some(state) = state {
+            o.raw("state", state);
+        }
+    })
+}
+
+/// Who is present: the answer to joining and watching.
+pub(crate) fn members(channel: &Channel, members: &[String], total: usize) -> String {
+    let bytes: usize = members.iter().map(String::len).sum();
+    let mut out = JsonWriter::with_capacity(512 + 2 * members.len() + bytes);
+    out.object(|o| {
+        o.text("type", "presence");
+        members_fields(o, channel, members, total);
+    });
+    out.finish()
+}
+
+/// The body of `GET /presence`.
+pub(crate) fn presence_body(channel: &Channel, members: &[String], total: usize) -> String {
+    object(|o| members_fields(o, channel, members, total))
+}
+
+fn members_fields(o: &mut JsonWriter, channel: &Channel, members: &[String], total: usize) {
+    o.text("channel", channel.as_str());
+    o.name("members")
+        .array(|a| members.iter().for_each(|member| a.raw_item(member)));
+    o.number("total", total as u64);
+}
+
+/// Who came, changed and went, by the name of what they did.
+pub(crate) fn presence<'a>(
+    channel: &Channel,
+    moves: impl IntoIterator<Item = (&'static str, Vec<&'a str>)>,
+) -> String {
+    object(|o| {
+        o.text("type", "presence");
+        o.text("channel", channel.as_str());
+        for (what, members) in moves.into_iter().filter(|(_, members)| !members.is_empty()) {
+            o.name(what)
+                .array(|a| members.iter().for_each(|member| a.raw_item(member)));
+        }
+    })
+}
+
+/// What a subscriber passes to the others.
+pub(crate) fn signal(
+    channel: &Channel,
+    event: &str,
+    session: &SessionId,
+    identity: Option<&Identity>,
+    data: &str,
+) -> String {
+    object(|o| {
+        o.text("type", "signal");
+        o.text("channel", channel.as_str());
+        o.text("event", event);
+        o.text("session", session.as_str());
+        o.opt_text("identity", identity.map(Identity::as_str));
+        o.raw("data", data);
     })
 }
 

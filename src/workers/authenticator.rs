@@ -8,7 +8,7 @@ use worker::{Env, Fetcher, Headers, Method, Request, RequestInit};
 
 use super::glue;
 use super::router::now;
-use crate::auth::{Claims, Jwks, Jwt, KeyCache, Lookup, read_answer};
+use crate::auth::{AuthError, Claims, Jwks, Jwt, KeyCache, Lookup, read_answer};
 use crate::config::{Config, Credentials, Endpoint, Judgement};
 use crate::limits;
 use crate::names::Space;
@@ -140,9 +140,10 @@ async fn elsewhere(
     let request = request.map_err(|error| unavailable(error.to_string()))?;
     let answer = answer_of(&fetcher, request.inner(), limits::AUTH_ANSWER_BYTES).await;
     match answer.map_err(unavailable)? {
-        (200, json) => read_answer(&json, now()).map_err(|error| {
-            worker::console_error!("authentication endpoint: {error}");
-            error.into()
+        (200, json) => read_answer(&json, now()).map_err(|error| match error {
+            // What the app says wrong is no fault of its visitor.
+            AuthError::Answer | AuthError::Claim(_) => unavailable(error.to_string()),
+            error => error.into(),
         }),
         (401, _) => Err(Problem::new(Code::Unauthorized, "the session is not valid")),
         (403, _) => Err(Problem::new(

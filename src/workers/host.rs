@@ -24,7 +24,7 @@ use crate::config::{Credentials, Publisher};
 use crate::digest::hex;
 use crate::engine::{Call, Effects, Engine, Input, Reply};
 use crate::limits;
-use crate::names::{ConnId, Millis, SessionId, Space};
+use crate::names::{Channel, ConnId, Millis, SessionId, Space};
 use crate::protocol::{self, Close, Code, Problem};
 use crate::session::Grant;
 use crate::store::{Seed, space_of};
@@ -148,6 +148,7 @@ impl<A: Authenticator> Host<A> {
                 let key = request.headers().get(IDEMPOTENCY_HEADER)?;
                 self.call(call, &publisher, &body, key.as_deref())
             }
+            (Some(Route::Members), _) => self.members(&request).await,
             (Some(Route::NewSpace), _) => {
                 let owner = owner_of(&request).unwrap_or_default();
                 self.reply(Input::NewSpace { owner: &owner })
@@ -232,6 +233,19 @@ impl<A: Authenticator> Host<A> {
                 seed,
             }),
             Err(problem) => respond::problem(&problem),
+        }
+    }
+
+    /// Who is present in the channel that the body names.
+    async fn members(&self, request: &Request) -> Result<Response> {
+        let body = glue::body_text(request.inner(), limits::CHANNEL_BYTES as u32).await?;
+        let channel = Channel::parse(&body.as_string().unwrap_or_default());
+        match (publisher_of(request), channel) {
+            (Some(publisher), Ok(channel)) => self.reply(Input::Members {
+                channel: &channel,
+                publisher: &publisher,
+            }),
+            (None, _) | (_, Err(_)) => respond::not_found(),
         }
     }
 

@@ -6,7 +6,7 @@ use worker::{Env, Headers, Method, ObjectNamespace, Request, RequestInit, Respon
 use super::glue;
 use crate::config::Publisher;
 use crate::engine::Call;
-use crate::names::Space;
+use crate::names::{Channel, Space};
 use crate::session::Grant;
 
 /// The Durable Object's binding in `wrangler.sync.jsonc`.
@@ -49,6 +49,7 @@ const DEADLINE_MS: u32 = 30_000;
 pub(super) enum Route {
     Connect,
     Session,
+    Members,
     Stats,
     NewSpace,
     Call(Call),
@@ -61,6 +62,7 @@ impl Route {
         match self {
             Self::Connect => "/connect",
             Self::Session => "/session",
+            Self::Members => "/presence",
             Self::Stats => "/stats",
             Self::NewSpace => "/new-space",
             Self::Call(call) => call.path(),
@@ -75,6 +77,7 @@ impl Route {
         [
             Self::Connect,
             Self::Session,
+            Self::Members,
             Self::Stats,
             Self::NewSpace,
             #[cfg(feature = "faults")]
@@ -103,6 +106,16 @@ pub(super) fn publisher_of(request: &Request) -> Option<Publisher> {
 
 const UNSCOPED: &str = "unscoped";
 const NAMED: &str = "named";
+
+/// The headers that say whose key it was.
+fn headers_of(publisher: &Publisher) -> Result<Headers> {
+    let headers = Headers::new();
+    match publisher {
+        Publisher::Unscoped => headers.set(PUBLISHER_HEADER, UNSCOPED)?,
+        Publisher::Named(name) => headers.set(PUBLISHER_HEADER, &format!("{NAMED} {name}"))?,
+    }
+    Ok(headers)
+}
 
 /// Who wants to bring a space into being.
 pub(super) fn owner_of(request: &Request) -> Option<String> {
@@ -186,15 +199,23 @@ impl Object {
         body: &str,
         idempotency_key: Option<String>,
     ) -> Result<Response> {
-        let headers = Headers::new();
-        match publisher {
-            Publisher::Unscoped => headers.set(PUBLISHER_HEADER, UNSCOPED)?,
-            Publisher::Named(name) => headers.set(PUBLISHER_HEADER, &format!("{NAMED} {name}"))?,
-        }
+        let headers = headers_of(publisher)?;
         if let Some(key) = idempotency_key {
             headers.set(IDEMPOTENCY_HEADER, &key)?;
         }
         self.fetch(Route::Call(call), Method::Post, headers, Some(body))
+            .await
+    }
+
+    /// Asks who is present in a channel. Its name is the body: in an URL it could not be told from
+    /// what surrounds it.
+    pub(super) async fn members(
+        &self,
+        channel: &Channel,
+        publisher: &Publisher,
+    ) -> Result<Response> {
+        let (headers, body) = (headers_of(publisher)?, channel.as_str());
+        self.fetch(Route::Members, Method::Post, headers, Some(body))
             .await
     }
 

@@ -16,7 +16,7 @@ use crate::config::{Config, ConfigError, Credentials, Publisher};
 use crate::digest::{self, hex};
 use crate::engine;
 use crate::limits;
-use crate::names::{Millis, Space};
+use crate::names::{Channel, Millis, Space};
 use crate::protocol::{Code, Problem, PublishBody};
 use crate::session::Grant;
 
@@ -85,6 +85,7 @@ async fn fetch<A: Authenticator>(
     let route = match path {
         "/healthz" => Route::Health,
         "/stats" => Route::Stats,
+        "/presence" => Route::Members,
         #[cfg(feature = "faults")]
         "/faults" => Route::Faults,
         "/api/sync/session" => Route::Session,
@@ -114,6 +115,7 @@ async fn fetch<A: Authenticator>(
         Route::Connect(space) => call.connect(space).await,
         Route::Session => call.session().await,
         Route::Call(what) => call.call(what).await,
+        Route::Members => call.members().await,
         Route::Stats => call.stats().await,
         #[cfg(feature = "faults")]
         Route::Faults => call.arm_fault().await,
@@ -132,6 +134,7 @@ enum Route<'a> {
     Connect(Option<&'a str>),
     Session,
     Call(engine::Call),
+    Members,
     Stats,
     #[cfg(feature = "faults")]
     Faults,
@@ -141,7 +144,9 @@ impl Route<'_> {
     fn method(&self) -> Method {
         match self {
             Self::Call(_) => Method::Post,
-            Self::Health | Self::Connect(_) | Self::Session | Self::Stats => Method::Get,
+            Self::Health | Self::Connect(_) | Self::Session | Self::Members | Self::Stats => {
+                Method::Get
+            }
             #[cfg(feature = "faults")]
             Self::Faults => Method::Get,
         }
@@ -150,7 +155,7 @@ impl Route<'_> {
     fn allowed(&self) -> &'static str {
         match self {
             Self::Call(_) => "POST",
-            Self::Health | Self::Connect(_) | Self::Session | Self::Stats => "GET",
+            Self::Health | Self::Connect(_) | Self::Session | Self::Members | Self::Stats => "GET",
             #[cfg(feature = "faults")]
             Self::Faults => "GET",
         }
@@ -279,7 +284,8 @@ impl<A: Authenticator> Call<'_, A> {
         }
         let counted = Object::count_new_space(self.env, &self.owner(&grant)).await?;
         if counted.status_code() != 200 {
-            return Ok(counted);
+            // Unless somebody else has made it meanwhile.
+            return Ok(connect(false).await?.unwrap_or(counted));
         }
         let still_new = || worker::Error::from("the space cannot be made");
         Ok(connect(true).await?.ok_or_else(still_new)?)
@@ -370,6 +376,20 @@ impl<A: Authenticator> Call<'_, A> {
         let space = self.space_of_operator()?;
         let at = self.query("at").unwrap_or_default();
         Ok(Object::of(self.env, space)?.arm_fault(&at).await?)
+    }
+
+    /// Who is present in a channel.
+    async fn members(&self) -> Answer {
+        let publisher = self.publisher()?;
+        let space = space_named(self.query("space").as_deref())?;
+        let invalid = |what: String| Problem::invalid("channel", what);
+        let channel = self.query("channel");
+        let channel = channel.ok_or_else(|| invalid("is missing".to_owned()))?;
+        let channel = Channel::parse(&channel).map_err(|error| invalid(error.to_string()))?;
+        // Also inside the object, which is not bothered with what a key may not ask.
+        self.config.check_sees(&publisher, &channel, &space)?;
+        let object = Object::of(self.env, space)?;
+        Ok(object.members(&channel, &publisher).await?)
     }
 
     async fn stats(&self) -> Answer {

@@ -1,7 +1,7 @@
 //! The end of a channel's token: the subscription ends with it, and can be renewed before.
 
 use serde_json::{Value, json};
-use tidewire::ConnId;
+use tidewire::{Call, ConnId};
 
 use super::passes::{claims, enter, pass, world};
 use super::world::{World, token};
@@ -243,5 +243,50 @@ fn who_may_write_but_not_read_learns_nothing_of_what_is_there() {
     assert_eq!(
         w.update(alice, "u", "box:1", json!({ "id": "k", "n": 1 }))["type"],
         "ack"
+    );
+}
+
+#[test]
+fn where_the_channel_is_open_without_the_token_only_the_right_to_write_ends() {
+    for sleeps in [false, true] {
+        let mut w = world();
+        let alice = w.user("alice");
+        let mut claims = claims(&w, "desk:1", 60);
+        claims["write"] = json!(true);
+        let token = token(&claims);
+        assert_eq!(enter(&mut w, alice, "desk:1", &token)["type"], "snapshot");
+        let write = |w: &mut World, id: &str| w.create(alice, id, "desk:1", json!({ "id": id }));
+        assert_eq!(write(&mut w, "a")["type"], "ack");
+        w.advance(60_000);
+        if sleeps {
+            w.sleep();
+        }
+        assert_eq!(code(&write(&mut w, "b")), "forbidden");
+        let change = json!({ "channel": "desk:1", "action": "create", "key": "c", "data": {} });
+        assert_eq!(w.broadcast(change).1["receivers"], 1);
+        assert_eq!(gist(&w.messages(alice)), ["create c"]);
+    }
+}
+
+#[test]
+fn who_is_sent_away_does_not_come_back_with_a_token_of_before() {
+    let mut w = world();
+    let mut before = claims(&w, "vault:1", 3600);
+    before["iat"] = json!(w.now.0 / 1000);
+    let nameless = claims(&w, "vault:1", 3600);
+    w.call(Call::Disconnect, json!({ "identity": "alice" }));
+    w.advance(1_000);
+    let mut after = claims(&w, "vault:1", 3600);
+    after["iat"] = json!(w.now.0 / 1000);
+    let alice = w.user("alice");
+    for old in [before, nameless] {
+        assert_eq!(
+            code(&enter(&mut w, alice, "vault:1", &token(&old))),
+            "unauthorized"
+        );
+    }
+    assert_eq!(
+        enter(&mut w, alice, "vault:1", &token(&after))["type"],
+        "snapshot"
     );
 }

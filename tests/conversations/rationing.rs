@@ -200,9 +200,13 @@ fn a_refusal_names_its_request_and_how_long_to_wait() {
         assert_eq!(answer["error"]["retryable"], true);
         assert_eq!(answer["error"]["retryAfterMs"], limits::RATE_RETRY_MS);
     }
-    let nameless = json!({ "type": "subscribe", "channel": "todos" });
+    let answer = w.ask(alice, json!({ "type": "subscribe", "channel": "todos" }));
+    assert_eq!(answer["type"], "reject");
+    assert_eq!(
+        (&answer["id"], &answer["channel"]),
+        (&Value::Null, &json!("todos"))
+    );
     for message in [
-        nameless,
         quiet(),
         ping(),
         json!({ "type": "auth", "token": "x" }),

@@ -1,7 +1,7 @@
 //! Keys of publishers that open some channels and some calls.
 
 use serde_json::{Value, json};
-use tidewire::{Call, Publisher};
+use tidewire::{Call, Config, Publisher, limits};
 
 use super::world::{World, channels, config_with};
 use super::{NOTHING, blame, code, gist};
@@ -213,4 +213,20 @@ fn the_space_of_a_body_is_checked_before_the_key() {
     let mut body = change("todos", "k");
     body["space"] = json!("team-1");
     assert_eq!(blame(&w.broadcast(body).1), ("invalid", "space"));
+}
+
+#[test]
+fn a_keys_name_has_64_bytes_at_most() {
+    let read = |bytes: usize| {
+        let name = "n".repeat(bytes);
+        let keys = json!({ name: { "key": "k", "channels": ["*"] } }).to_string();
+        Config::read(|setting| match setting {
+            "SYNC_CHANNELS" => Some("{}".to_owned()),
+            "PUBLISH_KEYS" => Some(keys.clone()),
+            _ => None,
+        })
+    };
+    assert!(read(limits::PUBLISHER_BYTES).is_ok());
+    let error = read(limits::PUBLISHER_BYTES + 1).unwrap_err();
+    assert_eq!(error.setting, "PUBLISH_KEYS");
 }

@@ -16,6 +16,7 @@ mod world;
 mod events;
 mod meaning;
 mod operating;
+mod presence;
 mod record;
 
 use record::Golden;
@@ -357,22 +358,6 @@ fn mutating() {
         "the same id may be sent again",
         late,
     );
-    g.check();
-}
-
-#[test]
-fn presence_and_signals() {
-    let mut g = Golden::of("presence");
-    let state = r#"{"type":"presence","channel":"room:42","state":{"x":1}}"#;
-    g.client("presence", "joins or updates", state);
-    let leave = r#"{"type":"presence","channel":"room:42","state":null}"#;
-    g.client("presence, leave", "state null", leave);
-    let watch = r#"{"type":"presence","channel":"room:42","watch":true}"#;
-    g.client("presence, watch", "observes unseen", watch);
-    let signal = r#"{"type":"signal","channel":"room:42","event":"typing","data":{"on":true}}"#;
-    g.client("signal", "passed on, never stored", signal);
-    let neither = r#"{"type":"presence","channel":"room:42"}"#;
-    g.client("presence without a state", "refused", neither);
     g.check();
 }
 

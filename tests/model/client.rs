@@ -10,6 +10,7 @@ use super::copy::{Copy, Cursor};
 use super::coverage::Coverage;
 use super::oracle::Space;
 use super::page::Ask;
+use super::presence::Picture;
 use super::rules::Eyes;
 
 /// A message that must come.
@@ -51,6 +52,14 @@ pub(crate) enum Expected {
     Error {
         code: &'static str,
     },
+    /// Who is present, as an answer.
+    Members {
+        channel: &'static str,
+    },
+    Signal {
+        channel: &'static str,
+        message: Value,
+    },
     Snapshot {
         channel: &'static str,
         id: String,
@@ -66,6 +75,8 @@ impl Expected {
             | Self::Notice { channel, .. }
             | Self::Ack { channel, .. }
             | Self::Reject { channel, .. }
+            | Self::Members { channel }
+            | Self::Signal { channel, .. }
             | Self::Snapshot { channel, .. } => channel,
         }
     }
@@ -89,6 +100,10 @@ pub(crate) struct Client {
     pub(crate) received: usize,
     /// Keys that it may be told of in this step though it may not see their rows any more.
     pub(crate) named: Vec<String>,
+    /// The channels that it is present in with a state, or watches.
+    pub(crate) present: BTreeMap<&'static str, Option<Value>>,
+    /// Whom it was told to be present there, by session.
+    pub(crate) pictures: BTreeMap<&'static str, Picture>,
 }
 
 impl Client {
@@ -114,6 +129,8 @@ impl Client {
             closing: None,
             received: 0,
             named: Vec::new(),
+            present: BTreeMap::new(),
+            pictures: BTreeMap::new(),
         }
     }
 
@@ -134,6 +151,8 @@ impl Client {
     pub(crate) fn gone(&mut self) {
         (self.conn, self.closing, self.expires_at) = (None, None, None);
         self.expected.clear();
+        self.present.clear();
+        self.pictures.clear();
         for copy in self.copies.values_mut() {
             (copy.live, copy.page_head) = (false, copy.page_head % u64::MAX);
             copy.parts.clear();
@@ -147,6 +166,9 @@ impl Client {
         cov: &mut Coverage,
         now: u64,
     ) {
+        if message["type"] == "presence" && message["members"].is_null() {
+            return self.told(message, cov);
+        }
         let lane = match message["type"].as_str() {
             Some("welcome" | "authed" | "error") => "",
             _ => message["channel"]
@@ -256,6 +278,13 @@ impl Client {
                     true => is(message["error"].is_string()),
                     false => is(codes.iter().any(|code| message["error"]["code"] == *code)),
                 }
+            }
+            (Expected::Members { channel }, "presence") => self.listed(channel, message),
+            (Expected::Signal { message: sent, .. }, "signal") => {
+                is(message["session"].is_string());
+                let mut message = message.clone();
+                message.as_object_mut().unwrap().remove("session");
+                is(message == *sent);
             }
             (Expected::Error { code }, "error") => is(message["error"]["code"] == *code),
             (Expected::Snapshot { channel, id, ask }, "snapshot") => {

@@ -213,6 +213,7 @@ impl Game {
         let client = &mut self.clients[place];
         if turn.handled && client.is_open() {
             client.spoke = true;
+            client.no_longer_present(channel);
             if let Some(copy) = client.copies.get_mut(channel) {
                 copy.live = false;
             }

@@ -245,6 +245,11 @@ impl Game {
                 self.connect(*client, *topics, *life, *resume);
             }
             Step::Leave { client } => self.leave(*client),
+            Step::Be {
+                client,
+                channel,
+                how,
+            } => self.be(*client, channel, *how),
             Step::Subscribe {
                 client,
                 channel,

@@ -22,6 +22,7 @@ mod game;
 mod operate;
 mod oracle;
 mod page;
+mod presence;
 mod publish;
 mod renew;
 mod rng;
@@ -44,7 +45,7 @@ const STEPS: usize = 220;
 
 /// What a run of so many histories comes across at the least: far below what it usually does,
 /// far above nothing.
-const LEAST: [(&str, u64); 56] = [
+const LEAST: [(&str, u64); 62] = [
     ("alarms", 50),
     ("batches", 100),
     ("batches in parts", 5),
@@ -86,6 +87,11 @@ const LEAST: [(&str, u64); 56] = [
     ("older writes", 5),
     ("page after changes in between", 20),
     ("pages", 100),
+    ("presence between two pages", 50),
+    ("presence ended between two pages", 3),
+    ("presence refused", 100),
+    ("presence told of who goes", 50),
+    ("presence told of who moves", 200),
     ("publishes", 1000),
     ("reborn for others", 50),
     ("reborn for others while away", 5),
@@ -97,6 +103,7 @@ const LEAST: [(&str, u64); 56] = [
     ("resets", 50),
     ("rows gained by other topics", 20),
     ("rows lost by other topics", 20),
+    ("signals", 50),
     ("sleeps with clients", 100),
     ("storage failures", 50),
     ("topics of live sessions", 20),

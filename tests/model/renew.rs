@@ -109,6 +109,7 @@ impl Game {
             }
             if closed {
                 self.cov.hit("channels closed by other topics");
+                client.no_longer_present(channel);
                 client.expected.push(Expected::Notice {
                     channel,
                     kind: "channel-reset",
@@ -116,6 +117,19 @@ impl Game {
                     ends: true,
                 });
             }
+        }
+        let is_closed = |channel: &&str| rules::refused_read(channel, &eyes).is_some();
+        let paged: Vec<_> = client.present.keys().copied().filter(is_closed).collect();
+        for channel in paged {
+            // It is not live on this one, because it still asks for pages.
+            self.cov.hit("presence ended between two pages");
+            client.no_longer_present(channel);
+            client.expected.push(Expected::Notice {
+                channel,
+                kind: "channel-reset",
+                reason: json!("topics"),
+                ends: true,
+            });
         }
         if client.spoke && !client.legacy {
             client.expected.push(Expected::Authed { expires_at, eyes });

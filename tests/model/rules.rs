@@ -50,6 +50,8 @@ pub(crate) struct Rule {
     pub(crate) edits: bool,
     /// How many of the newest events are kept, and for how long.
     pub(crate) retain: (Option<u64>, Option<u64>),
+    /// Whether subscribers may be present and send signals.
+    pub(crate) present: bool,
 }
 
 pub(crate) const CHANNELS: [&str; 13] = [
@@ -70,6 +72,7 @@ pub(crate) fn rule(channel: &str) -> Option<Rule> {
         events: false,
         edits: false,
         retain: (None, None),
+        present: false,
     };
     Some(match channel {
         "todos" => plain,
@@ -90,6 +93,7 @@ pub(crate) fn rule(channel: &str) -> Option<Rule> {
         "open" => Rule {
             read: Who::Anyone,
             write: Who::Anyone,
+            present: true,
             ..plain
         },
         "drop" => Rule {
@@ -107,6 +111,7 @@ pub(crate) fn rule(channel: &str) -> Option<Rule> {
         "room:1" => Rule {
             read: Who::Topic,
             write: Who::Topic,
+            present: true,
             ..plain
         },
         "chat:1" => Rule {

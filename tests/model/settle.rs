@@ -66,6 +66,7 @@ impl Game {
                 client.settle_legacy(&self.spaces[s], now);
             }
         }
+        self.check_pictures(s);
         self.cov.hit_if("crashes", turn.crashed);
         self.cov.hit_if(
             "crashes in mid-fan-out",
@@ -130,6 +131,7 @@ impl Game {
             json!(open.map(live).sum::<usize>()),
             "subscriptions"
         );
+        self.check_members(s);
     }
 
     /// Every live copy holds what there is to see.

@@ -64,6 +64,16 @@ pub(crate) enum Token {
     Other,
 }
 
+/// What a client does about its presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Be {
+    Here,
+    Watching,
+    Gone,
+    /// It sends a signal.
+    Waving,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Connect {
@@ -89,6 +99,11 @@ pub(crate) enum Step {
     },
     Leave {
         client: usize,
+    },
+    Be {
+        client: usize,
+        channel: &'static str,
+        how: Be,
     },
     Mutate {
         client: usize,
@@ -270,7 +285,62 @@ fn limit(rng: &mut Rng) -> u64 {
 
 pub(crate) fn history(seed: u64, length: usize) -> Vec<Step> {
     let mut rng = Rng(seed);
-    (0..length).map(|_| one(&mut rng)).collect()
+    // Of chance of its own, so that the other steps of a seed stay as they were.
+    let mut present = Rng(!seed);
+    let mut steps = Vec::new();
+    for _ in 0..length {
+        if present.percent(20) {
+            be(&mut present, &mut steps);
+        }
+        steps.push(one(&mut rng));
+    }
+    steps
+}
+
+/// Somebody does something about its presence, mostly where it has subscribed, and perhaps asks for
+/// pages then.
+fn be(rng: &mut Rng, steps: &mut Vec<Step>) {
+    let (client, other) = (client(rng), channel(rng));
+    let channel = rng.weighted(&[(10, "open"), (10, "room:1"), (1, other)]);
+    let how = rng.weighted(&[
+        (10, Be::Here),
+        (4, Be::Watching),
+        (2, Be::Gone),
+        (3, Be::Waving),
+    ]);
+    let subscribe = |from, limit| Step::Subscribe {
+        client,
+        channel,
+        from,
+        limit,
+        meta: false,
+    };
+    let be = Step::Be {
+        client,
+        channel,
+        how,
+    };
+    if rng.percent(60) {
+        steps.push(subscribe(From::Copy, 500));
+    }
+    steps.push(be.clone());
+    if !rng.percent(25) {
+        return;
+    }
+    steps.push(subscribe(From::Nothing, 1));
+    match rng.below(3) {
+        0 => steps.push(Step::Sleep {
+            space: usize::from(client >= 7),
+        }),
+        1 => steps.push(Step::Renew {
+            client,
+            topics: rng.below(5),
+            life: life(rng),
+            token: Token::Good,
+        }),
+        _ => {}
+    }
+    steps.push(be);
 }
 
 fn one(rng: &mut Rng) -> Step {

@@ -27,17 +27,21 @@ export const heartbeat = '{"type":"ping"}';
  * Starts Workers in a workerd of their own, on a free port. `workers` are those to start, the
  * first of which answers the port; `vars` and `appVars` override settings of the sync and the app
  * Worker, where undefined means not set; `binding: false` leaves the service binding out; `faults`
- * takes the sync Worker that can be made to crash; `publisher` overrides the example's options.
+ * takes the sync Worker that can be made to crash; `publisher` overrides the example's options; `auth` is the example that takes the sync Worker's place;
+ * `amend` changes the sync Worker's options for Miniflare; `others` are those of Workers beside ours;
+ * `state` is the folder that keeps what the objects store.
  */
 export async function start(options = {}) {
   const { workers = ["app", "sync"], vars, appVars, binding = true, faults, publisher } = options;
+  const { amend = (sync) => sync, others = [] } = options;
   const logs = [];
   const made = {
     app: () => {
       const app = worker("wrangler.jsonc", appVars);
-      return binding && workers.includes("sync") ? app : { ...app, serviceBindings: {} };
+      return binding && workers.some((name) => name === "sync" || name === "auth") ? app : { ...app, serviceBindings: {} };
     },
-    sync: () => worker("wrangler.sync.jsonc", { ...secrets, ...vars }, faults ? "build-faults" : "build"),
+    sync: () => amend(worker("wrangler.sync.jsonc", { ...secrets, ...vars }, faults ? "build-faults" : "build")),
+    auth: () => amend(worker("examples/rust-auth/wrangler.jsonc", { ...secrets, ...vars })),
     publisher: () => ({
       ...worker("examples/rust-publisher/wrangler.jsonc", { PUBLISH_KEY: secrets.PUBLISH_KEY }),
       ...publisher,
@@ -50,9 +54,10 @@ export async function start(options = {}) {
       cf: false,
       telemetry: { enabled: false },
       logRequests: false,
+      resourcePersistencePath: options.state,
       log: new Log(LogLevel.NONE),
       handleStructuredLogs: ({ level, message }) => logs.push(`${level}: ${message}`),
-      workers: workers.map((name) => made[name]()),
+      workers: [...workers.map((name) => made[name]()), ...others],
     }),
   );
   const url = await runtime.ready;
@@ -70,6 +75,7 @@ function worker(file, overrides, build = "build") {
     { className: object.class_name, useSQLite: sqlite.has(object.class_name) },
   ]);
   const services = (config.services ?? []).map(({ binding, service }) => [binding, service]);
+  const kv = (config.kv_namespaces ?? []).map(({ binding }) => [binding, binding]);
   const settings = Object.entries({ ...config.vars, ...overrides });
   return {
     name: config.name,
@@ -83,6 +89,7 @@ function worker(file, overrides, build = "build") {
     bindings: Object.fromEntries(settings.filter(([, value]) => value !== undefined)),
     durableObjects: Object.fromEntries(objects),
     serviceBindings: Object.fromEntries(services),
+    kvNamespaces: Object.fromEntries(kv),
   };
 }
 
@@ -138,7 +145,7 @@ export class Deployment {
   }
 
   /** An upgrade as asked: `client` where it succeeds, else the answer's status and body. */
-  async upgrade(path, { headers = {}, protocols = [] } = {}) {
+  async upgrade(path, { headers = {}, protocols = [], ms = patience } = {}) {
     const socket = new WebSocket(this.origin.replace("http", "ws") + path, protocols, { headers });
     const client = new Client(socket);
     this.#clients.add(client);
@@ -149,7 +156,7 @@ export class Deployment {
         resolve(refusal(response));
       });
     });
-    return within(patience, answered, () => `no answer to the upgrade of ${path}`);
+    return within(ms, answered, () => `no answer to the upgrade of ${path}`);
   }
 
   /** One request to a Worker that does not answer the port, as a binding makes it. */
@@ -160,11 +167,23 @@ export class Deployment {
     return { status: response.status, body: text.startsWith("{") ? JSON.parse(text) : text };
   }
 
+  /** A key-value namespace of a Worker. */
+  kv(name, binding) {
+    return this.#runtime.getKVNamespace(binding, name);
+  }
+
   /** A space of its own, unless one is named. */
   space(name = randomUUID()) {
-    return new Space(this, name, this.#settings, (name, webSockets) =>
-      this.#runtime.unsafeEvictDurableObject("tidewire-sync", "SyncEngine", { name, webSockets }),
-    );
+    const runtime = this.#runtime;
+    const object = ["tidewire-sync", "SyncEngine"];
+    return new Space(this, name, this.#settings, {
+      evict: (webSockets) => runtime.unsafeEvictDurableObject(...object, { name, webSockets }),
+      id: async () => {
+        const namespace = await runtime.getDurableObjectNamespace("SYNC_ENGINE", object[0]);
+        return namespace.idFromName(name).toString();
+      },
+      ids: () => runtime.listDurableObjectIds(object[1], object[0]),
+    });
   }
 }
 
@@ -172,13 +191,13 @@ export class Deployment {
 class Space {
   #deployment;
   #settings;
-  #evict;
+  #object;
 
-  constructor(deployment, name, settings, evict) {
+  constructor(deployment, name, settings, object) {
     this.name = name;
     this.#deployment = deployment;
     this.#settings = settings;
-    this.#evict = evict;
+    this.#object = object;
   }
 
   get path() {
@@ -237,12 +256,22 @@ class Space {
 
   /** Puts the object to sleep at once; its sockets stay open. Fails where it sleeps already. */
   sleep() {
-    return this.#evict(this.name, "hibernate");
+    return this.#object.evict("hibernate");
   }
 
   /** Stops the object as a deployment does: its sockets are gone. */
   restart() {
-    return this.#evict(this.name, "close");
+    return this.#object.evict("close");
+  }
+
+  /** The object's id, which is the name of its database in the folder `state`. */
+  id() {
+    return this.#object.id();
+  }
+
+  /** Whether the object was ever woken, if only to say no. */
+  async wasWoken() {
+    return (await this.#object.ids()).includes(await this.id());
   }
 }
 

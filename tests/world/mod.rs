@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tidewire::protocol::Problem;
 use tidewire::{
-    Call, Claims, Closing, Columns, Config, ConnId, Effects, Grant, Identity, Input, Millis, Param,
-    Publisher, Reply, Seed, SessionId, Space, Sql, SqlError, Topics, limits,
+    Call, Channel, Claims, Closing, Columns, Config, ConnId, Effects, Grant, Identity, Input,
+    Millis, Param, Publisher, Reply, Seed, SessionId, Space, Sql, SqlError, Topics, limits,
 };
 
 use sqlite::Sqlite;
@@ -59,11 +59,11 @@ pub fn channels() -> Value {
         "notes": { "read": "user", "write": "user", "scope": { "field": "ownerId" } },
         "gifts": { "read": "user", "write": "user", "scope": { "field": "for", "leave": true } },
         "feed": { "read": "anyone", "write": "none" },
-        "open": { "read": "anyone", "write": "anyone" },
+        "open": { "read": "anyone", "write": "anyone", "presence": true, "signals": true },
         "drop": { "read": "none", "write": "user" },
         "timed": { "read": "user", "write": "user", "timestamp": "t" },
         "team:*": { "read": "user", "write": "user", "scope": { "field": "team", "as": "team:" } },
-        "room:*": { "read": "topic", "write": "topic" },
+        "room:*": { "read": "topic", "write": "topic", "presence": true, "signals": true },
         "chat:*": { "read": "user", "write": "user", "keep": "every" },
         "news": {
             "read": "user", "write": "user", "keep": "every", "retain": { "count": 3 }
@@ -528,6 +528,22 @@ impl World {
         };
         let reply = self.input(input).unwrap();
         serde_json::from_str(&reply.body).unwrap()
+    }
+
+    /// What `GET /presence` says of a channel.
+    pub fn presence(&mut self, channel: &str) -> (u16, Value) {
+        let (status, body) = self.presence_text(channel);
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    pub fn presence_text(&mut self, channel: &str) -> (u16, String) {
+        let (channel, publisher) = (Channel::parse(channel).unwrap(), self.publisher.clone());
+        let input = Input::Members {
+            channel: &channel,
+            publisher: &publisher,
+        };
+        let reply = self.input(input).unwrap();
+        (reply.status, reply.body)
     }
 
     /// The client goes away.
