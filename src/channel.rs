@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::audience::Audience;
+use crate::limits;
 use crate::names::{Channel, Identity, Topic};
 use crate::protocol::{Code, Fields, Problem, from_object, text_of};
 use crate::session::{Asker, ChannelPass};
@@ -74,6 +75,14 @@ pub struct Retain {
     pub count: Option<u32>,
     /// Those of the last so many days.
     pub days: Option<u32>,
+}
+
+impl Retain {
+    /// The age at which an event is trimmed.
+    #[must_use]
+    pub fn age_ms(&self) -> Option<u64> {
+        self.days.map(|days| u64::from(days) * limits::DAY_MS)
+    }
 }
 
 /// What one entry of `SYNC_CHANNELS` says.

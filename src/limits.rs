@@ -191,6 +191,10 @@ pub const RETENTION_MS: u64 = 7 * DAY_MS;
 /// Rows that one turn of trimming looks at, so that it holds the object's thread only shortly.
 pub const SWEEP_ROWS: usize = 1_000;
 
+/// Changes by which an event channel may pass its `retain.count` until a write trims them: rows of
+/// 256 KiB that one turn deletes are read for it.
+pub const EVENTS_OVER: u64 = 64;
+
 /// The time between two steps of one round of trimming.
 pub const SWEEP_STEP_MS: u64 = 1_000;
 

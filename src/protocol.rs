@@ -17,8 +17,9 @@ pub(crate) use codec::{Fields, JsonWriter, from_object, object, text_of, write_t
 pub use error::{Close, Code, Problem};
 pub use publish::{CallBody, ChangeRequest, PublishBody, TopicsBody};
 pub(crate) use server::{
-    ChangeFrame, Snapshot, ack, authed, batch, batch_part, change, channel_change, channel_reset,
-    error, member, members, presence, presence_body, reject, session, signal, welcome,
+    ChangeFrame, Snapshot, ack, authed, batch, batch_part, change, change_item, channel_change,
+    channel_reset, error, member, members, presence, presence_body, reject, session, signal,
+    welcome,
 };
 
 /// The protocol version that this server speaks.

@@ -1,5 +1,6 @@
 //! All SQL of the engine: rows, outcomes, and what a space knows of itself.
 
+mod events;
 mod new_spaces;
 mod outcomes;
 mod refusals;
@@ -15,11 +16,12 @@ use std::rc::Rc;
 use crate::cursor::{Cursor, Epoch};
 use crate::names::{Millis, Seq, Space};
 
+pub(crate) use events::{Edit, Event, is_crowded};
 pub(crate) use outcomes::{Outcome, Owner};
 pub(crate) use refusals::Standing;
 pub(crate) use retain::Sweep;
 use room::Room;
-pub(crate) use rows::{Floor, PageRow, StoredRow};
+pub(crate) use rows::{Floor, PageRow, StoredRow, Version};
 pub use schema::{Seed, space_of};
 pub use sql::{Columns, Param, Sql, SqlError};
 
@@ -33,6 +35,8 @@ struct Log {
     clock: Millis,
     outcomes_day: u64,
     sweep_at: Option<Millis>,
+    /// The earliest round of trimming that was asked for since the one under way began.
+    sweep_next: Option<Millis>,
 }
 
 /// The log of one space over its SQLite database.

@@ -1,10 +1,13 @@
 //! One change of one row: from what is asked for to what is stored.
 
+use std::collections::BTreeSet;
+
 use crate::audience::Audience;
+use crate::channel::{Keep, Rule, Rules};
 use crate::limits;
 use crate::names::{Channel, Identity, Key, Millis, Seq};
 use crate::protocol::Action;
-use crate::store::{Floor, Sql, SqlError, Store, StoredRow};
+use crate::store::{Edit, Event, Floor, Sql, SqlError, Store, StoredRow, is_crowded};
 
 /// A change that passed all rules and may be written.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(super) struct Committed {
     pub(super) at: Millis,
     /// Who could see the row before; `None` where the log did not hold it.
     pub(super) before: Option<Audience>,
+    /// Whether its event channel holds so much now that the oldest should go.
+    pub(super) crowds: bool,
 }
 
 /// Writes a change in place of `held`, the key's row or tombstone. Takes the next seq.
@@ -34,6 +39,7 @@ pub(super) struct Committed {
 /// Runs inside a transaction of its caller.
 pub(super) fn commit<S: Sql>(
     store: &mut Store<S>,
+    rule: &Rule,
     draft: Draft,
     held: Option<StoredRow>,
     now: Millis,
@@ -61,15 +67,67 @@ pub(super) fn commit<S: Sql>(
         at,
         lost,
     };
-    if row.data.is_none() || !row.lost.is_empty() {
-        store.sweep_by(at.plus(limits::RETENTION_MS))?;
-    }
-    store.put_row(&draft.channel, &draft.key, &row)?;
     let before = held.filter(|row| row.data.is_some());
+    let before = before.map(|row| row.audience);
+    let event = match rule.keep {
+        Keep::Latest => {
+            if row.data.is_none() || !row.lost.is_empty() {
+                store.sweep_by(at.plus(limits::RETENTION_MS))?;
+            }
+            None
+        }
+        Keep::Every => Some(next_event(store, rule, &draft, before.as_ref(), at)?),
+    };
+    store.put_row(&draft.channel, &draft.key, &row, event.as_ref())?;
     Ok(Committed {
+        crowds: event.is_some_and(|event| is_crowded(event.nth, rule.retain)),
         draft,
         seq,
         at,
-        before: before.map(|row| row.audience),
+        before,
     })
+}
+
+/// What a change of an event channel is stored with. What it replaces is kept.
+fn next_event<S: Sql>(
+    store: &mut Store<S>,
+    rule: &Rule,
+    draft: &Draft,
+    before: Option<&Audience>,
+    at: Millis,
+) -> Result<Event, SqlError> {
+    let nth = store.next_nth(&draft.channel)?;
+    if rule.retain.count.is_some_and(|count| nth > count.into()) {
+        store.sweep_by(at.plus(limits::SWEEP_PAUSE_MS))?;
+    }
+    if let Some(age) = rule.retain.age_ms() {
+        store.sweep_by(at.plus(age))?;
+    }
+    if before.is_some() {
+        store.keep_version(&draft.channel, &draft.key)?;
+    }
+    let moved = before.filter(|before| **before != draft.audience);
+    let edit = match (draft.action, moved) {
+        (Action::Create, _) => None,
+        (Action::Update | Action::Delete, None) => Some(Edit::InPlace),
+        (Action::Update | Action::Delete, Some(before)) => Some(Edit::From(before.clone())),
+    };
+    Ok(Event { nth, edit })
+}
+
+/// Trims the event channels that these changes of one transaction have crowded.
+pub(super) fn make_room<S: Sql>(
+    store: &mut Store<S>,
+    rules: &Rules,
+    changes: &[Committed],
+    now: Millis,
+) -> Result<(), SqlError> {
+    let crowded = changes.iter().filter(|change| change.crowds);
+    let channels: BTreeSet<&Channel> = crowded.map(|change| &change.draft.channel).collect();
+    for channel in channels {
+        if let Ok(rule) = rules.find(channel) {
+            store.trim_events(channel, rule.retain, now, limits::SWEEP_ROWS)?;
+        }
+    }
+    Ok(())
 }

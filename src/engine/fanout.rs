@@ -13,7 +13,7 @@ use crate::protocol::{self, Action, ChangeFrame};
 
 /// What a change is to one of its receivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Sight {
+pub(super) enum Sight {
     /// It saw the row before, or the row is new: the change as it is.
     Same,
     /// The row has come into its sight: a create.
@@ -155,25 +155,28 @@ fn sights(hub: &Hub, channel: &Channel, (before, after): Class<'_>) -> Vec<(Sigh
     ]
 }
 
-/// What a change looks like to those who see it so.
-fn frame<'a>(change: &'a Committed, sight: Sight) -> ChangeFrame<'a> {
-    let (action, data, by) = match sight {
-        Sight::Same => (change.draft.action, change.draft.data.as_deref(), true),
-        Sight::Gained => (Action::Create, change.draft.data.as_deref(), true),
-        Sight::Lost => (Action::Delete, None, false),
-    };
-    ChangeFrame {
-        action,
-        key: change.draft.key.as_str(),
-        data,
-        by: change
-            .draft
-            .by
-            .as_ref()
-            .filter(|_| by)
-            .map(Identity::as_str),
-        at: change.at,
+impl Sight {
+    /// What a change looks like to those who see it so.
+    pub(super) fn of(self, change: ChangeFrame<'_>) -> ChangeFrame<'_> {
+        match self {
+            Self::Same => change,
+            Self::Gained => ChangeFrame {
+                action: Action::Create,
+                ..change
+            },
+            Self::Lost => gone(change.key, change.at),
+        }
     }
+}
+
+fn frame(change: &Committed, sight: Sight) -> ChangeFrame<'_> {
+    sight.of(ChangeFrame {
+        action: change.draft.action,
+        key: change.draft.key.as_str(),
+        data: change.draft.data.as_deref(),
+        by: change.draft.by.as_ref().map(Identity::as_str),
+        at: change.at,
+    })
 }
 
 /// The texts for one group: a `change`, or a `batch` in as many frames as it needs.

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde_json::value::RawValue;
 
-use super::change::{Committed, Draft, commit};
+use super::change::{Committed, Draft, commit, make_room};
 use super::{Engine, Failure, fanout};
 use crate::channel::{Keep, Rule, Scope};
 use crate::config::Config;
@@ -111,7 +111,8 @@ fn execute<S: Sql>(
     let mut taken = Some((draft, held));
     let change = store.transaction(|store| {
         let (draft, held) = taken.take().ok_or_else(retried)?;
-        let change = commit(store, draft, held, now)?;
+        let change = commit(store, rule, draft, held, now)?;
+        make_room(store, &config.rules, std::slice::from_ref(&change), now)?;
         store.put_outcome(owner, message.id.as_str(), &outcome, now)?;
         Ok::<_, crate::store::SqlError>(change)
     })?;
@@ -183,7 +184,8 @@ impl<'a> Request<'a> {
         held: Option<&StoredRow>,
         row_bytes: usize,
     ) -> Result<Draft, Problem> {
-        if rule.keep == Keep::Every && self.action != Action::Create {
+        let events = rule.keep == Keep::Every;
+        if events && !rule.edits && self.action != Action::Create {
             return Err(Problem::invalid(
                 "action",
                 "events of this channel are not changed",
@@ -194,11 +196,13 @@ impl<'a> Request<'a> {
         if let Some((_, current)) = visible {
             self.check_timestamp(rule, current)?;
         }
+        // The key of an event that was deleted is as used as any.
+        let taken = held.filter(|row| events || row.data.is_some());
         let data = match (self.action, visible) {
-            (Action::Create, None) if live.is_some() => {
+            (Action::Create, _) if taken.is_some_and(|row| !self.sees(rule, who, row)) => {
                 return Err(Problem::new(Code::Forbidden, "this key is taken"));
             }
-            (Action::Create, Some(_)) if rule.keep == Keep::Every => {
+            (Action::Create, _) if events && taken.is_some() => {
                 return Err(Problem::new(Code::Conflict, "this key was used before"));
             }
             (Action::Create, _) => Some(row::create(&self.key, self.json(), row_bytes)?),

@@ -1,13 +1,15 @@
-//! One page of a channel: rows that a reader may see, and keys that are gone for it.
+//! One page of a channel: rows that a reader may see, and keys that are gone for it; where events
+//! are edited, also what happened.
 
 use std::ops::ControlFlow;
 
+use super::fanout::Sight;
 use crate::audience::Topics;
 use crate::cursor::{Cursor, PageOf};
 use crate::limits;
 use crate::names::{Channel, Seq};
-use crate::protocol::{JsonWriter, Snapshot, write_text};
-use crate::store::{PageRow, Sql, SqlError, Store};
+use crate::protocol::{self, Action, ChangeFrame, JsonWriter, Snapshot, write_text};
+use crate::store::{Edit, PageRow, Sql, SqlError, Store, Version};
 
 /// Where an answer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,7 @@ pub(super) struct PageBounds {
     bytes: usize,
     scan: usize,
     meta: bool,
+    changes: bool,
 }
 
 /// What a page of an answer takes beside its rows.
@@ -42,7 +45,13 @@ impl PageBounds {
             bytes: limits::FRAME_OUT_BYTES - PAGE_OVERHEAD,
             scan: scan.min(limits::PAGE_SCAN),
             meta,
+            changes: false,
         }
+    }
+
+    /// The same, where asked for with every change in order beside the latest states.
+    pub(super) fn with_changes(self, changes: bool) -> Self {
+        Self { changes, ..self }
     }
 }
 
@@ -73,6 +82,7 @@ pub(super) fn read_page<S: Sql>(
     let mut snapshot = Snapshot {
         full: start.full,
         meta: bounds.meta.then(String::new),
+        changes: bounds.changes.then(String::new),
         ..Snapshot::default()
     };
     let mut reached = start.after;
@@ -84,24 +94,43 @@ pub(super) fn read_page<S: Sql>(
         }
         scanned += 1;
         let seq = row.seq();
-        let Some(item) = Item::of(&row, reader.topics, start.began, bounds.meta) else {
+        let (item, change) = match bounds.changes {
+            false => (
+                Item::of(&row, reader.topics, start.began, bounds.meta),
+                None,
+            ),
+            true => entry(&row, reader.topics, start.began, bounds.meta),
+        };
+        let len = item.as_ref().map_or(0, Item::len) + change.as_ref().map_or(0, String::len);
+        if len == 0 {
             reached = seq;
             return ControlFlow::Continue(());
-        };
-        if items == bounds.items || (items > 0 && bytes + item.len() > bounds.bytes) {
+        }
+        if items == bounds.items || (items > 0 && bytes + len > bounds.bytes) {
             snapshot.more = true;
             // Right before it, wherever the last hidden row was: a cursor can be read.
             reached = Seq(seq.0.saturating_sub(1));
             return ControlFlow::Break(());
         }
         items += 1;
-        bytes += item.len();
-        item.append_to(&mut snapshot);
+        bytes += len;
+        if let Some(item) = item {
+            item.append_to(&mut snapshot);
+        }
+        if let Some((list, change)) = snapshot.changes.as_mut().zip(change) {
+            append(list, &change);
+        }
         reached = seq;
         ControlFlow::Continue(())
     };
-    let most = bounds.scan + 1;
-    store.page(channel, start.after, most, reader.topics, &mut each)?;
+    let (most, topics) = (bounds.scan + 1, reader.topics);
+    match bounds.changes {
+        false => store.page(channel, start.after, most, topics, &mut each)?,
+        true => {
+            let from = (start.after, start.began);
+            store.page_of_changes(channel, from, most, topics, &mut each)?;
+        }
+    }
     let cursor = if snapshot.more {
         let page = PageOf {
             start: start.began,
@@ -158,12 +187,6 @@ impl Item {
     }
 
     fn append_to(self, snapshot: &mut Snapshot) {
-        let append = |list: &mut String, item: &str| {
-            if !list.is_empty() {
-                list.push(',');
-            }
-            list.push_str(item);
-        };
         match self {
             Self::Row { data, meta } => {
                 append(&mut snapshot.data, &data);
@@ -174,6 +197,64 @@ impl Item {
             Self::Gone { key, .. } => snapshot.deleted.push(key),
         }
     }
+}
+
+fn append(list: &mut String, item: &str) {
+    if !list.is_empty() {
+        list.push(',');
+    }
+    list.push_str(item);
+}
+
+/// What a stored state of an event is to one reader: an item, where it is the latest, and a change.
+fn entry(
+    row: &PageRow<'_>,
+    topics: &Topics,
+    began: Seq,
+    meta: bool,
+) -> (Option<Item>, Option<String>) {
+    let latest = row.version() == Version::Latest;
+    let item = latest.then(|| Item::of(row, topics, began, meta)).flatten();
+    (item, change_of(row, topics, began))
+}
+
+/// A stored state of an event as the change that made it: what its reader would have got live.
+///
+/// What a full snapshot begins from holds nothing of an event that is gone or hidden by now.
+fn change_of(row: &PageRow<'_>, topics: &Topics, began: Seq) -> Option<String> {
+    let sees = row.audience().sees(topics);
+    let there = match row.version() {
+        Version::Latest => sees && !row.is_tombstone(),
+        Version::OfVisible => true,
+        Version::OfGone => false,
+    };
+    if !there && row.seq() <= began {
+        return None;
+    }
+    let (edit, is_tombstone) = (row.edit(), row.is_tombstone());
+    let saw = match &edit {
+        None | Some(Edit::InPlace) => sees,
+        Some(Edit::From(before)) => before.sees(topics),
+    };
+    let sight = match (saw, sees) {
+        (true, true) => Sight::Same,
+        (false, true) => Sight::Gained,
+        (true, false) => Sight::Lost,
+        (false, false) => return None,
+    };
+    let action = match &edit {
+        _ if is_tombstone => Action::Delete,
+        None => Action::Create,
+        Some(Edit::InPlace | Edit::From(_)) => Action::Update,
+    };
+    let (key, data, by) = (row.key(), row.data(), row.author());
+    Some(protocol::change_item(&sight.of(ChangeFrame {
+        action,
+        key: &key,
+        data: data.as_deref(),
+        by: by.as_deref(),
+        at: row.at(),
+    })))
 }
 
 /// `"key":{"by":…,"at":…}`.

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::call::Done;
-use super::change::{Committed, Draft, commit};
+use super::change::{Committed, Draft, commit, make_room};
 use super::{Failure, fanout};
 use crate::audience::Audience;
 use crate::channel::{Keep, Rule, Scope};
@@ -66,6 +66,7 @@ fn commit_all<S: Sql>(
         }
         committed.push(change);
     }
+    make_room(store, &by.0.rules, &committed, now)?;
     Ok(committed)
 }
 
@@ -80,7 +81,7 @@ fn commit_one<S: Sql>(
     let held = store.row(&change.channel, &change.key)?;
     let draft = draft(rule, change, held.as_ref(), config.limits.row_bytes)?;
     store.check_room(draft.data.as_deref(), config.limits.storage_bytes)?;
-    Ok(commit(store, draft, held, now)?)
+    Ok(commit(store, rule, draft, held, now)?)
 }
 
 /// The change that a publisher makes of what the log holds. Publishers may write everywhere;
@@ -93,16 +94,7 @@ fn draft(
 ) -> Result<Draft, Problem> {
     let live = held.and_then(|row| Some((row, row.data.as_deref()?)));
     if rule.keep == Keep::Every {
-        match (change.action, live) {
-            (Action::Create, None) => {}
-            (Action::Create, Some(_)) => {
-                return Err(Problem::invalid("key", "this key was used before"));
-            }
-            (Action::Update | Action::Delete, _) => {
-                let message = "events of this channel are not changed";
-                return Err(Problem::invalid("action", message));
-            }
-        }
+        check_event(rule, change.action, held)?;
     }
     let json = change.data.map_or("null", RawValue::get);
     let data = match (change.action, live) {
@@ -124,6 +116,22 @@ fn draft(
         audience,
         by: None,
     })
+}
+
+/// Whether an event may be made, edited or deleted. One that the log does not hold any more is
+/// edited like a row that it does not hold; one that was deleted is not.
+fn check_event(rule: &Rule, action: Action, held: Option<&StoredRow>) -> Result<(), Problem> {
+    let used = || Problem::invalid("key", "this key was used before");
+    match (action, held) {
+        (Action::Create, None) => Ok(()),
+        (Action::Create, Some(_)) => Err(used()),
+        (Action::Update | Action::Delete, _) if !rule.edits => {
+            let message = "events of this channel are not changed";
+            Err(Problem::invalid("action", message))
+        }
+        (Action::Update | Action::Delete, Some(row)) if row.data.is_none() => Err(used()),
+        (Action::Update | Action::Delete, _) => Ok(()),
+    }
 }
 
 /// A deleted row is news to whoever could see it; of one that the log does not hold, the

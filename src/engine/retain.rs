@@ -11,7 +11,10 @@ impl<S: Sql> Engine<S> {
             return;
         }
         let at = self.sweep.take().unwrap_or_default();
-        let step = self.store.transaction(|store| store.sweep(at.clone(), now));
+        let rules = &self.config.rules;
+        let step = self
+            .store
+            .transaction(|store| store.sweep(at.clone(), rules, now));
         match step {
             Ok(next) => self.sweep = next,
             Err(error) => self.effects.faults.push(error.to_string()),

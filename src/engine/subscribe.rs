@@ -86,7 +86,7 @@ impl<S: Sql> Engine<S> {
         }
         let mut answer = match session.dialect {
             Dialect::Legacy => self.answer_legacy(session, message, now)?,
-            Dialect::Hello | Dialect::Unknown => self.answer_page(session, message)?,
+            Dialect::Hello | Dialect::Unknown => self.answer_page(session, message, rule.edits)?,
         };
         answer.how.pass = who.pass;
         Ok(answer)
@@ -122,6 +122,7 @@ impl<S: Sql> Engine<S> {
         &self,
         session: &Session,
         message: &SubscribeMessage<'_>,
+        changes: bool,
     ) -> Result<Answer, Failure> {
         let (channel, grant) = (&message.channel, &session.grant);
         let view = self.view(grant);
@@ -138,6 +139,7 @@ impl<S: Sql> Engine<S> {
         // Where the turn has no room left, an empty page lets the client ask again.
         let items = if self.out.is_full() { 0 } else { message.limit };
         let bounds = PageBounds::of_frame(items, self.room.rows(), message.meta);
+        let bounds = bounds.with_changes(changes);
         let reader = Reader {
             topics: &grant.topics,
             view: &view,
@@ -232,6 +234,10 @@ impl<S: Sql> Engine<S> {
         let began = cursor.began();
         let of_the_past = cursor.seq <= head && began <= head;
         if !of_this_log || !of_the_past || began < self.store.floor(channel)?.seq {
+            return Ok(Start::full(head));
+        }
+        // A full answer begins below floors, but not below what was trimmed since.
+        if cursor.page.is_some() && cursor.seq < self.store.trimmed(channel)? {
             return Ok(Start::full(head));
         }
         Ok(Start {

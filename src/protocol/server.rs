@@ -64,6 +64,9 @@ pub(crate) struct Snapshot {
     pub(crate) data: String,
     /// The keys that are gone for the reader.
     pub(crate) deleted: Vec<String>,
+    /// What happened, in order, as [`change_item`] writes it, separated by commas; of channels
+    /// whose events are edited.
+    pub(crate) changes: Option<String>,
     /// `"key":{"by":…,"at":…}`, separated by commas, where asked for.
     pub(crate) meta: Option<String>,
     /// Whether the client must ask again.
@@ -106,7 +109,11 @@ impl Snapshot {
         deleted: &[String],
         end: impl FnOnce(&mut JsonWriter),
     ) -> String {
-        let mut out = JsonWriter::with_capacity(512 + self.data.len() + 64 * deleted.len());
+        let mut out = JsonWriter::with_capacity(
+            512 + self.data.len()
+                + self.changes.as_ref().map_or(0, String::len)
+                + 64 * deleted.len(),
+        );
         out.object(|o| {
             o.text("type", "snapshot");
             if let Some(id) = id {
@@ -118,6 +125,9 @@ impl Snapshot {
             o.name("data").array(|a| append(a, &self.data));
             o.name("deleted")
                 .array(|a| deleted.iter().for_each(|key| a.text_item(key)));
+            if let Some(changes) = &self.changes {
+                o.name("changes").array(|a| append(a, changes));
+            }
             if let Some(meta) = &self.meta {
                 o.name("meta").object(|m| append(m, meta));
             }
@@ -157,6 +167,13 @@ impl ChangeFrame<'_> {
     pub(crate) fn len(&self) -> usize {
         128 + self.data.map_or(4, str::len) + 6 * (self.key.len() + self.by.map_or(0, str::len))
     }
+}
+
+/// A change as `batch.changes` and the `changes` of a page list it.
+pub(crate) fn change_item(change: &ChangeFrame<'_>) -> String {
+    let mut out = JsonWriter::with_capacity(change.len());
+    out.object(|o| change.write(o));
+    out.finish()
 }
 
 pub(crate) fn change(channel: &Channel, change: &ChangeFrame<'_>, cursor: &Cursor) -> String {

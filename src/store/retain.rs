@@ -1,12 +1,14 @@
-//! Trimming: tombstones and losses that are older than the retention, in bounded steps.
+//! Trimming: tombstones and losses that are older than the retention, and events past the bounds
+//! of their channel, in bounded steps.
 //!
-//! Rows of a channel are walked in the order of their last change, from where the last walk
+//! Rows of a channel of latest states are walked in the order of their last change, from where the last walk
 //! ended: a row that stayed behind without being a tombstone cannot become one without a new seq,
 //! so every version of a row is looked at once. No index by time is needed, because time and seq
 //! grow together.
 
 use std::ops::ControlFlow;
 
+use crate::channel::{Keep, Rule, Rules};
 use crate::limits;
 use crate::names::{Channel, Key, Millis, Seq};
 
@@ -19,10 +21,19 @@ use super::{Floor, Store, collect};
 pub(crate) struct Sweep {
     /// The channel that comes after this one is next.
     after: String,
-    /// The time of the oldest change that is too young to trim.
-    youngest: Option<Millis>,
-    /// The head when the round began: what came after it may lie in a channel already passed.
-    began: Option<Seq>,
+    /// When the first change that is too young by now will be old enough.
+    next: Option<Millis>,
+    /// Whether the round has begun.
+    began: bool,
+}
+
+/// What came of a step in one channel.
+struct Stepped {
+    looked_at: usize,
+    /// Whether nothing of the channel is left to look at.
+    done: bool,
+    /// When something of the channel will be old enough.
+    next: Option<Millis>,
 }
 
 /// What one channel's step found.
@@ -38,14 +49,25 @@ struct Found {
     done: bool,
 }
 
+impl Stepped {
+    fn unfinished(looked_at: usize) -> Self {
+        Self {
+            looked_at,
+            done: false,
+            next: None,
+        }
+    }
+}
+
 impl<S: Sql> Store<S> {
     /// When the next round of trimming is due.
     pub(crate) fn sweep_at(&self) -> Option<Millis> {
         self.log.sweep_at
     }
 
-    /// Makes sure that a round of trimming comes at `at` or before.
+    /// Makes sure that a round of trimming comes at `at` or before, also if one is under way.
     pub(crate) fn sweep_by(&mut self, at: Millis) -> Result<(), SqlError> {
+        self.log.sweep_next = [self.log.sweep_next, Some(at)].into_iter().flatten().min();
         if self.log.sweep_at.is_none_or(|due| at < due) {
             self.set_sweep(Some(at))?;
         }
@@ -65,29 +87,80 @@ impl<S: Sql> Store<S> {
     /// otherwise the step after this one should come soon.
     ///
     /// Runs inside a transaction of its caller.
-    pub(crate) fn sweep(&mut self, mut at: Sweep, now: Millis) -> Result<Option<Sweep>, SqlError> {
-        let cutoff = now.minus(limits::RETENTION_MS);
-        let began = *at.began.get_or_insert(self.log.head);
+    pub(crate) fn sweep(
+        &mut self,
+        mut at: Sweep,
+        rules: &Rules,
+        now: Millis,
+    ) -> Result<Option<Sweep>, SqlError> {
+        if !at.began {
+            // The round finds what was asked for so far; what comes from here on it may miss.
+            (at.began, self.log.sweep_next) = (true, None);
+        }
         let mut budget = limits::SWEEP_ROWS;
         while budget > 0 {
             let Some(channel) = self.channel_after(&at.after)? else {
                 self.purge_refusals(now)?;
-                let young = at.youngest.map(|at| at.plus(limits::RETENTION_MS));
-                let newer =
-                    (self.log.head > began).then(|| self.log.clock.plus(limits::RETENTION_MS));
-                let next = [young, newer, self.next_end()?].into_iter().flatten().min();
+                let asked = [at.next, self.log.sweep_next, self.next_end()?];
+                let next = asked.into_iter().flatten().min();
                 self.set_sweep(next.map(|due| due.max(now.plus(limits::SWEEP_PAUSE_MS))))?;
                 return Ok(None);
             };
-            let found = self.look(&channel, cutoff, budget)?;
-            self.trim(&channel, &found)?;
-            budget = budget.saturating_sub(found.looked_at.max(1));
-            at.youngest = [at.youngest, found.young].into_iter().flatten().min();
-            if found.done {
+            let stepped = match rules.find(&channel) {
+                Ok(rule) if rule.keep == Keep::Every => {
+                    self.sweep_events(&channel, rule, now, budget)?
+                }
+                Ok(_) | Err(_) => self.sweep_rows(&channel, now, budget)?,
+            };
+            budget = budget.saturating_sub(stepped.looked_at.max(1));
+            at.next = [at.next, stepped.next].into_iter().flatten().min();
+            if stepped.done {
                 channel.as_str().clone_into(&mut at.after);
             }
         }
         Ok(Some(at))
+    }
+
+    fn sweep_events(
+        &mut self,
+        channel: &Channel,
+        rule: &Rule,
+        now: Millis,
+        most: usize,
+    ) -> Result<Stepped, SqlError> {
+        if !rule.edits {
+            let count = self.trim_versions(channel, most)?;
+            if count > 0 {
+                return Ok(Stepped::unfinished(count));
+            }
+        }
+        let trimmed = self.trim_events(channel, rule.retain, now, most)?;
+        let age = rule.retain.age_ms();
+        Ok(Stepped {
+            looked_at: trimmed.count,
+            done: trimmed.done,
+            next: trimmed.oldest.zip(age).map(|(at, age)| at.plus(age)),
+        })
+    }
+
+    fn sweep_rows(
+        &mut self,
+        channel: &Channel,
+        now: Millis,
+        most: usize,
+    ) -> Result<Stepped, SqlError> {
+        // Before its tombstones: a channel without rows would never be looked at again.
+        let count = self.trim_versions(channel, most)?;
+        if count > 0 {
+            return Ok(Stepped::unfinished(count));
+        }
+        let found = self.look(channel, now.minus(limits::RETENTION_MS), most)?;
+        self.trim(channel, &found)?;
+        Ok(Stepped {
+            looked_at: found.looked_at,
+            done: found.done,
+            next: found.young.map(|at| at.plus(limits::RETENTION_MS)),
+        })
     }
 
     fn channel_after(&self, after: &str) -> Result<Option<Channel>, SqlError> {

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use crate::audience::{Audience, Losses, Topics};
 use crate::names::{Channel, Key, Millis, Seq};
 
+use super::events::{Edit, Event};
 use super::sql::{Columns, Param, Sql, SqlError};
 use super::{Store, collect};
 
@@ -33,7 +34,7 @@ pub(crate) struct Floor {
 }
 
 /// A stored row while a page is read: columns are decoded only when they are asked for.
-pub(crate) struct PageRow<'a>(&'a dyn Columns);
+pub(crate) struct PageRow<'a>(pub(super) &'a dyn Columns);
 
 impl PageRow<'_> {
     pub(crate) fn key(&self) -> String {
@@ -68,6 +69,31 @@ impl PageRow<'_> {
     pub(crate) fn data(&self) -> Option<String> {
         self.0.text(7)
     }
+
+    /// How the event came to be as it is. Only of a page of changes.
+    pub(crate) fn edit(&self) -> Option<Edit> {
+        Edit::from_column(self.0.text(8).as_deref())
+    }
+
+    /// What the row is of its key. Only of a page of changes.
+    pub(crate) fn version(&self) -> Version {
+        match self.0.int(9) {
+            None => Version::Latest,
+            Some(0) => Version::OfGone,
+            Some(_) => Version::OfVisible,
+        }
+    }
+}
+
+/// What a stored state is of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// How it is now.
+    Latest,
+    /// How it was; what it is now is in its reader's sight.
+    OfVisible,
+    /// How it was; what it is now is gone, or hidden from its reader.
+    OfGone,
 }
 
 impl<S: Sql> Store<S> {
@@ -91,19 +117,25 @@ impl<S: Sql> Store<S> {
         Ok(found.into_iter().next())
     }
 
-    /// Writes the latest state of a row. Two billed rows: the row and its index entry.
+    /// Writes the latest state of a row, or of an event. Two billed rows: the row and its index
+    /// entry.
     pub(crate) fn put_row(
         &self,
         channel: &Channel,
         key: &Key,
         row: &StoredRow,
+        event: Option<&Event>,
     ) -> Result<(), SqlError> {
+        let nth = event.map_or(Param::Null, |event| Param::Int(event.nth));
+        let edit = event
+            .and_then(|event| event.edit.as_ref())
+            .map(Edit::to_column);
         self.exec(
-            "INSERT INTO rows (channel, key, seq, data, audience, author, at, lost)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            "INSERT INTO rows (channel, key, seq, data, audience, author, at, lost, nth, edit)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (channel, key) DO UPDATE SET seq = excluded.seq, data = excluded.data,
                 audience = excluded.audience, author = excluded.author, at = excluded.at,
-                lost = excluded.lost",
+                lost = excluded.lost, nth = excluded.nth, edit = excluded.edit",
             &[
                 Param::Text(channel.as_str()),
                 Param::Text(key.as_str()),
@@ -113,6 +145,8 @@ impl<S: Sql> Store<S> {
                 row.author.as_deref().into(),
                 Param::Int(row.at.0),
                 row.lost.to_column().as_deref().into(),
+                nth,
+                edit.as_deref().into(),
             ],
         )
     }

@@ -2,6 +2,7 @@
 //!
 //! - `rows`: one row per (channel, key) with its latest state, deletes as tombstones (`data` is
 //!   null). Catch-up is `seq > cursor` over `rows_by_seq`, so it costs what changed.
+//! - `versions`: what edits of events have replaced, for channels whose rule says `edits`.
 //! - `channels`: what is known of a channel beside its rows; only channels that were reset or
 //!   trimmed have an entry.
 //! - `outcomes_0`, `outcomes_1`: what was executed, by owner and id. They alternate by day, the
@@ -22,25 +23,39 @@ use super::sql::{Param, Sql, SqlError};
 use super::{Log, collect};
 
 /// Raised with every change of the tables; older spaces are migrated on waking.
-const SCHEMA_VERSION: u64 = 2;
+const SCHEMA_VERSION: u64 = 3;
 
 /// What takes a space from each version to the next, from version 1 on.
-const MIGRATIONS: [&[&str]; 1] = [&[NEW_SPACES]];
+const MIGRATIONS: [&[&str]; 2] = [
+    &[NEW_SPACES],
+    &[
+        "ALTER TABLE rows ADD COLUMN nth INTEGER",
+        "ALTER TABLE rows ADD COLUMN edit TEXT",
+        "ALTER TABLE channels ADD COLUMN trimmed INTEGER NOT NULL DEFAULT 0",
+        VERSIONS,
+    ],
+];
 
 const NEW_SPACES: &str = "CREATE TABLE new_spaces (
     day INTEGER NOT NULL, owner TEXT NOT NULL, count INTEGER NOT NULL,
     PRIMARY KEY (day, owner)) WITHOUT ROWID";
 
-const TABLES: [&str; 9] = [
+const VERSIONS: &str = "CREATE TABLE versions (
+    channel TEXT NOT NULL, seq INTEGER NOT NULL, key TEXT NOT NULL, data TEXT, audience TEXT,
+    author TEXT, at INTEGER NOT NULL, nth INTEGER, edit TEXT,
+    PRIMARY KEY (channel, seq)) WITHOUT ROWID";
+
+const TABLES: [&str; 10] = [
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE rows (
         channel TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, data TEXT,
         audience TEXT, author TEXT, at INTEGER NOT NULL, lost TEXT,
+        nth INTEGER, edit TEXT,
         PRIMARY KEY (channel, key)) WITHOUT ROWID",
     "CREATE INDEX rows_by_seq ON rows (channel, seq)",
     "CREATE TABLE channels (
         name TEXT PRIMARY KEY, floor INTEGER NOT NULL, floor_at INTEGER NOT NULL,
-        swept INTEGER NOT NULL) WITHOUT ROWID",
+        swept INTEGER NOT NULL, trimmed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
     OUTCOMES_CREATE[0],
     OUTCOMES_CREATE[1],
     "CREATE TABLE refusals (
@@ -49,6 +64,7 @@ const TABLES: [&str; 9] = [
         identity TEXT NOT NULL, topic TEXT NOT NULL, until INTEGER NOT NULL,
         ends INTEGER NOT NULL, PRIMARY KEY (identity, topic)) WITHOUT ROWID",
     NEW_SPACES,
+    VERSIONS,
 ];
 
 pub(super) const OUTCOMES_CREATE: [&str; 2] = [
@@ -110,6 +126,7 @@ pub(super) fn open(
         clock: Millis(number("clock")),
         outcomes_day: number("outcomes_day"),
         sweep_at: Some(Millis(number("sweep_at"))).filter(|at| at.0 > 0),
+        sweep_next: None,
     };
     for (head, clock) in [newest(sql)?, newest_floor(sql)?] {
         log.head = log.head.max(head);

@@ -16,6 +16,7 @@ mod connecting;
 mod crammed;
 mod crashing;
 mod crowding;
+mod editing_events;
 mod errors;
 mod events;
 mod failing;
@@ -47,6 +48,7 @@ mod signals;
 mod sleeping;
 mod subscribing;
 mod trimming;
+mod trimming_events;
 
 use serde_json::{Value, json};
 use tidewire::Cursor;

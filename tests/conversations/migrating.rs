@@ -115,14 +115,15 @@ fn a_migration_that_fails_leaves_the_log_as_it_was_and_is_done_next_time() {
 #[test]
 fn a_log_of_a_newer_version_is_refused_and_left_alone() {
     let w = World::new();
+    let version = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'schema'";
+    let newer = w.sqlite.number(version) + 1;
     w.sqlite
-        .execute("UPDATE meta SET value = '3' WHERE name = 'schema'");
+        .execute("UPDATE meta SET value = value + 1 WHERE name = 'schema'");
     let Err(SqlError(message)) = open(&config(&channels()), &w.sqlite, w.now) else {
         panic!("a newer log was opened");
     };
     assert!(message.contains("newer version"), "{message}");
-    let version = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'schema'";
-    assert_eq!(w.sqlite.number(version), 3);
+    assert_eq!(w.sqlite.number(version), newer);
 }
 
 #[test]

@@ -13,6 +13,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod events;
 mod meaning;
 mod operating;
 mod presence;

@@ -21,7 +21,7 @@ impl Client {
         {
             (copy.live, copy.forgotten, copy.page_head) = (true, false, 0);
             copy.since = Some((now, self.eyes.topics.clone()));
-            copy.is_complete(channel, space, &self.eyes);
+            copy.is_complete(channel, space, &self.eyes, true);
         }
     }
 }
@@ -96,7 +96,13 @@ fn ask(
                 Full::Must("full: another view")
             } else if ask.began < reset {
                 Full::Must("full: reset")
-            } else if ask.began < space.trimmable(channel) {
+            } else if ask.began.min(ask.after)
+                < space.trimmed.get(channel).copied().unwrap_or_default()
+            {
+                Full::Must("full: events trimmed")
+            } else if ask.began < space.trimmable(channel)
+                && !rules::rule(channel).is_some_and(|rule| rule.events)
+            {
                 Full::May
             } else {
                 Full::MustNot
@@ -283,7 +289,7 @@ impl Game {
             .iter()
             .filter(|(_, copy)| copy.live && client.is_open())
         {
-            copy.is_complete(channel, &self.spaces[s], &client.eyes);
+            copy.is_complete(channel, &self.spaces[s], &client.eyes, client.legacy);
         }
     }
 }

@@ -30,6 +30,8 @@ impl Cursor {
 #[derive(Debug, Default)]
 pub(crate) struct Copy {
     pub(crate) rows: BTreeMap<String, Value>,
+    /// The same, made of the changes that pages of edited events list.
+    pub(crate) replayed: BTreeMap<String, Value>,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) view: Option<String>,
     pub(crate) live: bool,
@@ -53,9 +55,14 @@ impl Copy {
     }
 
     pub(crate) fn write(&mut self, key: &str, data: &Value) {
-        match data.is_null() {
-            true => self.rows.remove(key),
-            false => self.rows.insert(key.to_owned(), data.clone()),
-        };
+        write(&mut self.rows, key, data);
+        write(&mut self.replayed, key, data);
     }
+}
+
+pub(crate) fn write(rows: &mut BTreeMap<String, Value>, key: &str, data: &Value) {
+    match data.is_null() {
+        true => rows.remove(key),
+        false => rows.insert(key.to_owned(), data.clone()),
+    };
 }

@@ -353,6 +353,9 @@ impl Game {
             self.check_stats(s);
             self.worlds[s].sleep();
             self.check_stats(s);
+            self.time(s, self.spaces[s].latest + 2 * HOUR);
+            self.ring(s);
+            self.is_trimmed(s);
         }
     }
 

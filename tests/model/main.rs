@@ -30,6 +30,7 @@ mod rules;
 mod settle;
 mod shrink;
 mod step;
+mod trim;
 #[path = "../world/mod.rs"]
 mod world;
 mod write;
@@ -44,7 +45,7 @@ const STEPS: usize = 220;
 
 /// What a run of so many histories comes across at the least: far below what it usually does,
 /// far above nothing.
-const LEAST: [(&str, u64); 55] = [
+const LEAST: [(&str, u64); 62] = [
     ("alarms", 50),
     ("batches", 100),
     ("batches in parts", 5),
@@ -55,13 +56,18 @@ const LEAST: [(&str, u64); 55] = [
     ("crashes in mid-fan-out", 3),
     ("creates over hidden rows", 10),
     ("deleted while away", 20),
+    ("deletes replayed", 30),
     ("delta", 100),
     ("disconnects", 10),
+    ("edits replayed", 200),
     ("epochs", 10),
+    ("events trimmed by age", 50),
+    ("events trimmed by count", 80),
     ("expired", 50),
     ("expired asleep", 5),
     ("full: another epoch", 10),
     ("full: another view", 50),
+    ("full: events trimmed", 8),
     ("full: nothing to resume", 100),
     ("full: of the future", 10),
     ("full: reset", 10),
@@ -70,6 +76,8 @@ const LEAST: [(&str, u64); 55] = [
     ("idempotency keys used for other content", 10),
     ("idempotent repeats", 50),
     ("ids used for other content", 5),
+    ("keys of deleted events", 10),
+    ("keys of trimmed events", 3),
     ("legacy delete while away", 10),
     ("legacy delta", 20),
     ("move-in live", 50),

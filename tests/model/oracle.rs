@@ -54,6 +54,7 @@ pub(crate) struct Outcome {
 }
 
 type Rows = BTreeMap<(&'static str, String), Change>;
+type Graves = BTreeMap<(&'static str, String), (u64, Audience)>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Space {
@@ -65,8 +66,13 @@ pub(crate) struct Space {
     /// The rows that there are, each as its last change.
     pub(crate) rows: Rows,
     pub(crate) past: BTreeMap<(&'static str, String), Vec<Version>>,
+    /// Who could see the events that were deleted: their keys stay used. With the seq of the end.
+    pub(crate) graves: Graves,
     /// Every change, in order.
     pub(crate) log: Vec<Change>,
+    /// Up to where the events of a channel were trimmed, and how they were.
+    pub(crate) trimmed: BTreeMap<&'static str, u64>,
+    pub(crate) old: BTreeMap<(&'static str, String), Vec<Value>>,
     pub(crate) resets: BTreeMap<&'static str, u64>,
     pub(crate) outcomes: BTreeMap<(String, String), Outcome>,
     pub(crate) refused: BTreeMap<&'static str, u64>,
@@ -97,7 +103,7 @@ impl Space {
             return Err(vec![code]);
         }
         let rule = rules::rule(wish.channel).unwrap();
-        if rule.events && wish.action != Action::Create {
+        if rule.events && !rule.edits && wish.action != Action::Create {
             return Err(vec!["invalid"]);
         }
         let held = Self::held(&self.rows, wish);
@@ -107,6 +113,15 @@ impl Space {
             return Err(vec!["not_found"]);
         }
         let mut codes = Vec::new();
+        if let Some((_, saw)) = self.graves.get(&(wish.channel, wish.key.clone()))
+            && wish.action == Action::Create
+        {
+            codes.push(if readable && eyes.see(saw) {
+                "conflict"
+            } else {
+                "forbidden"
+            });
+        }
         if wish.action == Action::Create {
             match (&held, &visible) {
                 (Some(_), None) => codes.push("forbidden"),
@@ -148,12 +163,22 @@ impl Space {
     /// The changes that a publish makes, or the place of the first bad one.
     pub(crate) fn judge_publish(&self, wishes: &[Wish]) -> Result<Vec<Change>, usize> {
         let mut rows = self.rows.clone();
+        let mut graves: BTreeSet<_> = self.graves.keys().cloned().collect();
         let mut changes = Vec::new();
         for (place, wish) in wishes.iter().enumerate() {
-            let change = Self::judge_published(&rows, wish).ok_or(place)?;
             let id = (wish.channel, wish.key.clone());
+            let change = match graves.contains(&id) {
+                true => None,
+                false => Self::judge_published(&rows, wish),
+            };
+            let change = change.ok_or(place)?;
             match wish.action {
-                Action::Delete => _ = rows.remove(&id),
+                Action::Delete => {
+                    rows.remove(&id);
+                    if rules::rule(wish.channel).unwrap().events {
+                        graves.insert(id);
+                    }
+                }
                 Action::Create | Action::Update => _ = rows.insert(id, change.clone()),
             }
             changes.push(change);
@@ -164,7 +189,8 @@ impl Space {
     fn judge_published(rows: &Rows, wish: &Wish) -> Option<Change> {
         let rule = rules::rule(wish.channel)?;
         let held = Self::held(rows, wish);
-        if rule.events && (wish.action != Action::Create || held.is_some()) {
+        let creates = wish.action == Action::Create;
+        if rule.events && ((creates && held.is_some()) || (!creates && !rule.edits)) {
             return None;
         }
         let keeps = held.as_ref().map(|row| row.after.clone());
@@ -198,7 +224,12 @@ impl Space {
             });
         }
         match gone {
-            true => _ = self.rows.remove(&id),
+            true => {
+                self.rows.remove(&id);
+                if rules::rule(change.channel).unwrap().events {
+                    self.graves.insert(id, (change.seq, change.after.clone()));
+                }
+            }
             false => _ = self.rows.insert(id, change.clone()),
         }
         self.log.push(change.clone());
@@ -240,7 +271,8 @@ impl Space {
         self.past.iter().any(|((channel, _), versions)| {
             rules::refused_read(channel, eyes).is_none()
                 && versions.iter().any(|v| {
-                    v.until.is_none_or(|until| until > since)
+                    let kept = rules::rule(channel).unwrap().edits;
+                    (kept || v.until.is_none_or(|until| until > since))
                         && eyes.see(&v.audience)
                         && [&v.data["v"], &v.data["w"]]
                             .map(Value::as_str)

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::copy::{Copy, Cursor};
+use super::copy::{Copy, Cursor, write};
 use super::coverage::Coverage;
 use super::oracle::Space;
-use super::rules::Eyes;
+use super::rules::{self, Eyes};
 
 /// Whether the answer must begin from nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +105,10 @@ impl Ask {
         let items =
             page["data"].as_array().unwrap().len() + page["deleted"].as_array().unwrap().len();
         assert_eq!(items, data.len() + deleted.len(), "something twice: {page}");
+        let edits = !legacy && rules::rule(channel).unwrap().edits;
+        // Where events are edited, a page is counted by what happened.
         assert!(
-            items <= self.limit && (!more || items == self.limit),
+            items <= self.limit && (!more || items == self.limit || edits),
             "size: {page}"
         );
         for (key, row) in &data {
@@ -131,6 +133,12 @@ impl Ask {
             !full || deleted.is_empty(),
             "nothing goes from nothing: {page}"
         );
+        assert_eq!(page.get("changes").is_some(), edits, "{page}");
+        if edits {
+            let reached = if more { cursor.seq } else { space.head };
+            let range = (after, began, reached);
+            self.replays(copy, channel, page, space, eyes, range, cov);
+        }
         for key in &deleted {
             self.may_be_told(channel, key, space, eyes, began, cov);
         }
@@ -164,7 +172,45 @@ impl Ask {
         (copy.live, copy.forgotten, copy.page_head) = (!more, false, space.head);
         copy.cursor = Some(cursor);
         if copy.live {
-            copy.is_complete(channel, space, eyes);
+            copy.is_complete(channel, space, eyes, false);
+        }
+    }
+
+    /// A page of edited events lists what happened as whoever was there saw it.
+    #[allow(clippy::too_many_arguments)]
+    fn replays(
+        &self,
+        copy: &mut Copy,
+        channel: &'static str,
+        page: &Value,
+        space: &Space,
+        eyes: &Eyes,
+        (after, began, reached): (u64, u64, u64),
+        cov: &mut Coverage,
+    ) {
+        let visible = space.visible(channel, eyes);
+        let kept = space.trimmed.get(channel).copied().unwrap_or_default();
+        let range = after.max(kept) + 1..=reached;
+        let of_page = |change: &&super::oracle::Change| {
+            let there = change.seq > began || visible.contains_key(&change.key);
+            change.channel == channel && range.contains(&change.seq) && there
+        };
+        let changes = space.log.iter().filter(of_page);
+        let told: Vec<Value> = changes.filter_map(|change| change.seen_by(eyes)).collect();
+        let listed = page["changes"].as_array().unwrap();
+        assert_eq!(listed, &told, "what happened in {channel}: {page}");
+        assert!(listed.len() <= self.limit, "size: {page}");
+        if page["mode"] == "full" {
+            copy.replayed.clear();
+        }
+        for change in listed {
+            write(
+                &mut copy.replayed,
+                change["key"].as_str().unwrap(),
+                &change["data"],
+            );
+            cov.hit_if("edits replayed", change["action"] == "update");
+            cov.hit_if("deletes replayed", change["action"] == "delete");
         }
     }
 
@@ -229,11 +275,32 @@ impl Ask {
 
 impl Copy {
     /// A copy that is live holds exactly what there is to see.
-    pub(crate) fn is_complete(&self, channel: &'static str, space: &Space, eyes: &Eyes) {
+    pub(crate) fn is_complete(
+        &self,
+        channel: &'static str,
+        space: &Space,
+        eyes: &Eyes,
+        legacy: bool,
+    ) {
         let visible = space.visible(channel, eyes);
         let visible: BTreeMap<&String, &Value> =
             visible.iter().map(|(key, row)| (key, &row.data)).collect();
-        let rows: BTreeMap<&String, &Value> = self.rows.iter().collect();
+        // What was trimmed stays in copies.
+        let trimmed = |key: &String, row: &Value| {
+            let old = space.old.get(&(channel, key.clone()));
+            !visible.contains_key(key) && old.is_some_and(|old| old.contains(row))
+        };
+        let rows: BTreeMap<&String, &Value> = self
+            .rows
+            .iter()
+            .filter(|(key, row)| !trimmed(key, row))
+            .collect();
+        if !legacy && rules::rule(channel).is_some_and(|rule| rule.edits) {
+            assert_eq!(
+                self.replayed, self.rows,
+                "{channel} by its changes and by its rows"
+            );
+        }
         assert_eq!(
             rows, visible,
             "left is the copy of {channel} of {eyes:?}, right what it may see"

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::step::DAY;
+
 pub(crate) type Topics = BTreeSet<String>;
 
 /// Topics that may see a row; `None` is everyone who may read the channel.
@@ -42,14 +44,19 @@ pub(crate) struct Rule {
     pub(crate) leave: bool,
     /// Whether the field `t` orders writes.
     pub(crate) timed: bool,
-    /// Whether rows are events, which are only created.
+    /// Whether rows are events, whose keys are not used twice.
     pub(crate) events: bool,
+    /// Whether events are edited and deleted, as events themselves.
+    pub(crate) edits: bool,
+    /// How many of the newest events are kept, and for how long.
+    pub(crate) retain: (Option<u64>, Option<u64>),
     /// Whether subscribers may be present and send signals.
     pub(crate) present: bool,
 }
 
-pub(crate) const CHANNELS: [&str; 10] = [
+pub(crate) const CHANNELS: [&str; 13] = [
     "todos", "notes", "gifts", "feed", "open", "drop", "timed", "team:x", "room:1", "chat:1",
+    "news", "talk:1", "doc:1",
 ];
 
 /// A channel that no rule matches.
@@ -63,6 +70,8 @@ pub(crate) fn rule(channel: &str) -> Option<Rule> {
         leave: false,
         timed: false,
         events: false,
+        edits: false,
+        retain: (None, None),
         present: false,
     };
     Some(match channel {
@@ -107,6 +116,24 @@ pub(crate) fn rule(channel: &str) -> Option<Rule> {
         },
         "chat:1" => Rule {
             events: true,
+            ..plain
+        },
+        "news" => Rule {
+            events: true,
+            retain: (Some(3), None),
+            ..plain
+        },
+        "talk:1" => Rule {
+            events: true,
+            edits: true,
+            field: Some(("for", "user:")),
+            leave: true,
+            retain: (Some(6), Some(2 * DAY)),
+            ..plain
+        },
+        "doc:1" => Rule {
+            events: true,
+            edits: true,
             ..plain
         },
         _ => return None,

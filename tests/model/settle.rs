@@ -12,6 +12,7 @@ impl Game {
     /// Every client of the space takes what has come and holds it against what must come.
     pub(crate) fn settle<R>(&mut self, s: usize, turn: &Turn<R>) {
         let now = self.now(s);
+        self.note_trims(s);
         let (mut whole, mut cut) = (0, 0);
         for place in 0..self.clients.len() {
             let Some(conn) = self.clients[place]
@@ -137,7 +138,8 @@ impl Game {
     pub(crate) fn check_copies(&self) {
         for client in self.clients.iter().filter(|c| c.is_open()) {
             for (channel, copy) in client.copies.iter().filter(|(_, copy)| copy.live) {
-                copy.is_complete(channel, &self.spaces[client.space], &client.eyes);
+                let space = &self.spaces[client.space];
+                copy.is_complete(channel, space, &client.eyes, client.legacy);
             }
         }
     }

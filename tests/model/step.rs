@@ -204,7 +204,7 @@ fn space(rng: &mut Rng) -> usize {
 }
 
 fn channel(rng: &mut Rng) -> &'static str {
-    let weights = [5, 9, 8, 5, 5, 1, 4, 7, 5, 3];
+    let weights = [5, 9, 8, 5, 5, 1, 4, 7, 5, 3, 6, 18, 5];
     match rng.percent(1) {
         true => UNKNOWN,
         false => {
@@ -215,8 +215,13 @@ fn channel(rng: &mut Rng) -> &'static str {
 }
 
 fn item(rng: &mut Rng, channel: &'static str) -> Item {
-    let events = channel == "chat:1";
-    let create = if events { 95 } else { 40 };
+    let (create, keys) = match channel {
+        "chat:1" => (95, 40),
+        "news" => (95, 12),
+        "talk:1" => (45, 12),
+        "doc:1" => (45, 30),
+        _ => (40, 6),
+    };
     let action = match rng.below(100) {
         n if n < create => Action::Create,
         n if n < create + (100 - create) * 3 / 5 => Action::Update,
@@ -225,7 +230,7 @@ fn item(rng: &mut Rng, channel: &'static str) -> Item {
     Item {
         channel,
         action,
-        key: rng.below(if events { 40 } else { 6 }),
+        key: rng.below(keys),
         scope: rng.weighted(&[
             (4, 0),
             (6, 1),

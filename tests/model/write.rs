@@ -196,6 +196,11 @@ impl Game {
                 return;
             }
         }
+        let id = (channel, wish.key.clone());
+        self.cov.hit_if(
+            "keys of deleted events",
+            self.spaces[s].graves.contains_key(&id),
+        );
         let change = match self.spaces[s].judge_mutation(&eyes, wish) {
             Ok(change) => change,
             Err(codes) => {
@@ -212,6 +217,10 @@ impl Game {
                 return self.reject(place, sent, codes);
             }
         };
+        self.cov.hit_if(
+            "keys of trimmed events",
+            change.before.is_none() && self.spaces[s].old.contains_key(&id),
+        );
         let change = self.commit(s, vec![change]).remove(0);
         let outcome = Outcome {
             content,

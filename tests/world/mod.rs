@@ -64,7 +64,15 @@ pub fn channels() -> Value {
         "timed": { "read": "user", "write": "user", "timestamp": "t" },
         "team:*": { "read": "user", "write": "user", "scope": { "field": "team", "as": "team:" } },
         "room:*": { "read": "topic", "write": "topic", "presence": true, "signals": true },
-        "chat:*": { "read": "user", "write": "user", "keep": "every" }
+        "chat:*": { "read": "user", "write": "user", "keep": "every" },
+        "news": {
+            "read": "user", "write": "user", "keep": "every", "retain": { "count": 3 }
+        },
+        "talk:*": {
+            "read": "user", "write": "user", "keep": "every", "edits": true,
+            "scope": { "field": "for", "leave": true }, "retain": { "count": 6, "days": 2 }
+        },
+        "doc:*": { "read": "user", "write": "user", "keep": "every", "edits": true }
     })
 }
 
