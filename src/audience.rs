@@ -125,13 +125,14 @@ impl Audience {
         }
     }
 
-    /// An audience of topics: 1 to [`limits::TOPICS`] of them. `None` outside these bounds.
+    /// An audience of topics: 1 to [`limits::TOPICS`] of them, of [`limits::AUDIENCE_BYTES`] together
+    /// at most. `None` outside these bounds.
     #[must_use]
     pub fn of(topics: impl IntoIterator<Item = Topic>) -> Option<Self> {
         let topics: BTreeSet<_> = topics.into_iter().collect();
-        (1..=limits::TOPICS)
-            .contains(&topics.len())
-            .then_some(Self::Topics(topics))
+        let bytes: usize = topics.iter().map(|topic| topic.as_str().len()).sum();
+        let fits = (1..=limits::TOPICS).contains(&topics.len()) && bytes <= limits::AUDIENCE_BYTES;
+        fits.then_some(Self::Topics(topics))
     }
 
     /// Reads the wire's `to`: `"all"` or a list of 1–64 topics.
@@ -205,14 +206,23 @@ impl Losses {
         self.0.is_empty()
     }
 
-    /// Drops losses up to `floor`, and the oldest past [`limits::LOST_TOPICS`]. Returns the
+    /// Drops losses up to `floor`, and the oldest past [`limits::LOST_TOPICS`]
+    /// and [`limits::LOST_BYTES`]. Returns the
     /// highest seq that was dropped for want of room: the channel's floor must rise to it.
     pub(crate) fn bound(&mut self, floor: Seq) -> Option<Seq> {
         self.0.retain(|_, seq| *seq > floor);
-        let excess = self.0.len().checked_sub(limits::LOST_TOPICS)?;
-        let mut by_age: Vec<Seq> = self.0.values().copied().collect();
-        by_age.sort_unstable();
-        let dropped = *by_age.get(excess.checked_sub(1)?)?;
+        let mut newest_first: Vec<(Seq, usize)> = self
+            .0
+            .iter()
+            .map(|(topic, seq)| (*seq, topic.len()))
+            .collect();
+        newest_first.sort_unstable_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+        let (mut kept, mut bytes) = (0, 0);
+        let dropped = newest_first.iter().find_map(|(seq, len)| {
+            kept += 1;
+            bytes += len;
+            (kept > limits::LOST_TOPICS || bytes > limits::LOST_BYTES).then_some(*seq)
+        })?;
         self.0.retain(|_, seq| *seq > dropped);
         Some(dropped)
     }

@@ -134,6 +134,10 @@ impl Config {
         };
         let tokens = Tokens::read(&settings)?;
         let publishers = Publishers::read(&settings)?;
+        if publishers.keys().any(|key| tokens.secrets().contains(key)) {
+            let what = "is the same as JWT_SECRET: whoever may publish could be anybody";
+            return Err(error("PUBLISH_KEY", what));
+        }
         let channels = settings
             .text("SYNC_CHANNELS")
             .ok_or_else(|| error("SYNC_CHANNELS", "is not set; declare your channels"))?;

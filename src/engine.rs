@@ -327,20 +327,9 @@ impl<S: Sql> Engine<S> {
     }
 
     fn finish(&mut self, now: Millis) -> Effects {
+        self.save(now);
         self.tell_moves();
         let mut effects = std::mem::take(&mut self.effects);
-        self.dirty.sort_unstable();
-        self.dirty.dedup();
-        for conn in std::mem::take(&mut self.dirty) {
-            match self.hub.session(conn).map(Session::encode) {
-                Some(Ok(attachment)) => {
-                    self.hub.set_attachment(conn, Some(attachment.len()));
-                    effects.saves.push((conn, attachment));
-                }
-                Some(Err(error)) => effects.faults.push(error.to_string()),
-                None => {}
-            }
-        }
         let hub = &self.hub;
         effects.frames = std::mem::take(&mut self.out).finish(|conn| {
             hub.session(conn)
@@ -348,6 +337,25 @@ impl<S: Sql> Engine<S> {
         });
         effects.alarm = self.due(now);
         effects
+    }
+
+    /// Writes down the sessions that have changed. One that has outgrown its attachment, because it
+    /// was granted more, is closed: it could not sleep. Its client comes back and asks for less.
+    fn save(&mut self, now: Millis) {
+        const MOST: usize = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD;
+        self.dirty.sort_unstable();
+        self.dirty.dedup();
+        for conn in std::mem::take(&mut self.dirty) {
+            match self.hub.session(conn).map(Session::encode) {
+                Some(Ok(attachment)) if attachment.len() <= MOST => {
+                    self.hub.set_attachment(conn, Some(attachment.len()));
+                    self.effects.saves.push((conn, attachment));
+                }
+                Some(Ok(_)) => self.close(conn, Close::Restart, now),
+                Some(Err(error)) => self.effects.faults.push(error.to_string()),
+                None => {}
+            }
+        }
     }
 
     /// Closes whoever's token has ended, before anything is received from or sent to them, and

@@ -13,14 +13,31 @@ use crate::limits;
 use crate::names::{Channel, ConnId, Identity, Millis, Topic};
 use crate::session::{ChannelPass, Dialect, Grant, Presence, Session, Subscription};
 
+/// What one identity, or one address without an identity, takes of a space.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    connections: usize,
+    subscriptions: usize,
+    attachments: usize,
+}
+
+/// Whose share a connection counts against; nobody's where the platform tells no address.
+fn owner(grant: &Grant) -> Option<Rc<str>> {
+    match (&grant.identity, &grant.visitor) {
+        (Some(identity), _) => Some(format!("identity {identity}").into()),
+        (None, Some(visitor)) => Some(format!("address {visitor}").into()),
+        (None, None) => None,
+    }
+}
+
 /// The connections of one space.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     sessions: BTreeMap<ConnId, Session>,
     channels: BTreeMap<Channel, BTreeSet<ConnId>>,
     holders: BTreeMap<Topic, BTreeSet<ConnId>>,
-    /// The connections without an identity, by what stands for their address.
-    visitors: BTreeMap<Rc<str>, BTreeSet<ConnId>>,
+    /// What each identity, or address without one, takes of the space.
+    shares: BTreeMap<Rc<str>, Share>,
     /// Who is present in each channel, seen by the others.
     members: BTreeMap<Channel, BTreeSet<ConnId>>,
     /// Who observes each channel's presence unseen.
@@ -47,8 +64,9 @@ impl Hub {
         for topic in session.grant.topics.iter() {
             add(&mut self.holders, topic, conn);
         }
-        if let Some(visitor) = &session.grant.visitor {
-            add(&mut self.visitors, visitor, conn);
+        if let Some(share) = self.share_mut(&session.grant) {
+            share.connections += 1;
+            share.subscriptions += session.subscriptions.len();
         }
         for (channel, presence) in &session.presence {
             add(self.present(presence), channel, conn);
@@ -59,8 +77,8 @@ impl Hub {
 
     /// Forgets a connection.
     pub(crate) fn remove(&mut self, conn: ConnId) -> Option<Session> {
-        let session = self.sessions.remove(&conn)?;
         self.set_attachment(conn, None);
+        let session = self.sessions.remove(&conn)?;
         if let Some(at) = session.grant.expires_at {
             self.expiries.remove(&(at, conn));
         }
@@ -73,8 +91,14 @@ impl Hub {
         for topic in session.grant.topics.iter() {
             take(&mut self.holders, topic, conn);
         }
-        if let Some(visitor) = &session.grant.visitor {
-            take(&mut self.visitors, visitor, conn);
+        if let Some(share) = self.share_mut(&session.grant) {
+            share.connections -= 1;
+            share.subscriptions -= session.subscriptions.len();
+            if share.connections == 0
+                && let Some(owner) = owner(&session.grant)
+            {
+                self.shares.remove(&owner);
+            }
         }
         for (channel, presence) in &session.presence {
             take(self.present(presence), channel, conn);
@@ -89,8 +113,14 @@ impl Hub {
             Some(bytes) => self.attachments.insert(conn, bytes),
             None => self.attachments.remove(&conn),
         };
-        self.attachments_bytes -= old.unwrap_or_default();
-        self.attachments_bytes += bytes.unwrap_or_default();
+        let (old, new) = (old.unwrap_or_default(), bytes.unwrap_or_default());
+        self.attachments_bytes = self.attachments_bytes + new - old;
+        let grant = self.sessions.get(&conn).map(|session| &session.grant);
+        if let Some(owner) = grant.and_then(owner)
+            && let Some(share) = self.shares.get_mut(&owner)
+        {
+            share.attachments = share.attachments + new - old;
+        }
     }
 
     /// The sum of all attachments.
@@ -128,15 +158,26 @@ impl Hub {
         self.sessions.get_mut(&conn)
     }
 
-    /// Whether the space has room for one more subscription.
-    pub(crate) fn has_room_for(&self, channel: &Channel) -> bool {
+    /// Whether the space has room for one more subscription of whoever has this grant.
+    pub(crate) fn has_room_for(&self, grant: &Grant, channel: &Channel) -> bool {
         self.subscriptions < limits::SUBSCRIPTIONS_OF_SPACE
-            && self.has_room_of(channel.as_str().len())
+            && self.share(grant).subscriptions < limits::SUBSCRIPTIONS_PER_IDENTITY
+            && self.has_room_of(grant, channel.as_str().len())
     }
 
-    /// Whether attachments may take so many more bytes.
-    pub(crate) fn has_room_of(&self, bytes: usize) -> bool {
+    /// Whether attachments of whoever has this grant may take so many more bytes.
+    pub(crate) fn has_room_of(&self, grant: &Grant, bytes: usize) -> bool {
         self.attachments_bytes + bytes <= limits::ATTACHMENTS_BYTES
+            && self.share(grant).attachments + bytes <= limits::ATTACHMENTS_PER_IDENTITY
+    }
+
+    fn share(&self, grant: &Grant) -> Share {
+        let share = owner(grant).and_then(|owner| self.shares.get(&owner).copied());
+        share.unwrap_or_default()
+    }
+
+    fn share_mut(&mut self, grant: &Grant) -> Option<&mut Share> {
+        owner(grant).map(|owner| self.shares.entry(owner).or_default())
     }
 
     /// Makes a connection live on a channel.
@@ -147,7 +188,9 @@ impl Hub {
             before.is_none()
         });
         if let Some(is_new) = is_new {
-            self.subscriptions += usize::from(is_new);
+            if is_new {
+                self.count_subscription(conn, 1);
+            }
             add(&mut self.channels, channel, conn);
         }
     }
@@ -158,7 +201,7 @@ impl Hub {
             session.subscriptions.remove(channel).is_some()
         });
         if was_live == Some(true) {
-            self.subscriptions -= 1;
+            self.count_subscription(conn, -1);
             take(&mut self.channels, channel, conn);
         }
         was_live == Some(true)
@@ -185,6 +228,16 @@ impl Hub {
                 *pass = None;
             }
         });
+    }
+
+    fn count_subscription(&mut self, conn: ConnId, by: isize) {
+        self.subscriptions = self.subscriptions.saturating_add_signed(by);
+        let grant = self.sessions.get(&conn).map(|session| &session.grant);
+        if let Some(owner) = grant.and_then(owner)
+            && let Some(share) = self.shares.get_mut(&owner)
+        {
+            share.subscriptions = share.subscriptions.saturating_add_signed(by);
+        }
     }
 
     /// Changes how a session holds a channel, and remembers when that lapses.
@@ -296,12 +349,7 @@ impl Hub {
 
     /// How many connections an identity has, or without one a visitor's address.
     pub(crate) fn connections_of(&self, grant: &Grant) -> usize {
-        let holders = |identity: &Identity| self.holders.get(identity.topic().as_str());
-        match (&grant.identity, &grant.visitor) {
-            (Some(identity), _) => holders(identity).map_or(0, BTreeSet::len),
-            (None, Some(visitor)) => self.visitors.get(visitor).map_or(0, BTreeSet::len),
-            (None, None) => 0,
-        }
+        self.share(grant).connections
     }
 
     /// Connections, channels with a subscriber, and subscriptions.
@@ -418,7 +466,7 @@ mod tests {
         hub.remove(ConnId(1));
         hub.remove(ConnId(2));
         assert_eq!(counted(&hub, &nobody(Some("a"))), 0);
-        assert!(hub.visitors.is_empty());
+        assert!(!hub.shares.keys().any(|owner| owner.starts_with("address")));
     }
 
     #[test]

@@ -22,9 +22,13 @@ pub const LEGACY_SNAPSHOT_BYTES: usize = 32 * 1024 * 1024;
 /// The rows that one `/broadcast-batch` makes, together: small updates of large rows add up.
 pub const BATCH_ROWS_BYTES: usize = 32 * 1024 * 1024;
 
-/// Rows that one turn may read for pages and for changes of topics, visible to their reader or not.
-/// What comes after that is put off, or the channel is reset.
-pub const TURN_ROWS: usize = 2 * PAGE_SCAN;
+/// How many rows the pages of one turn may read, by their place in it: the first two any, those
+/// before the 64th 1,000, those before the 1,024th 64. What comes after that is put off.
+pub const TURN_PAGES: [(usize, usize); 3] = [(2, PAGE_SCAN), (64, 1_000), (1_024, 64)];
+
+/// The same for what a change of topics looks at, channel by channel. A channel with more rows is
+/// reset.
+pub const TURN_LOOKS: [(usize, usize); 3] = [(4, PAGE_SCAN), (64, 1_000), (1_024, 64)];
 
 /// Rows that a snapshot for a legacy client may read, as it takes all its pages at once.
 pub const LEGACY_SNAPSHOT_ROWS: usize = 100_000;
@@ -44,6 +48,10 @@ pub const KEY_BYTES: usize = 256;
 
 /// Length of an encoded row, also after a merge.
 pub const ROW_BYTES: usize = 256 * 1024;
+
+/// Length of a row as it is sent: white space between its fields goes, more than that is refused
+/// before anybody looks at the fields.
+pub const DATA_BYTES: usize = 2 * ROW_BYTES;
 
 /// Length of a request's `id` (subscriptions and mutations) and of an `Idempotency-Key`.
 pub const ID_BYTES: usize = 128;
@@ -177,6 +185,35 @@ pub const BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Changes in one `/broadcast-batch`.
 pub const BATCH_CHANGES: usize = 1_000;
+
+/// Length of the topics of an audience, together: as many as a token may grant. They are read with
+/// the row by everyone who asks for the channel.
+pub const AUDIENCE_BYTES: usize = TOPICS_BYTES + TOPIC_BYTES;
+
+/// Length of the topics in a row's `lost`, together; beyond it the oldest loss is dropped.
+pub const LOST_BYTES: usize = 16 * 1024;
+
+/// How many bytes of audience and losses cost as much to read as a row.
+pub const ROW_COST_BYTES: usize = 1024;
+
+/// Subscriptions of one identity or address in a space: a tenth of what the space has room for.
+pub const SUBSCRIPTIONS_PER_IDENTITY: usize = SUBSCRIPTIONS_OF_SPACE / 10;
+
+/// Attachments of one identity or address in a space, together: a quarter.
+pub const ATTACHMENTS_PER_IDENTITY: usize = ATTACHMENTS_BYTES / 4;
+
+/// What pages may bring one connection per second, over time. A client that asks and does not read
+/// fills the memory of the object's machine.
+pub const ANSWER_BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
+
+/// What pages may bring it at once.
+pub const ANSWER_BYTES_BURST: u64 = 32 * 1024 * 1024;
+
+/// How many messages an `auth` counts as whose token somebody else must judge.
+pub const ASK_MESSAGES: usize = 5;
+
+/// What a write takes of the database beside its texts, about.
+pub const WRITE_OVERHEAD: usize = 256;
 
 /// Topics kept in a row's `lost`; beyond it the oldest loss is dropped and the channel's floor
 /// rises to it.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::limits::{self, Limits};
 use crate::names::{ConnId, Identity, Millis};
+use crate::protocol::{Code, Problem};
 
 /// A token bucket as one number, in microseconds: when it will be full again. (GCRA)
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,6 +34,11 @@ impl Bucket {
 #[derive(Debug, Default)]
 struct Flow {
     bucket: Bucket,
+    /// When all that pages have brought it will have been read, in microseconds, if it reads as
+    /// fast as it should.
+    read_at: u64,
+    /// When it last asked, in microseconds: a clock that jumps back must not lock it out.
+    asked_at: u64,
     /// Until when it was told to wait.
     wait_until: Millis,
     /// Frames that came all the same.
@@ -51,6 +57,15 @@ pub(crate) struct Rates {
 pub(crate) struct TooFast {
     /// How long it should wait, in milliseconds.
     pub(crate) retry_after_ms: u64,
+}
+
+impl From<TooFast> for Problem {
+    fn from(too_fast: TooFast) -> Self {
+        Self {
+            retry_after_ms: Some(too_fast.retry_after_ms),
+            ..Self::new(Code::RateLimited, "too much in too short a time; slow down")
+        }
+    }
 }
 
 /// A connection that does not listen when it is told to wait.
@@ -73,6 +88,35 @@ impl Rates {
             return Err(Persists);
         }
         Ok(())
+    }
+
+    /// Whether a connection may ask for another page, after what pages have brought it.
+    ///
+    /// # Errors
+    /// [`TooFast`] when it should read that first.
+    pub(crate) fn reads(&mut self, conn: ConnId, now: Millis) -> Result<(), TooFast> {
+        const DEPTH_US: u64 =
+            limits::ANSWER_BYTES_BURST * 1_000_000 / limits::ANSWER_BYTES_PER_SECOND;
+        let flow = self.flows.entry(conn).or_default();
+        let now = now.0.saturating_mul(1000);
+        let back = flow.asked_at.saturating_sub(now);
+        flow.read_at = flow.read_at.saturating_sub(back);
+        flow.asked_at = now;
+        let late = flow.read_at.saturating_sub(now);
+        match late.checked_sub(DEPTH_US) {
+            None | Some(0) => Ok(()),
+            Some(wait) => Err(TooFast {
+                retry_after_ms: wait.div_ceil(1000).max(limits::RATE_RETRY_MS),
+            }),
+        }
+    }
+
+    /// Notes what a page has brought.
+    pub(crate) fn answered(&mut self, conn: ConnId, bytes: usize, now: Millis) {
+        let flow = self.flows.entry(conn).or_default();
+        let takes = (bytes as u64).saturating_mul(1_000_000) / limits::ANSWER_BYTES_PER_SECOND;
+        let now = now.0.saturating_mul(1000);
+        flow.read_at = flow.read_at.max(now).saturating_add(takes);
     }
 
     /// Takes one message from the buckets of a connection and its identity, or from neither.
@@ -214,6 +258,21 @@ mod tests {
         assert_eq!(burst(&mut rates, A, None, &l, NOW), 50);
         assert_eq!(burst(&mut rates, A, None, &l, Millis(0)), 50);
         assert_eq!(burst(&mut rates, A, None, &l, Millis(0)), 0);
+    }
+
+    #[test]
+    fn who_asks_for_pages_must_read_them() {
+        let mut rates = Rates::default();
+        rates.answered(A, limits::ANSWER_BYTES_BURST as usize, NOW);
+        assert_eq!(rates.reads(A, NOW), Ok(()), "a burst");
+        rates.answered(A, 2 * limits::ANSWER_BYTES_PER_SECOND as usize, NOW);
+        let wait = rates.reads(A, NOW).unwrap_err().retry_after_ms;
+        assert_eq!(wait, 2_000);
+        assert!(rates.reads(A, NOW.plus(wait - 1)).is_err());
+        assert_eq!(rates.reads(A, NOW.plus(wait)), Ok(()));
+        assert_eq!(rates.reads(B, NOW), Ok(()), "others have their own");
+        rates.answered(A, 1, NOW.plus(wait));
+        assert_eq!(rates.reads(A, Millis(0)), Ok(()), "the clock jumped back");
     }
 
     #[test]

@@ -1,11 +1,22 @@
 //! Rows as JSON text: made, merged and checked without touching the values inside.
 
+use serde_json::value::RawValue;
+
+use crate::limits;
 use crate::names::Key;
 use crate::protocol::{Fields, JsonWriter, Problem};
 
 /// Fields that JavaScript gives a meaning of its own; a merge on a client's side could reach
 /// every object through them.
 const REFUSED_FIELDS: [&str; 3] = ["__proto__", "constructor", "prototype"];
+
+/// Refuses data that can make no row, before anybody looks at its fields.
+pub(crate) fn check_length(data: Option<&RawValue>) -> Result<(), Problem> {
+    if data.is_some_and(|data| data.get().len() > limits::DATA_BYTES) {
+        return Err(Problem::invalid("data", "is too long for a row"));
+    }
+    Ok(())
+}
 
 fn checked<'a>(json: &'a str) -> Result<Fields<'a>, Problem> {
     let object = || Problem::invalid("data", "must be an object without doubled fields");

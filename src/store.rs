@@ -21,6 +21,7 @@ pub(crate) use outcomes::{Outcome, Owner};
 pub(crate) use refusals::Standing;
 pub(crate) use retain::Sweep;
 use room::Room;
+pub(crate) use room::Takes;
 pub(crate) use rows::{Floor, PageRow, StoredRow, Version};
 pub use schema::{Seed, space_of};
 pub use sql::{Columns, Param, Sql, SqlError};
@@ -66,11 +67,6 @@ impl<S: Sql> Store<S> {
     /// When the log began.
     pub(crate) fn epoch_at(&self) -> Millis {
         self.log.epoch_at
-    }
-
-    /// The time of the newest change.
-    pub(crate) fn clock(&self) -> Millis {
-        self.log.clock
     }
 
     /// The key of the hash that makes views.

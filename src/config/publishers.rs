@@ -111,6 +111,12 @@ impl Publishers {
         Ok(publishers)
     }
 
+    /// All keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Secret> {
+        let scoped = self.scoped.values().flat_map(|scoped| &scoped.keys);
+        self.unscoped.iter().chain(scoped)
+    }
+
     /// Whose key this is. All are compared, so that the time tells nothing.
     pub(super) fn find(&self, key: Option<&str>) -> Result<Publisher, Problem> {
         if self.unscoped.is_empty() && self.scoped.is_empty() {
@@ -331,6 +337,8 @@ mod tests {
         let known = [CHANNELS, ("PUBLISH_KEYS", known)];
         assert!(refused(&known).contains("development secret"));
         assert!(read(&[known[0], known[1], ("DEV", "true")]).is_ok());
+        let shared = refused(&[CHANNELS, ("JWT_SECRET", "b0"), KEYS]);
+        assert!(shared.starts_with("PUBLISH_KEY:"), "{shared}");
         let lonely = refused(&[CHANNELS, ("PUBLISH_KEY_PREVIOUS", "x")]);
         assert!(lonely.starts_with("PUBLISH_KEY:"), "{lonely}");
     }

@@ -154,6 +154,11 @@ impl Tokens {
         self
     }
 
+    /// The secrets that sign tokens.
+    pub(super) fn secrets(&self) -> &[Secret] {
+        &self.secrets
+    }
+
     /// Where the public keys are.
     #[must_use]
     pub fn keys_url(&self) -> Option<&str> {

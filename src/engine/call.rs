@@ -10,7 +10,7 @@ use crate::hub::Hub;
 use crate::names::{ConnId, Millis, RequestId};
 use crate::outbox::Outgoing;
 use crate::protocol::{self, CallBody, Close, Problem, TopicsBody};
-use crate::store::{Floor, Outcome, Owner, Seed, Sql, Store};
+use crate::store::{Floor, Outcome, Owner, Seed, Sql, Store, Takes};
 
 /// A call over HTTP whose key has been checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +198,8 @@ fn perform<S: Sql>(
         CallBody::Reset { channel, to, .. } => {
             config.check_publishes(publisher, channel)?;
             config.rules.find(channel)?;
+            let takes = Takes::Frees(channel.as_str().len());
+            store.check_room(takes, config.limits.storage_bytes)?;
             let (seq, at) = store.advance(now);
             store.raise_floor(channel, Floor { seq, at })?;
             let audience = to.clone().unwrap_or(Audience::All);

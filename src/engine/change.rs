@@ -7,7 +7,7 @@ use crate::channel::{Keep, Rule, Rules};
 use crate::limits;
 use crate::names::{Channel, Identity, Key, Millis, Seq};
 use crate::protocol::Action;
-use crate::store::{Edit, Event, Floor, Sql, SqlError, Store, StoredRow, is_crowded};
+use crate::store::{Edit, Event, Floor, Sql, SqlError, Store, StoredRow, Takes, is_crowded};
 
 /// A change that passed all rules and may be written.
 #[derive(Debug)]
@@ -20,6 +20,22 @@ pub(super) struct Draft {
     /// Who may see the row after the change; for a delete, who could before.
     pub(super) audience: Audience,
     pub(super) by: Option<Identity>,
+}
+
+impl Draft {
+    /// What it takes of the database, in place of what is held.
+    pub(super) fn takes(&self, held: Option<&StoredRow>) -> Takes {
+        let audience = match &self.audience {
+            Audience::All => 0,
+            Audience::Topics(topics) => topics.iter().map(|topic| topic.as_str().len() + 3).sum(),
+        };
+        let data = self.data.as_ref().map_or(0, String::len);
+        let bytes = data + audience + self.key.as_str().len() + self.channel.as_str().len();
+        match held {
+            Some(row) if row.data.is_some() && self.data.is_none() => Takes::Frees(bytes),
+            _ => Takes::More(bytes),
+        }
+    }
 }
 
 /// A change that is in the log.

@@ -187,11 +187,8 @@ fn encode(
     sights: &Sights<'_>,
     parts: Parts,
 ) -> Vec<String> {
-    let sight_of = |class| {
-        sights
-            .iter()
-            .find_map(|(seen, sight)| (*seen == class).then_some(*sight))
-    };
+    let sights: BTreeMap<Class<'_>, Sight> = sights.iter().copied().collect();
+    let sight_of = |class| sights.get(&class).copied();
     let visible = changes
         .iter()
         .filter_map(|change| Some((change.seq, frame(change, sight_of(class_of(change))?))));

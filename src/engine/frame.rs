@@ -61,10 +61,7 @@ impl<S: Sql> Engine<S> {
         let session = self.hub.session(conn);
         let identity = session.and_then(|session| session.grant.identity.as_ref());
         let taken = self.rates.take(conn, identity, &self.config.limits, now);
-        taken.map_err(|too_fast| Problem {
-            retry_after_ms: Some(too_fast.retry_after_ms),
-            ..Problem::new(Code::RateLimited, "too many messages; slow down")
-        })
+        taken.map_err(Problem::from)
     }
 
     /// Handles the messages of a frame but the first `done` of them.

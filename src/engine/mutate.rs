@@ -102,7 +102,7 @@ fn execute<S: Sql>(
     rule.may_write(&message.channel, &who)?;
     let held = store.row(&message.channel, &request.key)?;
     let draft = request.draft(rule, &who, held.as_ref(), config.limits.row_bytes)?;
-    store.check_room(draft.data.as_deref(), config.limits.storage_bytes)?;
+    store.check_room(draft.takes(held.as_ref()), config.limits.storage_bytes)?;
     let outcome = Outcome {
         hash: request.hash,
         seq: store.head().next(),
@@ -143,6 +143,7 @@ struct Request<'a> {
 impl<'a> Request<'a> {
     fn read(message: &'a MutateMessage<'a>) -> Result<Self, Problem> {
         let object = || Problem::invalid("data", "must be an object without doubled fields");
+        row::check_length(message.data)?;
         let fields = message.data.map(|raw| Fields::parse(raw.get()));
         let id = match (fields, message.action) {
             (Some(Ok(fields)), Action::Create) => match fields.get("id") {

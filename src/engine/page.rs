@@ -38,7 +38,7 @@ const PAGE_OVERHEAD: usize = 4 * 1024;
 
 impl PageBounds {
     /// A page of at most `items` rows and deleted keys that fits an outbound frame, and for which
-    /// at most `scan` rows are read.
+    /// at most `scan` rows are read; with 0 nothing is looked at, and there may be more.
     pub(super) fn of_frame(items: usize, scan: usize, meta: bool) -> Self {
         Self {
             items,
@@ -66,7 +66,7 @@ pub(super) struct Reader<'a> {
 pub(super) struct Page {
     pub(super) snapshot: Snapshot,
     pub(super) cursor: Cursor,
-    /// How many rows were read for it.
+    /// What was read for it, in rows.
     pub(super) scanned: usize,
 }
 
@@ -88,11 +88,11 @@ pub(super) fn read_page<S: Sql>(
     let mut reached = start.after;
     let (mut items, mut bytes, mut scanned) = (0, 0, 0);
     let mut each = |row: PageRow<'_>| {
-        if scanned == bounds.scan {
+        if scanned >= bounds.scan {
             snapshot.more = true;
             return ControlFlow::Break(());
         }
-        scanned += 1;
+        scanned += row.cost();
         let seq = row.seq();
         let (item, change) = match bounds.changes {
             false => (
@@ -125,6 +125,7 @@ pub(super) fn read_page<S: Sql>(
     };
     let (most, topics) = (bounds.scan + 1, reader.topics);
     match bounds.changes {
+        _ if bounds.scan == 0 => snapshot.more = true,
         false => store.page(channel, start.after, most, topics, &mut each)?,
         true => {
             let from = (start.after, start.began);

@@ -129,7 +129,7 @@ impl<S: Sql> Engine<S> {
         let (held, state) = (before.and_then(Presence::state), presence.state());
         let bytes = |state: Option<&Rc<str>>| state.map_or(0, |state| state.len());
         let more = bytes(state).saturating_sub(bytes(held));
-        if more > 0 && !self.hub.has_room_of(more) {
+        if more > 0 && !self.hub.has_room_of(&session.grant, more) {
             let message = "the space has no room for a larger state";
             return Err(Problem::new(Code::Unavailable, message));
         }

@@ -80,7 +80,7 @@ fn commit_one<S: Sql>(
     let rule = config.rules.find(&change.channel)?;
     let held = store.row(&change.channel, &change.key)?;
     let draft = draft(rule, change, held.as_ref(), config.limits.row_bytes)?;
-    store.check_room(draft.data.as_deref(), config.limits.storage_bytes)?;
+    store.check_room(draft.takes(held.as_ref()), config.limits.storage_bytes)?;
     Ok(commit(store, rule, draft, held, now)?)
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Renewal {
 
 impl<S: Sql> Engine<S> {
     pub(super) fn auth(&mut self, conn: ConnId, token: &str, now: Millis) {
-        if self.out.is_full() || self.room.rows() == 0 {
+        if self.out.is_full() || self.room.has_looked() {
             let problem = Problem {
                 retry_after_ms: Some(limits::TURN_RETRY_MS),
                 ..Problem::new(Code::RateLimited, "too much for one turn")
@@ -47,14 +47,19 @@ impl<S: Sql> Engine<S> {
         };
         match judgement {
             Some(answer) => self.apply(conn, answer, now),
-            None => self.ask(conn, token),
+            None => self.ask(conn, token, now),
         }
     }
 
     /// Has a token judged elsewhere. What the client sends meanwhile waits.
-    fn ask(&mut self, conn: ConnId, token: &str) {
+    fn ask(&mut self, conn: ConnId, token: &str, now: Millis) {
         if token.len() > limits::TOKEN_BYTES {
             return self.send_error(conn, &AuthError::Invalid.into());
+        }
+        for _ in 1..limits::ASK_MESSAGES {
+            if let Err(too_fast) = self.take(conn, now) {
+                return self.send_error(conn, &too_fast);
+            }
         }
         if let Some(session) = self.hub.session_mut(conn) {
             session.renewing = true;
@@ -201,7 +206,7 @@ pub(super) fn plan<S: Sql>(
                 Some(difference) => (difference.encode(store, channel, parts), true),
                 None => (Vec::new(), false),
             };
-            room.spend(0, told.iter().map(String::len).sum());
+            room.spend(told.iter().map(String::len).sum());
             frames.extend(told);
             if new.is_none() {
                 closed.push(channel.clone());
@@ -248,21 +253,24 @@ pub(super) fn plan_all<S: Sql>(
 /// A row whose visibility changes.
 struct Moved {
     key: String,
-    /// What the row is where it comes into sight; nothing where it goes.
-    gained: Option<(String, Option<String>, Millis)>,
+    /// When it was changed last.
+    at: Millis,
+    /// The row and its author where it comes into sight; nothing where it goes.
+    gained: Option<(String, Option<String>)>,
 }
 
 impl Moved {
-    fn frame(&self, clock: Millis) -> ChangeFrame<'_> {
+    fn frame(&self) -> ChangeFrame<'_> {
         match &self.gained {
-            Some((data, by, at)) => ChangeFrame {
+            Some((data, by)) => ChangeFrame {
                 action: Action::Create,
                 key: &self.key,
                 data: Some(data),
                 by: by.as_deref(),
-                at: *at,
+                at: self.at,
             },
-            None => fanout::gone(&self.key, clock),
+            // Its own time, which was known: not that of another row's change.
+            None => fanout::gone(&self.key, self.at),
         }
     }
 }
@@ -272,8 +280,7 @@ struct Difference(Vec<Moved>);
 
 impl Difference {
     fn encode<S: Sql>(&self, store: &Store<S>, channel: &Channel, parts: Parts) -> Vec<String> {
-        let clock = store.clock();
-        let changes: Vec<ChangeFrame<'_>> = self.0.iter().map(|row| row.frame(clock)).collect();
+        let changes: Vec<ChangeFrame<'_>> = self.0.iter().map(Moved::frame).collect();
         let cursor = store.cursor(store.head());
         fanout::encode_frames(channel, &changes, &cursor, parts)
     }
@@ -289,12 +296,15 @@ fn difference<S: Sql>(
     room: &Room,
 ) -> Result<Option<Difference>, SqlError> {
     let nobody = Topics::default();
-    let most_rows = limits::PAGE_SCAN.min(room.rows());
+    let most_rows = room.next_look();
+    if most_rows == 0 {
+        return Ok(None);
+    }
     let most_bytes = limits::FRAME_OUT_BYTES.min(room.bytes());
     let (mut looked_at, mut bytes, mut too_many) = (0, 0, false);
     let mut moved = Vec::new();
     let mut each = |row: PageRow<'_>| {
-        looked_at += 1;
+        looked_at += row.cost();
         let audience = row.audience();
         let saw = audience.sees(old);
         let sees = new.is_some_and(|new| audience.sees(new));
@@ -303,7 +313,8 @@ fn difference<S: Sql>(
             bytes += gained.as_ref().map_or(0, String::len);
             moved.push(Moved {
                 key: row.key(),
-                gained: gained.map(|data| (data, row.author(), row.at())),
+                at: row.at(),
+                gained: gained.map(|data| (data, row.author())),
             });
         }
         too_many =
@@ -321,6 +332,5 @@ fn difference<S: Sql>(
         new.unwrap_or(&nobody),
         &mut each,
     )?;
-    room.spend(looked_at, 0);
     Ok((!too_many).then_some(Difference(moved)))
 }

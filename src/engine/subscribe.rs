@@ -22,8 +22,15 @@ struct Answer {
 
 impl<S: Sql> Engine<S> {
     pub(super) fn subscribe(&mut self, conn: ConnId, message: &SubscribeMessage<'_>, now: Millis) {
-        match self.answer(conn, message, now) {
+        let reads = self.rates.reads(conn, now).map_err(Problem::from);
+        let answer = match reads {
+            Ok(()) => self.answer(conn, message, now),
+            Err(too_fast) => Err(too_fast.into()),
+        };
+        match answer {
             Ok(answer) => {
+                let bytes = answer.frames.iter().map(String::len).sum();
+                self.rates.answered(conn, bytes, now);
                 // Without an await between page and stream, nothing is lost or doubled.
                 match answer.live {
                     true => self.hub.subscribe(conn, &message.channel, answer.how),
@@ -80,7 +87,7 @@ impl<S: Sql> Engine<S> {
             .into());
         }
         let held = session.subscriptions.contains_key(channel);
-        if !held && !self.hub.has_room_for(channel) {
+        if !held && !self.hub.has_room_for(grant, channel) {
             let message = "the space has no room for another subscription";
             return Err(Problem::new(Code::Unavailable, message).into());
         }
@@ -136,16 +143,18 @@ impl<S: Sql> Engine<S> {
             .transpose()?
             .filter(|cursor| same_view && same_eyes(cursor));
         let start = self.resume(channel, cursor)?;
-        // Where the turn has no room left, an empty page lets the client ask again.
-        let items = if self.out.is_full() { 0 } else { message.limit };
-        let bounds = PageBounds::of_frame(items, self.room.rows(), message.meta);
+        // Where the turn has no room for another page, an empty one lets the client ask again.
+        let scan = match self.out.is_full() {
+            true => 0,
+            false => self.room.next_page(),
+        };
+        let bounds = PageBounds::of_frame(message.limit, scan, message.meta);
         let bounds = bounds.with_changes(changes);
         let reader = Reader {
             topics: &grant.topics,
             view: &view,
         };
         let page = read_page(&self.store, channel, reader, start, bounds)?;
-        self.room.spend(page.scanned, 0);
         let snapshot = page.snapshot;
         Ok(Answer {
             frames: vec![snapshot.encode(message.id.as_ref(), channel, &page.cursor, &view)],
@@ -201,12 +210,7 @@ impl<S: Sql> Engine<S> {
             };
         }
         let cursor = self.store.cursor(self.store.head());
-        frames.extend(fanout::legacy_deletes(
-            channel,
-            &deleted,
-            self.store.clock(),
-            &cursor,
-        ));
+        frames.extend(fanout::legacy_deletes(channel, &deleted, now, &cursor));
         Ok(Answer {
             frames,
             live: true,

@@ -1,6 +1,7 @@
 //! JSON in and out: raw values pass through untouched, only envelopes are parsed.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fmt::Write as _;
 
@@ -13,7 +14,11 @@ use crate::limits;
 /// An object's top-level fields in their order, values untouched. A field that comes twice is an
 /// error: receivers would disagree on which one counts.
 #[derive(Debug, Default)]
-pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) struct Fields<'a> {
+    list: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// The place of each field, by its name: a row may have tens of thousands.
+    places: BTreeMap<Cow<'a, str>, usize>,
+}
 
 impl<'a> Fields<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
@@ -21,13 +26,13 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0
-            .iter()
-            .find_map(|(field, value)| (field == name).then_some(*value))
+        let place = self.places.get(name)?;
+        self.list.get(*place).map(|(_, value)| *value)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.0.iter().map(|(name, value)| (name.as_ref(), *value))
+        let list = self.list.iter();
+        list.map(|(name, value)| (name.as_ref(), *value))
     }
 }
 
@@ -35,26 +40,29 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct FieldsVisitor;
         impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+            type Value = Fields<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields: Self::Value = Vec::new();
-                let mut seen = std::collections::BTreeSet::new();
+                let mut fields = Fields::default();
                 while let Some(Text(name)) = map.next_key::<Text<'de>>()? {
                     let value = map.next_value::<&'de RawValue>()?;
-                    if !seen.insert(name.clone()) {
+                    if fields
+                        .places
+                        .insert(name.clone(), fields.list.len())
+                        .is_some()
+                    {
                         return Err(A::Error::custom("a field comes twice"));
                     }
-                    fields.push((name, value));
+                    fields.list.push((name, value));
                 }
                 Ok(fields)
             }
         }
-        deserializer.deserialize_map(FieldsVisitor).map(Self)
+        deserializer.deserialize_map(FieldsVisitor)
     }
 }
 

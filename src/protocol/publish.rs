@@ -137,6 +137,7 @@ impl<'a> Written<'a> {
             .map(|raw| text_of(raw).ok_or_else(|| Problem::invalid("key", "must be a text")))
             .transpose()?;
         let object = || Problem::invalid("data", "must be an object without doubled fields");
+        crate::row::check_length(self.data)?;
         let id = match (self.data, action) {
             (Some(data), Action::Create | Action::Update) => {
                 Fields::parse(data.get()).map_err(|_| object())?.get("id")

@@ -14,22 +14,34 @@ pub(super) struct Room {
     written: Option<usize>,
 }
 
+/// What a write does to the room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// It takes so many bytes.
+    More(usize),
+    /// It deletes what is there: it goes on a little longer, so that room can be made.
+    Frees(usize),
+}
+
 impl<S: Sql> Store<S> {
-    /// Whether a row may be written; a delete (`None`) always may.
+    /// Whether something may be written. What deletes may exceed the bound by a sixteenth.
     ///
     /// # Errors
     /// `unavailable` where the database has reached `most` bytes. Deleting makes room.
-    pub(crate) fn check_room(&mut self, data: Option<&str>, most: u64) -> Result<(), Problem> {
-        let Some(data) = data else { return Ok(()) };
+    pub(crate) fn check_room(&mut self, takes: Takes, most: u64) -> Result<(), Problem> {
+        let (bytes, most) = match takes {
+            Takes::More(bytes) => (bytes + limits::WRITE_OVERHEAD, most),
+            Takes::Frees(bytes) => (bytes + limits::WRITE_OVERHEAD, most + most / 16),
+        };
         let room = &mut self.room;
-        let written = room.written.unwrap_or(limits::STORAGE_STEP_BYTES) + data.len();
+        let written = room.written.unwrap_or(limits::STORAGE_STEP_BYTES) + bytes;
         let looks = written >= limits::STORAGE_STEP_BYTES || room.size >= most;
         room.written = Some(if looks { 0 } else { written });
         if looks {
             // A database that cannot tell will refuse the write itself.
             room.size = self.sql.size().unwrap_or(room.size);
         }
-        if room.size + data.len() as u64 > most {
+        if room.size + bytes as u64 > most {
             // The next one looks again, in case something was deleted meanwhile.
             room.written = None;
             let message = "the space's storage is full; delete something";

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::audience::{Audience, Losses, Topics};
+use crate::limits;
 use crate::names::{Channel, Key, Millis, Seq};
 
 use super::events::{Edit, Event};
@@ -43,6 +44,12 @@ impl PageRow<'_> {
 
     pub(crate) fn seq(&self) -> Seq {
         Seq(self.0.int(1).unwrap_or_default())
+    }
+
+    /// What reading it costs, in rows: large audiences and losses count as several.
+    pub(crate) fn cost(&self) -> usize {
+        let len = |column| self.0.text(column).map_or(0, |text| text.len());
+        1 + (len(2) + len(3)) / limits::ROW_COST_BYTES
     }
 
     pub(crate) fn audience(&self) -> Audience {

@@ -137,7 +137,8 @@ async fn elsewhere(
         None => return Err(unavailable("there is none".to_owned())),
     };
     let request = question(&url, credentials, space);
-    let request = request.map_err(|error| unavailable(error.to_string()))?;
+    // What no header can carry is nobody's token.
+    let request = request.map_err(|_| Problem::from(AuthError::Invalid))?;
     let answer = answer_of(&fetcher, request.inner(), limits::AUTH_ANSWER_BYTES).await;
     match answer.map_err(unavailable)? {
         (200, json) => read_answer(&json, now()).map_err(|error| match error {

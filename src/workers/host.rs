@@ -355,6 +355,7 @@ impl<A: Authenticator> Host<A> {
         for fault in &effects.faults {
             worker::console_error!("fault: {fault}");
         }
+        let mut lost = Vec::new();
         for (conn, attachment) in effects.saves {
             faults::point();
             let saved = self
@@ -364,6 +365,7 @@ impl<A: Authenticator> Host<A> {
                 worker::console_error!("attachment: {}", glue::thrown(&error));
                 self.sockets
                     .close(conn.0, Close::Restart.code(), Close::Restart.reason());
+                lost.push(conn);
             }
         }
         faults::point();
@@ -379,6 +381,10 @@ impl<A: Authenticator> Host<A> {
         }
         faults::point();
         self.sockets.end();
+        for conn in lost {
+            let effects = self.turn(running, Input::Closed { conn });
+            self.perform(running, effects);
+        }
         (effects.reply, effects.asks)
     }
 }

@@ -216,7 +216,7 @@ impl<A: Authenticator> Call<'_, A> {
     fn bearer(&self) -> Option<String> {
         let header = self.header("authorization")?;
         // Without a token after it the scheme is still present, and decides: an empty token is bad.
-        let (scheme, token) = header.split_once(' ').unwrap_or((&header, ""));
+        let (scheme, token) = header.split_once([' ', '\t']).unwrap_or((&header, ""));
         scheme
             .eq_ignore_ascii_case("bearer")
             .then(|| token.trim().to_owned())

@@ -12,6 +12,7 @@ mod world;
 
 mod audiences;
 mod batching;
+mod besieging;
 mod connecting;
 mod crammed;
 mod crashing;

@@ -1,0 +1,236 @@
+//! What an attacker sends to stop a space or to look into it: small frames that ask for much.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use tidewire::{ConnId, limits};
+
+use super::code;
+use super::world::{World, channels, config_with, token};
+
+fn fields(prefix: &str, count: usize) -> String {
+    (0..count).fold(String::new(), |mut text, i| {
+        write!(text, ",\"{prefix}{i}\":1").unwrap();
+        text
+    })
+}
+
+#[test]
+fn tens_of_thousands_of_fields_are_merged_in_one_pass() {
+    // Looked up one by one, these would be a thousand million comparisons.
+    let mut w = World::new();
+    let alice = w.user("alice");
+    for (id, action, prefix, answer) in [
+        ("a", "create", "a", "ack"),
+        ("b", "update", "b", "reject"),
+        ("c", "update", "a", "ack"),
+    ] {
+        let data = format!("{{\"id\":\"k\"{}}}", fields(prefix, 23_000));
+        w.send_text(
+            alice,
+            &format!(r#"{{"type":"mutate","id":"{id}","channel":"todos","action":"{action}","data":{data}}}"#),
+        );
+        assert_eq!(w.one(alice)["type"], answer, "{id}");
+    }
+}
+
+#[test]
+fn data_too_long_for_a_row_is_refused_before_its_fields_are_read() {
+    let mut w = World::new();
+    let data = |bytes: usize| json!({ "t": "x".repeat(bytes - 8) });
+    assert_eq!(data(100).to_string().len(), 100);
+    let mut publish = |bytes| {
+        let change =
+            json!({ "channel": "todos", "action": "create", "key": "k", "data": data(bytes) });
+        let (status, answer) = w.broadcast(change);
+        (
+            status,
+            answer["error"]["message"].as_str().map(str::to_owned),
+        )
+    };
+    let too_long = Some("is too long for a row".to_owned());
+    assert_eq!(publish(limits::DATA_BYTES + 1), (400, too_long.clone()));
+    let (status, message) = publish(limits::DATA_BYTES);
+    assert!(
+        status == 400 && message != too_long,
+        "read, and then too large"
+    );
+}
+
+/// The answers to one frame that asks for a page of a channel after a turn's room was used up.
+fn answers_when_exhausted(hidden: bool, spent: usize) -> Vec<Value> {
+    let mut w = World::new();
+    let (alice, mallory) = (w.user("alice"), w.user("mallory"));
+    let view = w.subscribe(mallory, "notes")["view"].clone();
+    for i in 0..1_000 {
+        let key = format!("m{i}");
+        w.create(mallory, &key, "todos", json!({ "id": key }));
+        w.advance(100);
+    }
+    for i in 0..3 {
+        let (channel, key) = (if hidden { "notes" } else { "gifts" }, format!("h{i}"));
+        let secret = json!({ "id": key, "ownerId": "alice", "for": "alice" });
+        assert_eq!(w.create(alice, &key, channel, secret)["type"], "ack");
+    }
+    w.drop(mallory);
+    let mallory = w.user("mallory");
+    let exhaust = json!({ "type": "subscribe", "channel": "todos", "limit": 1_000 });
+    let mut frame = vec![exhaust; spent];
+    for seq in [1_000, 1_001, 1_003] {
+        let cursor = format!("hhhhhhhh.{seq}");
+        frame.push(json!({ "type": "subscribe", "id": "n", "channel": "notes", "cursor": cursor, "view": view }));
+    }
+    w.send(mallory, Value::from(frame));
+    w.messages(mallory)
+        .into_iter()
+        .filter(|m| m["id"] == "n")
+        .collect()
+}
+
+#[test]
+fn what_is_left_of_a_turn_does_not_tell_what_a_channel_holds() {
+    for spent in [0, 1, 2, 3, 61, 62, 63, 997] {
+        let with = answers_when_exhausted(true, spent);
+        let without = answers_when_exhausted(false, spent);
+        assert_eq!(with.len(), 3);
+        assert_eq!(with, without, "after {spent} pages");
+    }
+}
+
+/// A session that is live on 250 empty channels for each frame.
+fn wide(w: &mut World, frames: usize) -> ConnId {
+    let alice = w.user("alice");
+    for frame in 0..frames {
+        let subscribe =
+            |i: usize| json!({ "type": "subscribe", "channel": format!("chat:{frame}{i}") });
+        w.send(alice, (0..250).map(subscribe).collect());
+        assert_eq!(w.messages(alice).len(), 250);
+    }
+    alice
+}
+
+#[test]
+fn a_frame_of_renewals_looks_at_a_bounded_number_of_channels_also_of_empty_ones() {
+    let mut w = World::new();
+    let alice = wide(&mut w, 3);
+    let auth = |w: &World, topic: &str| {
+        let exp = w.now.0 / 1000 + 60;
+        json!({ "type": "auth", "token": token(&json!({ "sub": "alice", "exp": exp, "topics": [topic] })) })
+    };
+    let frame: Vec<Value> = (0..100).map(|i| auth(&w, ["a", "b"][i % 2])).collect();
+    w.send(alice, Value::from(frame));
+    let answers = w.messages(alice);
+    let authed = answers
+        .iter()
+        .filter(|answer| answer["type"] == "authed")
+        .count();
+    assert_eq!(authed, 1);
+    let put_off = |answer: &&Value| answer["error"]["code"] == "rate_limited";
+    assert_eq!(answers.iter().filter(put_off).count(), 99);
+}
+
+#[test]
+fn an_audience_is_bounded_in_bytes() {
+    let mut w = World::new();
+    let owners = |count: usize, bytes: usize| -> Vec<String> {
+        (0..count)
+            .map(|i| format!("{i:0width$}", width = bytes - "user:".len()))
+            .collect()
+    };
+    let mut publish = |owners: Vec<String>| {
+        let data = json!({ "ownerId": owners });
+        let change = json!({ "channel": "notes", "action": "create", "key": "k", "data": data });
+        w.broadcast(change).0
+    };
+    let rest = limits::AUDIENCE_BYTES - 63 * 64;
+    let mut at = owners(63, 64);
+    at.push("r".repeat(rest.min(limits::TOPIC_BYTES) - 5));
+    let bytes: usize = at.iter().map(|owner| owner.len() + 5).sum();
+    assert!(bytes <= limits::AUDIENCE_BYTES);
+    assert_eq!(publish(at), 200);
+    assert_eq!(publish(owners(17, 256)), 200, "17 × 256 = 4,352 bytes");
+    let mut past = owners(17, 256);
+    past.push("eleven".to_owned());
+    assert_eq!(publish(past), 400);
+}
+
+#[test]
+fn one_identity_does_not_take_all_subscriptions_of_a_space() {
+    let mut w = World::new();
+    for _ in 0..limits::SUBSCRIPTIONS_PER_IDENTITY / 500 {
+        wide(&mut w, 2);
+        w.advance(10_000);
+    }
+    assert_eq!(
+        w.stats()["subscriptions"],
+        limits::SUBSCRIPTIONS_PER_IDENTITY
+    );
+    let alice = w.user("alice");
+    assert_eq!(code(&w.subscribe(alice, "todos")), "unavailable");
+    let bob = w.user("bob");
+    assert_eq!(w.subscribe(bob, "todos")["type"], "snapshot");
+}
+
+#[test]
+fn deletes_of_what_is_not_there_are_bounded_like_writes() {
+    let mut w = World::with_limits(&json!({ "storageBytes": 1_000_000 }));
+    let to: Vec<String> = (0..16).map(|i| format!("{i:0260}")).collect();
+    let delete = |i: usize| json!({ "channel": "notes", "action": "delete", "key": format!("k{i}"), "to": to });
+    let refused = (0..400)
+        .map(delete)
+        .find_map(|change| match w.broadcast(change) {
+            (200, _) => None,
+            (status, answer) => Some((status, code(&answer).to_owned())),
+        });
+    assert_eq!(refused, Some((503, "unavailable".to_owned())));
+}
+
+#[test]
+fn a_session_that_is_granted_more_than_it_can_remember_is_closed_and_forgotten() {
+    let mut rules = channels();
+    rules["vault:*"] = json!({ "read": "token", "write": "token" });
+    let mut w = World::with_config(config_with(&rules, &[]));
+    let alice = w.user("alice");
+    let exp = w.now.0 / 1000 + 3_600;
+    for i in 0..1_000 {
+        let channel = format!("vault:{i}");
+        let pass = token(&json!({ "channel": channel, "exp": exp }));
+        let subscribe = json!({ "type": "subscribe", "channel": channel, "token": pass });
+        w.ask(alice, subscribe);
+        w.advance(100);
+    }
+    let topics: Vec<String> = (0..64).map(|i| format!("{i:064}")).collect();
+    let larger = token(&json!({ "sub": "alice", "exp": exp, "topics": topics }));
+    w.send(alice, json!({ "type": "auth", "token": larger }));
+    assert_eq!(w.closed(alice), Some(4000));
+    let stats = w.stats();
+    assert_eq!(
+        (&stats["connections"], &stats["subscriptions"]),
+        (&json!(0), &json!(0))
+    );
+}
+
+#[test]
+fn a_row_that_leaves_the_sight_of_a_renewed_session_tells_no_time_but_its_own() {
+    let mut w = World::new();
+    let alice = w.user("alice");
+    let bob = w.member("bob", &["team:a"]);
+    w.subscribe(bob, "team:x");
+    let row = json!({ "team": "a" });
+    w.broadcast(json!({ "channel": "team:x", "action": "create", "key": "k", "data": row }));
+    let made = w.now.0;
+    w.messages(bob);
+    w.advance(5_000);
+    let secret = json!({ "id": "secret", "ownerId": "alice" });
+    assert_eq!(w.create(alice, "n", "notes", secret)["type"], "ack");
+    w.advance(5_000);
+    let exp = w.now.0 / 1000 + 60;
+    let less = token(&json!({ "sub": "bob", "exp": exp }));
+    w.send(bob, json!({ "type": "auth", "token": less }));
+    let told = w.messages(bob);
+    assert_eq!(
+        (&told[0]["action"], &told[0]["at"]),
+        (&json!("delete"), &json!(made))
+    );
+    assert_eq!(told[1]["type"], "authed");
+}
