@@ -16,6 +16,9 @@ WASM_BINDGEN_USE_JS_SYS=1 cargo clippy --workspace --all-features --locked --qui
 say "Documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked --quiet
 
+say "Tests that the documentation names"
+node scripts/check-docs.mjs
+
 say "Licences, bans, sources"
 cargo deny --log-level error --workspace check licenses bans sources
 

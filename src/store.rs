@@ -13,8 +13,8 @@ mod sql;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use crate::cursor::{Cursor, Epoch};
-use crate::names::{Millis, Seq, Space};
+use crate::cursor::{Cursor, Epoch, Seal};
+use crate::names::{Channel, Millis, Seq, Space};
 
 pub(crate) use events::{Edit, Event, is_crowded};
 pub(crate) use outcomes::{Outcome, Owner};
@@ -79,9 +79,22 @@ impl<S: Sql> Store<S> {
         self.log.head
     }
 
-    /// The cursor of whoever has everything up to `seq`.
-    pub(crate) fn cursor(&self, seq: Seq) -> Cursor {
-        Cursor::at(&self.log.epoch, seq)
+    /// The cursor of whoever has everything of a channel up to `seq`; sealed where its events can
+    /// be edited.
+    pub(crate) fn cursor(&self, channel: &Channel, edits: bool, seq: Seq) -> Cursor {
+        self.sealed(channel, edits, Cursor::at(&self.log.epoch, seq))
+    }
+
+    /// A cursor as it is given out.
+    pub(crate) fn sealed(&self, channel: &Channel, edits: bool, cursor: Cursor) -> Cursor {
+        let seal = edits.then(|| Seal::of(&self.log.view_key, channel, &cursor));
+        Cursor { seal, ..cursor }
+    }
+
+    /// Whether a cursor was given out for this channel. Only where its events can be edited does
+    /// it matter.
+    pub(crate) fn gave(&self, channel: &Channel, edits: bool, cursor: &Cursor) -> bool {
+        !edits || cursor.seal == Some(Seal::of(&self.log.view_key, channel, cursor))
     }
 
     /// Takes the next seq and its time. The clock of rows never runs back, whatever `now` does.

@@ -197,7 +197,7 @@ fn perform<S: Sql>(
         CallBody::Publish(body) => publish::publish(store, (config, publisher), hub, body, now),
         CallBody::Reset { channel, to, .. } => {
             config.check_publishes(publisher, channel)?;
-            config.rules.find(channel)?;
+            let edits = config.rules.find(channel)?.edits;
             let takes = Takes::Frees(channel.as_str().len());
             store.check_room(takes, config.limits.storage_bytes)?;
             let (seq, at) = store.advance(now);
@@ -206,7 +206,7 @@ fn perform<S: Sql>(
             let to = hub.receivers(channel, &audience);
             let receivers = to.len();
             Ok(Done {
-                result: publish::result_of(store, seq, receivers),
+                result: publish::result_of(&store.cursor(channel, edits, seq), receivers),
                 frames: notice(to, protocol::channel_reset(channel, "reset")),
                 ..Done::default()
             })

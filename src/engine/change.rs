@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::audience::Audience;
 use crate::channel::{Keep, Rule, Rules};
+use crate::cursor::Cursor;
 use crate::limits;
-use crate::names::{Channel, Identity, Key, Millis, Seq};
+use crate::names::{Channel, Identity, Key, Millis};
 use crate::protocol::Action;
 use crate::store::{Edit, Event, Floor, Sql, SqlError, Store, StoredRow, Takes, is_crowded};
 
@@ -42,7 +43,8 @@ impl Draft {
 #[derive(Debug)]
 pub(super) struct Committed {
     pub(super) draft: Draft,
-    pub(super) seq: Seq,
+    /// Of whoever has everything up to it.
+    pub(super) cursor: Cursor,
     pub(super) at: Millis,
     /// Who could see the row before; `None` where the log did not hold it.
     pub(super) before: Option<Audience>,
@@ -97,8 +99,8 @@ pub(super) fn commit<S: Sql>(
     store.put_row(&draft.channel, &draft.key, &row, event.as_ref())?;
     Ok(Committed {
         crowds: event.is_some_and(|event| is_crowded(event.nth, rule.retain)),
+        cursor: store.cursor(&draft.channel, rule.edits, seq),
         draft,
-        seq,
         at,
         before,
     })

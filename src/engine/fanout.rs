@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::change::Committed;
 use crate::audience::Audience;
-use crate::cursor::{Cursor, Epoch};
+use crate::cursor::Cursor;
 use crate::hub::Hub;
 use crate::limits;
-use crate::names::{Channel, ConnId, Identity, Millis, Seq};
+use crate::names::{Channel, ConnId, Identity, Millis};
 use crate::outbox::Outgoing;
 use crate::protocol::{self, Action, ChangeFrame};
 
@@ -29,7 +29,6 @@ type Class<'a> = (Option<&'a Audience>, &'a Audience);
 /// one who made them, and how many connections that are.
 pub(super) fn deliver(
     hub: &Hub,
-    epoch: &Epoch,
     changes: &[Committed],
     except: Option<ConnId>,
 ) -> (Vec<Outgoing>, usize) {
@@ -55,13 +54,13 @@ pub(super) fn deliver(
             if several {
                 reached.extend(to.iter().copied());
             }
-            let texts = encode(channel, epoch, &changes, &slots, Parts::AsOne);
+            let texts = encode(channel, &changes, &slots, Parts::AsOne);
             let (hello, legacy) = match texts.len() {
                 0 | 1 => (to, Vec::new()),
                 _ => to.into_iter().partition(|conn| !hub.is_legacy(*conn)),
             };
             if !legacy.is_empty() {
-                let texts = encode(channel, epoch, &changes, &slots, Parts::Apart);
+                let texts = encode(channel, &changes, &slots, Parts::Apart);
                 frames.extend(addressed(texts, &legacy));
             }
             if !hello.is_empty() {
@@ -182,7 +181,6 @@ fn frame(change: &Committed, sight: Sight) -> ChangeFrame<'_> {
 /// The texts for one group: a `change`, or a `batch` in as many frames as it needs.
 fn encode(
     channel: &Channel,
-    epoch: &Epoch,
     changes: &[&Committed],
     sights: &Sights<'_>,
     parts: Parts,
@@ -191,14 +189,13 @@ fn encode(
     let sight_of = |class| sights.get(&class).copied();
     let visible = changes
         .iter()
-        .filter_map(|change| Some((change.seq, frame(change, sight_of(class_of(change))?))));
-    let (seqs, visible): (Vec<Seq>, Vec<ChangeFrame<'_>>) = visible.unzip();
+        .filter_map(|change| Some((&change.cursor, frame(change, sight_of(class_of(change))?))));
+    let (cursors, visible): (Vec<&Cursor>, Vec<ChangeFrame<'_>>) = visible.unzip();
     // The last that it may see: the cursor must not count what it may not.
-    let Some(last) = seqs.last() else {
-        return Vec::new();
-    };
-    let cursor = Cursor::at(epoch, *last);
-    encode_frames(channel, &visible, &cursor, parts)
+    match cursors.last() {
+        Some(last) => encode_frames(channel, &visible, last, parts),
+        None => Vec::new(),
+    }
 }
 
 /// A `change`, or a `batch` in as many frames as it needs; nothing for no changes.
@@ -275,11 +272,7 @@ pub(super) fn gone(key: &str, at: Millis) -> ChangeFrame<'_> {
 const BATCH_OVERHEAD: usize = 6 * limits::CHANNEL_BYTES + 256;
 
 /// A frame for a writer who has just written a row out of its own sight.
-pub(super) fn lost_by_writer(epoch: &Epoch, change: &Committed) -> String {
+pub(super) fn lost_by_writer(change: &Committed) -> String {
     let frame = frame(change, Sight::Lost);
-    protocol::change(
-        &change.draft.channel,
-        &frame,
-        &Cursor::at(epoch, change.seq),
-    )
+    protocol::change(&change.draft.channel, &frame, &change.cursor)
 }

@@ -17,11 +17,10 @@ use crate::session::{Asker, Session};
 use crate::store::{Outcome, Owner, Sql, Store, StoredRow};
 
 /// What came of a mutation.
-enum Done {
-    /// It was executed before.
-    Replayed { ack: String },
-    /// It was executed now.
-    Executed { ack: String, change: Committed },
+struct Done {
+    ack: String,
+    /// What it changed, unless it was executed before.
+    change: Option<Committed>,
 }
 
 impl<S: Sql> Engine<S> {
@@ -35,8 +34,7 @@ impl<S: Sql> Engine<S> {
             false => execute(&mut self.store, config, session, message, now),
         };
         let (ack, change) = match done {
-            Ok(Done::Replayed { ack }) => (ack, None),
-            Ok(Done::Executed { ack, change }) => (ack, Some(change)),
+            Ok(Done { ack, change }) => (ack, change),
             Err(failure) => {
                 let problem = self.problem(failure);
                 let id = Some(message.id.as_str());
@@ -47,15 +45,10 @@ impl<S: Sql> Engine<S> {
         let Some(change) = change else { return };
         let live = session.subscriptions.contains_key(&message.channel);
         if live && !change.draft.audience.sees(&session.grant.topics) {
-            let gone = fanout::lost_by_writer(self.store.epoch(), &change);
+            let gone = fanout::lost_by_writer(&change);
             self.out.send_one(conn, gone);
         }
-        let (frames, _) = fanout::deliver(
-            &self.hub,
-            self.store.epoch(),
-            std::slice::from_ref(&change),
-            Some(conn),
-        );
+        let (frames, _) = fanout::deliver(&self.hub, std::slice::from_ref(&change), Some(conn));
         for frame in frames {
             self.out.send_many(frame.to, frame.text);
         }
@@ -94,10 +87,10 @@ fn execute<S: Sql>(
         }
         let held = store.row(&message.channel, &request.key)?;
         let visible = held.filter(|row| request.sees(rule, &who, row));
-        let cursor = store.cursor(outcome.seq);
+        let cursor = store.cursor(&message.channel, rule.edits, outcome.seq);
         let data = visible.and_then(|row| row.data);
         let ack = protocol::ack(&message.id, data.as_deref(), &cursor, true);
-        return Ok(Done::Replayed { ack });
+        return Ok(Done { ack, change: None });
     }
     rule.may_write(&message.channel, &who)?;
     let held = store.row(&message.channel, &request.key)?;
@@ -121,9 +114,9 @@ fn execute<S: Sql>(
         Action::Delete => Some(row::deleted(&change.draft.key)),
         Action::Create | Action::Update => change.draft.data.clone(),
     };
-    let cursor = store.cursor(change.seq);
-    let ack = protocol::ack(&message.id, data.as_deref(), &cursor, false);
-    Ok(Done::Executed { ack, change })
+    let ack = protocol::ack(&message.id, data.as_deref(), &change.cursor, false);
+    let change = Some(change);
+    Ok(Done { ack, change })
 }
 
 fn retried() -> crate::store::SqlError {

@@ -139,14 +139,14 @@ pub(super) fn read_page<S: Sql>(
         };
         Cursor {
             page: Some(page),
-            ..store.cursor(reached)
+            ..Cursor::at(store.epoch(), reached)
         }
     } else {
-        store.cursor(store.head())
+        Cursor::at(store.epoch(), store.head())
     };
     Ok(Page {
         snapshot,
-        cursor,
+        cursor: store.sealed(channel, bounds.changes, cursor),
         scanned,
     })
 }

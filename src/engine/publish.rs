@@ -8,9 +8,10 @@ use super::{Failure, fanout};
 use crate::audience::Audience;
 use crate::channel::{Keep, Rule, Scope};
 use crate::config::{Config, Publisher};
+use crate::cursor::Cursor;
 use crate::hub::Hub;
 use crate::limits;
-use crate::names::{Millis, Seq};
+use crate::names::Millis;
 use crate::protocol::{self, Action, ChangeRequest, Code, Fields, Problem, PublishBody};
 use crate::row;
 use crate::store::{Sql, Store, StoredRow};
@@ -24,20 +25,23 @@ pub(super) fn publish<S: Sql>(
     now: Millis,
 ) -> Result<Done, Failure> {
     let committed = commit_all(store, by, request, now)?;
-    let seq = committed.last().map_or(store.head(), |change| change.seq);
-    let (frames, receivers) = fanout::deliver(hub, store.epoch(), &committed, None);
+    let (frames, receivers) = fanout::deliver(hub, &committed, None);
+    let head = || Cursor::at(store.epoch(), store.head());
+    let cursor = committed
+        .last()
+        .map_or_else(head, |change| change.cursor.clone());
     Ok(Done {
-        result: result_of(store, seq, receivers),
+        result: result_of(&cursor, receivers),
         frames,
         ..Done::default()
     })
 }
 
 /// `{"cursor","seq","receivers"}`.
-pub(super) fn result_of<S: Sql>(store: &Store<S>, seq: Seq, receivers: usize) -> String {
+pub(super) fn result_of(cursor: &Cursor, receivers: usize) -> String {
     protocol::object(|o| {
-        o.text("cursor", &store.cursor(seq).to_string());
-        o.number("seq", seq.0);
+        o.text("cursor", &cursor.to_string());
+        o.number("seq", cursor.seq.0);
         o.number("receivers", receivers as u64);
     })
 }

@@ -10,6 +10,7 @@ use crate::audience::Topics;
 use crate::auth::{AuthError, Claims};
 use crate::channel::Rules;
 use crate::config::{Credentials, Judgement};
+use crate::cursor::Cursor;
 use crate::digest;
 use crate::hub::Hub;
 use crate::limits;
@@ -203,7 +204,11 @@ pub(super) fn plan<S: Sql>(
             let new = may_read(channel).then_some(&grant.topics);
             let (told, whole) = match difference(store, channel, &session.grant.topics, new, room)?
             {
-                Some(difference) => (difference.encode(store, channel, parts), true),
+                Some(difference) => {
+                    let edits = rules.find(channel).is_ok_and(|rule| rule.edits);
+                    let cursor = store.cursor(channel, edits, store.head());
+                    (difference.encode(channel, &cursor, parts), true)
+                }
                 None => (Vec::new(), false),
             };
             room.spend(told.iter().map(String::len).sum());
@@ -279,10 +284,9 @@ impl Moved {
 struct Difference(Vec<Moved>);
 
 impl Difference {
-    fn encode<S: Sql>(&self, store: &Store<S>, channel: &Channel, parts: Parts) -> Vec<String> {
+    fn encode(&self, channel: &Channel, cursor: &Cursor, parts: Parts) -> Vec<String> {
         let changes: Vec<ChangeFrame<'_>> = self.0.iter().map(Moved::frame).collect();
-        let cursor = store.cursor(store.head());
-        fanout::encode_frames(channel, &changes, &cursor, parts)
+        fanout::encode_frames(channel, &changes, cursor, parts)
     }
 }
 

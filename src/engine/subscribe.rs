@@ -142,7 +142,7 @@ impl<S: Sql> Engine<S> {
         let cursor = cursor
             .transpose()?
             .filter(|cursor| same_view && same_eyes(cursor));
-        let start = self.resume(channel, cursor)?;
+        let start = self.resume(channel, changes, cursor)?;
         // Where the turn has no room for another page, an empty one lets the client ask again.
         let scan = match self.out.is_full() {
             true => 0,
@@ -209,7 +209,7 @@ impl<S: Sql> Engine<S> {
                 ..start
             };
         }
-        let cursor = self.store.cursor(self.store.head());
+        let cursor = Cursor::at(self.store.epoch(), self.store.head());
         frames.extend(fanout::legacy_deletes(channel, &deleted, now, &cursor));
         Ok(Answer {
             frames,
@@ -228,9 +228,15 @@ impl<S: Sql> Engine<S> {
     }
 
     /// Resumes at a cursor, or from nothing where it proves nothing: it is of another epoch, of
-    /// the future, older than the channel's floor, or not there.
-    fn resume(&self, channel: &Channel, cursor: Option<Cursor>) -> Result<Start, SqlError> {
+    /// the future, older than the channel's floor, not there, or, in a channel with edits, made up.
+    fn resume(
+        &self,
+        channel: &Channel,
+        edits: bool,
+        cursor: Option<Cursor>,
+    ) -> Result<Start, SqlError> {
         let head = self.store.head();
+        let cursor = cursor.filter(|cursor| self.store.gave(channel, edits, cursor));
         let Some(cursor) = cursor else {
             return Ok(Start::full(head));
         };

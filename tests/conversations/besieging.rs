@@ -172,6 +172,35 @@ fn one_identity_does_not_take_all_subscriptions_of_a_space() {
 }
 
 #[test]
+fn who_asks_for_pages_and_does_not_read_is_told_to_wait() {
+    let mut w = World::new();
+    let alice = w.user("alice");
+    for i in 0..3 {
+        let data = json!({ "x": "x".repeat(limits::ROW_BYTES - 100) });
+        w.broadcast(
+            json!({ "channel": "todos", "action": "create", "key": i.to_string(),
+            "data": data }),
+        );
+    }
+    let mut bytes = 0;
+    let refused = loop {
+        let answer = w.subscribe(alice, "todos");
+        if answer["type"] == "reject" {
+            break answer;
+        }
+        bytes += answer.to_string().len();
+        assert!(bytes < 2 * limits::ANSWER_BYTES_BURST as usize);
+    };
+    assert!(bytes > limits::ANSWER_BYTES_BURST as usize);
+    assert_eq!(code(&refused), "rate_limited");
+    let wait = refused["error"]["retryAfterMs"].as_u64().expect("how long");
+    let bob = w.user("bob");
+    assert_eq!(w.subscribe(bob, "todos")["type"], "snapshot");
+    w.advance(wait);
+    assert_eq!(w.subscribe(alice, "todos")["type"], "snapshot");
+}
+
+#[test]
 fn deletes_of_what_is_not_there_are_bounded_like_writes() {
     let mut w = World::with_limits(&json!({ "storageBytes": 1_000_000 }));
     let to: Vec<String> = (0..16).map(|i| format!("{i:0260}")).collect();

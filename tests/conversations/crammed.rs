@@ -3,16 +3,17 @@
 
 use serde_json::{Value, json};
 use tidewire::{
-    Channel, ChannelPass, ConnId, Grant, Millis, Session, SessionId, Subscription, limits,
+    Channel, ChannelPass, ConnId, Grant, Identity, Millis, Session, SessionId, Subscription, limits,
 };
 
 use super::world::{World, token};
 use super::{blame, code};
 
-/// A session whose attachment has so many bytes.
-fn session(bytes: usize) -> Session {
+/// A user's session, or nobody's, whose attachment has so many bytes.
+fn session(user: Option<&str>, bytes: usize) -> Session {
     let with = |context: usize| {
         let grant = Grant {
+            identity: user.map(|user| Identity::parse(user).unwrap()),
             context: Some("c".repeat(context).into()),
             ..Grant::default()
         };
@@ -24,7 +25,11 @@ fn session(bytes: usize) -> Session {
 
 /// Lets the object find so many connections on waking, with attachments of so many bytes each.
 fn crowd(w: &mut World, from: u32, count: u32, bytes: usize) {
-    let attachment = session(bytes).encode().unwrap();
+    crowd_of(w, None, from, count, bytes);
+}
+
+fn crowd_of(w: &mut World, user: Option<&str>, from: u32, count: u32, bytes: usize) {
+    let attachment = session(user, bytes).encode().unwrap();
     assert_eq!(attachment.len(), bytes);
     let found = (0..count).map(|i| (ConnId(1_000_000 + from + i), Some(attachment.clone())));
     assert_eq!(w.engine.wake(false, found), []);
@@ -79,10 +84,37 @@ fn a_subscription_fits_into_all_attachments_or_is_refused() {
 }
 
 #[test]
+fn the_attachments_of_an_identity_have_a_quarter_of_the_room() {
+    for (more, fits) in [(0, true), (1, false)] {
+        let mut w = World::new();
+        let (alice, bob) = (w.user("alice"), w.user("bob"));
+        let own = w.attachment_bytes(alice) + "todos".len();
+        let left = limits::ATTACHMENTS_PER_IDENTITY - own + more;
+        let full = left / limits::ATTACHMENT_BYTES - 1;
+        crowd_of(
+            &mut w,
+            Some("alice"),
+            0,
+            full as u32,
+            limits::ATTACHMENT_BYTES,
+        );
+        let rest = left - full * limits::ATTACHMENT_BYTES;
+        crowd_of(&mut w, Some("alice"), 10_000, 1, rest / 2);
+        crowd_of(&mut w, Some("alice"), 20_000, 1, rest - rest / 2);
+        let answer = w.subscribe(alice, "todos");
+        match fits {
+            true => assert_eq!(answer["type"], "snapshot"),
+            false => assert_eq!(code(&answer), "unavailable"),
+        }
+        assert_eq!(w.subscribe(bob, "todos")["type"], "snapshot");
+    }
+}
+
+#[test]
 fn a_space_has_200000_subscriptions_and_no_more() {
     let mut w = World::new();
     let alice = w.live("alice", "notes");
-    let mut many = session(2_000);
+    let mut many = session(None, 2_000);
     for i in 0..1_000 {
         let channel = Channel::parse(&format!("c{i}")).unwrap();
         many.subscriptions.insert(channel, Subscription::default());
@@ -121,7 +153,7 @@ fn a_space_has_200000_subscriptions_and_no_more() {
 #[test]
 fn a_session_takes_what_an_attachment_holds_and_not_a_byte_more() {
     let room = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD - limits::PRESENCE_ROOM;
-    let mut session = session(9_000);
+    let mut session = session(None, 9_000);
     let pass = ChannelPass {
         until: Millis(limits::SAFE_INTEGER),
         write: true,

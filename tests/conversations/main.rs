@@ -45,6 +45,7 @@ mod rationing;
 mod renewing;
 mod replica;
 mod scoping;
+mod sealing;
 mod signals;
 mod sleeping;
 mod subscribing;

@@ -352,3 +352,42 @@ test("a crash at every effect of connecting, renewing and publishing", async (t)
   assert.ok(reader.workers.logs.some((line) => line.includes("a fault, as asked for")), "nothing crashed");
   reader.check(10);
 });
+
+test("rows, states and signals: no log line holds a piece of one, whatever becomes of it", async (t) => {
+  const channels = {
+    todos: { read: "user", write: "user", presence: true, signals: true },
+    log: { read: "user", write: "user", keep: "every", edits: true, retain: { count: 1 } },
+  };
+  const { PUBLISH_KEY, JWT_SECRET } = settings;
+  const vars = { PUBLISH_KEY, JWT_SECRET, SYNC_CHANNELS: channels };
+  const reader = await Reader.start(t, { faults: true, vars });
+  const operator = bearer(PUBLISH_KEY);
+  const row = () => ({ id: random(), x: random(), [random()]: 1 });
+  const space = reader.workers.space("global");
+  const post = (path, body) => space.post(path, body);
+  const reading = await space.join("alice", ["todos", "log"], { space: undefined });
+  for (const channel of ["todos", "log"]) {
+    const data = row();
+    for (const [action, more] of [["create", data], ["update", { x: random() }], ["update", 1], ["delete"], ["delete"]]) {
+      const change = { channel, action, key: data.id, data: more };
+      reading.send({ type: "mutate", id: random(), ...change });
+      await post("/broadcast", { ...change, key: random(), data: more?.id ? undefined : more });
+      await post("/broadcast-batch", { events: [change, { ...change, action: random() }] });
+      await post("/broadcast-batch", `${JSON.stringify(change)}x`);
+    }
+    reading.send({ type: "presence", channel, state: { at: random() } });
+    reading.send({ type: "signal", channel, event: random(), data: random() });
+  }
+  reading.send({ type: "mutate", id: "m", channel: random(), action: "create", data: row() });
+  reading.send(`{"type":"mutate","data":"${random()}`);
+  await reading.rest();
+  for (let at = 0; at < 6; at += 1) {
+    await reader.workers.ask("tidewire-sync", `/faults?at=${at}`, { headers: operator });
+    await post("/broadcast", { channel: "todos", action: "create", key: random(), data: {} });
+  }
+  await reader.workers.ask("tidewire-sync", "/faults?at=", { headers: operator });
+  const { logs } = reader.workers;
+  assert.ok(logs.some((line) => line.includes("a fault, as asked for")), "nothing crashed");
+  assert.ok(logs.some((line) => line.includes('"path":"/broadcast"')), "calls are logged");
+  reader.check(0);
+});
