@@ -108,7 +108,7 @@ describe("events", () => {
     has(await back.subscribe("log", { cursor: changes[2].cursor, view }), { mode: "full" });
     const again = await back.mutate("log", "create", "k0", {});
     has(again, { type: "ack", replayed: false });
-    assert.ok(again.cursor.endsWith(".13"), "the key is free, and no seq comes again");
+    assert.ok(again.cursor.split(".")[1] === "13", "the key is free, and no seq comes again");
   });
 });
 
