@@ -110,12 +110,13 @@ impl Cursor {
                 view: (!view.contains('.')).then(|| view.to_owned())?,
             })
         });
+        let foreign = rest.is_some() && page.is_none();
         Some(Self {
             epoch,
             seq,
-            foreign: rest.is_some() && page.is_none(),
+            seal: seal.filter(|_| !foreign),
+            foreign,
             page,
-            seal,
         })
     }
 
@@ -219,8 +220,13 @@ mod tests {
             "a.1.s0123456789abcde",
             "a.1.s0123456789abcdef.2",
             "a.1..s0123456789abcdef",
+            "a.1.0:.s9007199254740991",
         ] {
-            assert!(Cursor::parse(text).unwrap().foreign, "{text}");
+            let cursor = Cursor::parse(text).unwrap();
+            assert!(
+                cursor.foreign && text.starts_with(&cursor.to_string()),
+                "{text}"
+            );
         }
     }
 }
