@@ -23,6 +23,7 @@ use std::rc::Rc;
 use crate::auth::Claims;
 use crate::config::{Config, Publisher};
 use crate::hub::Hub;
+use crate::lanes::Lanes;
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, SessionId, Space};
 use crate::outbox::{Outbox, Outgoing};
@@ -193,6 +194,8 @@ pub struct Engine<S> {
     /// The round of trimming that is under way.
     sweep: Option<Sweep>,
     rates: Rates,
+    /// Answers to subscriptions that are under way.
+    lanes: Lanes,
     /// What clients sent while a token of theirs is judged elsewhere.
     held: BTreeMap<ConnId, Held>,
     held_bytes: usize,
@@ -223,6 +226,7 @@ impl<S: Sql> Engine<S> {
             dirty: Vec::new(),
             sweep: None,
             rates: Rates::default(),
+            lanes: Lanes::default(),
             held: BTreeMap::new(),
             held_bytes: 0,
             moves: presence::Moves::default(),

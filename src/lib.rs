@@ -23,6 +23,7 @@ mod cursor;
 mod digest;
 mod engine;
 mod hub;
+mod lanes;
 pub mod limits;
 mod names;
 mod outbox;

@@ -209,6 +209,27 @@ pub const ANSWER_BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
 /// What pages may bring it at once.
 pub const ANSWER_BYTES_BURST: u64 = 32 * 1024 * 1024;
 
+/// The shortest time between two questions for a channel's deltas by one client, over time.
+pub const MIN_INTERVAL_MS: u32 = 100;
+
+/// How many such questions may come at once: a client that is told to ask again need not wait.
+pub const INTERVAL_BURST: u64 = 50;
+
+/// Deltas of a space that are under way at once, see `lanes.rs`.
+pub const MAX_CONCURRENT_DELTAS: u32 = 5;
+
+/// What the smallest answer to a subscription counts, in microseconds of one lane: with five, 5,000
+/// clients that have missed nothing are answered in a second.
+pub const DELTA_LEAST_US: u64 = 1_000;
+
+/// How far answers may be ahead of their reading: 5,000 small ones at once, or 40 MiB.
+pub const DELTAS_AHEAD_MS: u64 = 1_000;
+
+/// The shortest and the longest time that whoever comes when all lanes are taken is told to wait.
+pub const DELTA_WAIT_LEAST_MS: u64 = 100;
+/// See [`DELTA_WAIT_LEAST_MS`]: a minute.
+pub const DELTA_WAIT_MOST_MS: u64 = 60_000;
+
 /// How many messages an `auth` counts as whose token somebody else must judge.
 pub const ASK_MESSAGES: usize = 5;
 
@@ -309,6 +330,10 @@ pub struct Limits {
     pub messages_per_second: u32,
     /// [`IDENTITY_MESSAGES_PER_SECOND`], 1–10,000.
     pub identity_messages_per_second: u32,
+    /// [`MIN_INTERVAL_MS`], 0–60,000.
+    pub min_interval_ms: u32,
+    /// [`MAX_CONCURRENT_DELTAS`], 1–1,000.
+    pub max_concurrent_deltas: u32,
     /// [`CONNECTIONS`], 1 up to the default.
     pub connections: usize,
     /// [`CONNECTIONS_PER_IDENTITY`], 1 up to [`CONNECTIONS`].
@@ -327,6 +352,8 @@ impl Default for Limits {
             subscriptions: SUBSCRIPTIONS,
             messages_per_second: MESSAGES_PER_SECOND,
             identity_messages_per_second: IDENTITY_MESSAGES_PER_SECOND,
+            min_interval_ms: MIN_INTERVAL_MS,
+            max_concurrent_deltas: MAX_CONCURRENT_DELTAS,
             connections: CONNECTIONS,
             connections_per_identity: CONNECTIONS_PER_IDENTITY,
             new_spaces_per_day: NEW_SPACES_PER_DAY,
@@ -370,6 +397,13 @@ impl Limits {
                 limits.identity_messages_per_second.into(),
                 1,
                 10_000,
+            ),
+            ("minIntervalMs", limits.min_interval_ms.into(), 0, 60_000),
+            (
+                "maxConcurrentDeltas",
+                limits.max_concurrent_deltas.into(),
+                1,
+                1_000,
             ),
             (
                 "connections",
@@ -417,6 +451,8 @@ mod tests {
             ("subscriptions", 1, SUBSCRIPTIONS as u64),
             ("messagesPerSecond", 1, 10_000),
             ("identityMessagesPerSecond", 1, 10_000),
+            ("minIntervalMs", 0, 60_000),
+            ("maxConcurrentDeltas", 1, 1_000),
             ("connections", 1, CONNECTIONS as u64),
             ("connectionsPerIdentity", 1, CONNECTIONS as u64),
             ("newSpacesPerDay", 0, 1_000_000),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::limits::{self, Limits};
-use crate::names::{ConnId, Identity, Millis};
+use crate::names::{Channel, ConnId, Identity, Millis};
 use crate::protocol::{Code, Problem};
 
 /// A token bucket as one number, in microseconds: when it will be full again. (GCRA)
@@ -18,12 +18,21 @@ impl Bucket {
 
     /// The bucket after one more message, or how long to wait for room, in milliseconds.
     fn after_one(self, per_second: u32, now: Millis) -> Result<Self, u64> {
+        self.after(
+            1_000_000 / u64::from(per_second.max(1)),
+            Self::DEPTH_US,
+            now,
+        )
+    }
+
+    /// The bucket of so many microseconds after something that takes so many of them.
+    fn after(self, takes: u64, depth: u64, now: Millis) -> Result<Self, u64> {
         let now = now.0.saturating_mul(1000);
         // Only a clock that has jumped back leaves it emptier than empty. That locks nobody out.
-        let is_possible = self.0 <= now.saturating_add(Self::DEPTH_US);
+        let is_possible = self.0 <= now.saturating_add(depth);
         let full_at = if is_possible { self.0.max(now) } else { now };
-        let next = full_at.saturating_add(1_000_000 / u64::from(per_second.max(1)));
-        match next.saturating_sub(now.saturating_add(Self::DEPTH_US)) {
+        let next = full_at.saturating_add(takes);
+        match next.saturating_sub(now.saturating_add(depth)) {
             0 => Ok(Self(next)),
             late => Err(late.div_ceil(1000)),
         }
@@ -39,11 +48,16 @@ struct Flow {
     read_at: u64,
     /// When it last asked, in microseconds: a clock that jumps back must not lock it out.
     asked_at: u64,
+    /// How often it has asked for which channel lately.
+    asked: BTreeMap<Channel, Bucket>,
     /// Until when it was told to wait.
     wait_until: Millis,
     /// Frames that came all the same.
     hasty: u32,
 }
+
+/// Channels of a connection's last questions that are remembered before old ones are forgotten.
+const ASKED: usize = 16;
 
 /// The buckets of one space.
 #[derive(Debug, Default)]
@@ -87,6 +101,31 @@ impl Rates {
         if flow.hasty > limits::HASTY_FRAMES {
             return Err(Persists);
         }
+        Ok(())
+    }
+
+    /// Takes note that a connection asks for a channel's deltas, not more often than every
+    /// `interval_ms` over time.
+    ///
+    /// # Errors
+    /// [`TooFast`] when it has just done so.
+    pub(crate) fn asks(
+        &mut self,
+        conn: ConnId,
+        channel: &Channel,
+        interval_ms: u32,
+        now: Millis,
+    ) -> Result<(), TooFast> {
+        let flow = self.flows.entry(conn).or_default();
+        let takes = u64::from(interval_ms) * 1000;
+        let bucket = flow.asked.get(channel).copied().unwrap_or_default();
+        let bucket = bucket.after(takes, takes * limits::INTERVAL_BURST, now);
+        let bucket = bucket.map_err(|retry_after_ms| TooFast { retry_after_ms })?;
+        if flow.asked.len() >= ASKED {
+            let now = now.0.saturating_mul(1000);
+            flow.asked.retain(|_, bucket| bucket.0 > now);
+        }
+        flow.asked.insert(channel.clone(), bucket);
         Ok(())
     }
 
@@ -258,6 +297,37 @@ mod tests {
         assert_eq!(burst(&mut rates, A, None, &l, NOW), 50);
         assert_eq!(burst(&mut rates, A, None, &l, Millis(0)), 50);
         assert_eq!(burst(&mut rates, A, None, &l, Millis(0)), 0);
+    }
+
+    #[test]
+    fn who_asks_for_a_channel_again_and_again_waits_in_between() {
+        let (mut rates, burst) = (Rates::default(), limits::INTERVAL_BURST);
+        let channel = |n: usize| Channel::parse(&format!("c{n}")).unwrap();
+        let mut asks = |n: usize, now: Millis| rates.asks(A, &channel(n), 100, now);
+        for _ in 0..burst {
+            assert_eq!(asks(0, NOW), Ok(()));
+        }
+        assert_eq!(asks(0, NOW).unwrap_err().retry_after_ms, 100);
+        assert!(asks(0, NOW.plus(99)).is_err());
+        assert_eq!(asks(0, NOW.plus(100)), Ok(()));
+        assert!(asks(0, NOW.plus(100)).is_err());
+        for n in 1..3 * ASKED {
+            assert_eq!(asks(n, NOW), Ok(()), "each channel by itself");
+        }
+        assert!(
+            asks(0, NOW.plus(100)).is_err(),
+            "and none is forgotten too soon"
+        );
+        let later = NOW.plus(burst * 100 + 100);
+        assert_eq!(asks(1, later), Ok(()));
+        assert_eq!(rates.flows[&A].asked.len(), 1, "what is over is");
+        for _ in 0..1_000 {
+            assert_eq!(
+                rates.asks(A, &channel(0), 0, NOW),
+                Ok(()),
+                "0 bounds nothing"
+            );
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::cursor::Cursor;
 use crate::digest;
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, Seq, Space};
-use crate::protocol::{Code, Problem, SubscribeMessage};
+use crate::protocol::{Close, Code, Problem, SubscribeMessage};
+use crate::rate::TooFast;
 use crate::session::{ChannelPass, Dialect, Grant, Session, Subscription};
 use crate::store::{Sql, SqlError};
 
@@ -22,15 +23,18 @@ struct Answer {
 
 impl<S: Sql> Engine<S> {
     pub(super) fn subscribe(&mut self, conn: ConnId, message: &SubscribeMessage<'_>, now: Millis) {
-        let reads = self.rates.reads(conn, now).map_err(Problem::from);
-        let answer = match reads {
-            Ok(()) => self.answer(conn, message, now),
-            Err(too_fast) => Err(too_fast.into()),
-        };
+        let answer = self.judge(conn, message, now).and_then(|pass| {
+            self.take_time(conn, message, now)?;
+            let mut answer = self.answer(conn, message, now)?;
+            answer.how.pass = pass;
+            Ok(answer)
+        });
         match answer {
             Ok(answer) => {
                 let bytes = answer.frames.iter().map(String::len).sum();
                 self.rates.answered(conn, bytes, now);
+                let lanes = self.config.limits.max_concurrent_deltas;
+                self.lanes.answered(lanes, bytes, now);
                 // Without an await between page and stream, nothing is lost or doubled.
                 match answer.live {
                     true => self.hub.subscribe(conn, &message.channel, answer.how),
@@ -43,8 +47,40 @@ impl<S: Sql> Engine<S> {
             }
             Err(failure) => {
                 let problem = self.problem(failure);
-                self.refuse_subscription(conn, message, &problem);
+                if self.hub.session(conn).is_some() {
+                    self.refuse_subscription(conn, message, &problem);
+                }
             }
+        }
+    }
+
+    /// Whether a connection is to be answered now: after its last questions, what it still has to
+    /// read, and what others have asked for.
+    fn take_time(
+        &mut self,
+        conn: ConnId,
+        message: &SubscribeMessage<'_>,
+        now: Millis,
+    ) -> Result<(), Failure> {
+        let too_fast = |too_fast| Failure::from(Problem::from(too_fast));
+        let cursor = message.cursor.as_deref().and_then(Cursor::parse);
+        // The next page of an answer is no other question, and a legacy client asks in no other way.
+        let asks = cursor.is_none_or(|cursor| cursor.page.is_none()) && !self.hub.is_legacy(conn);
+        if asks {
+            let interval = self.config.limits.min_interval_ms;
+            let asked = self.rates.asks(conn, &message.channel, interval, now);
+            asked.map_err(too_fast)?;
+        }
+        self.rates.reads(conn, now).map_err(too_fast)?;
+        match self.lanes.admit(now) {
+            // It knows of no time to wait for, but comes back after a while.
+            Err(_) if self.hub.is_legacy(conn) => {
+                self.close(conn, Close::RateLimited, now);
+                Err(too_fast(TooFast {
+                    retry_after_ms: limits::RATE_RETRY_MS,
+                }))
+            }
+            admitted => admitted.map_err(too_fast),
         }
     }
 
@@ -63,14 +99,14 @@ impl<S: Sql> Engine<S> {
         self.send_reject(conn, id, Some(&message.channel), problem);
     }
 
-    fn answer(
+    /// Whether a connection may read a channel, and has room for it. Returns what its token opens.
+    fn judge(
         &self,
         conn: ConnId,
         message: &SubscribeMessage<'_>,
         now: Millis,
-    ) -> Result<Answer, Failure> {
-        let gone = || Problem::new(Code::Unavailable, "the connection is closing");
-        let session = self.hub.session(conn).ok_or_else(gone)?;
+    ) -> Result<Option<ChannelPass>, Failure> {
+        let session = self.hub.session(conn).ok_or_else(closing)?;
         let (channel, grant) = (&message.channel, &session.grant);
         let rule = self.config.rules.find(channel)?;
         let mut who = session.asker(channel);
@@ -91,12 +127,21 @@ impl<S: Sql> Engine<S> {
             let message = "the space has no room for another subscription";
             return Err(Problem::new(Code::Unavailable, message).into());
         }
-        let mut answer = match session.dialect {
-            Dialect::Legacy => self.answer_legacy(session, message, now)?,
-            Dialect::Hello | Dialect::Unknown => self.answer_page(session, message, rule.edits)?,
-        };
-        answer.how.pass = who.pass;
-        Ok(answer)
+        Ok(who.pass)
+    }
+
+    fn answer(
+        &self,
+        conn: ConnId,
+        message: &SubscribeMessage<'_>,
+        now: Millis,
+    ) -> Result<Answer, Failure> {
+        let session = self.hub.session(conn).ok_or_else(closing)?;
+        let edits = self.config.rules.find(&message.channel)?.edits;
+        match session.dialect {
+            Dialect::Legacy => self.answer_legacy(session, message, now),
+            Dialect::Hello | Dialect::Unknown => self.answer_page(session, message, edits),
+        }
     }
 
     /// What a token of the channel opens, here and now.
@@ -285,6 +330,10 @@ impl<S: Sql> Engine<S> {
         }
         self.set_presence(conn, channel, None);
     }
+}
+
+fn closing() -> Problem {
+    Problem::new(Code::Unavailable, "the connection is closing")
 }
 
 impl Start {

@@ -185,7 +185,7 @@ fn one_turn_sends_16_mib_and_puts_off_the_rest() {
     // byte more.
     let page_bytes = limits::TURN_OUT_BYTES / 64 - size_of::<ConnId>();
     for (more, pages) in [(0, 65), (1, 64)] {
-        let mut w = World::new();
+        let mut w = World::without_backpressure();
         let row = |bytes: usize| {
             json!({
                 "channel": "feed", "action": "create", "key": "k", "data": { "t": "x".repeat(bytes) }

@@ -10,7 +10,7 @@ const TURN_BYTES: usize = 32 * 1024 * 1024;
 
 #[test]
 fn one_frame_of_subscriptions_does_not_fill_the_isolate() {
-    let mut w = World::new();
+    let mut w = World::without_backpressure();
     for i in 0..4 {
         let change = json!({
             "channel": "feed", "action": "create", "key": format!("k{i}"),
@@ -50,7 +50,7 @@ fn one_frame_of_mutations_does_not_fill_the_isolate() {
 
 #[test]
 fn what_is_put_off_is_done_when_asked_again() {
-    let mut w = World::new();
+    let mut w = World::without_backpressure();
     let (alice, bob) = flood(&mut w);
     let answers = w.messages(alice);
     let (done, put_off): (Vec<_>, Vec<_>) = answers.iter().partition(|a| a["type"] == "ack");
@@ -97,7 +97,7 @@ fn a_batch_whose_rows_are_too_large_together_is_refused_whole() {
 
 #[test]
 fn one_frame_reads_a_bounded_number_of_rows_visible_or_not() {
-    let mut w = World::new();
+    let mut w = World::without_backpressure();
     let hidden = limits::PAGE_SCAN;
     w.sqlite.execute(&format!(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {hidden})

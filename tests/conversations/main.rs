@@ -26,6 +26,7 @@ mod flooding;
 mod founding;
 mod hiding;
 mod holding;
+mod hurrying;
 mod idempotency;
 mod judging;
 mod lapsing;

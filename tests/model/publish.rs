@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tidewire::{Call as Path, Reply};
 
+use super::copy::Cursor;
 use super::game::{Game, Turn};
 use super::operate::{audience, wire};
 use super::oracle::{Outcome, Wish};
@@ -179,8 +180,9 @@ impl Game {
         let receivers = self.tell(s, &changes, None);
         let head = self.spaces[s].head;
         if answered {
-            let cursor = format!("{}.{head}", self.spaces[s].epoch);
-            let right = json!({ "cursor": cursor, "seq": head, "receivers": receivers });
+            let cursor = Cursor::of(result);
+            assert_eq!((&cursor.epoch, cursor.seq), (&self.spaces[s].epoch, head));
+            let right = json!({ "cursor": cursor.text, "seq": head, "receivers": receivers });
             assert_eq!((status, result), (200, &right), "{}", call.body);
             self.cov.hit("publishes");
             self.cov.hit_if("batches", call.wishes.len() > 1);

@@ -156,6 +156,11 @@ impl World {
         Self::with_config(config_with(&channels(), &[("SYNC_LIMITS", &limits)]))
     }
 
+    /// One where questions for deltas are not paced, for tests of other bounds.
+    pub fn without_backpressure() -> Self {
+        Self::with_limits(&json!({ "minIntervalMs": 0, "maxConcurrentDeltas": 1_000 }))
+    }
+
     pub fn with_config(config: Rc<Config>) -> Self {
         let sqlite = Sqlite::new();
         Self {
