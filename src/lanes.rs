@@ -18,6 +18,8 @@ pub(crate) struct Lanes {
     told: u64,
     /// What an answer takes on average.
     usual: u64,
+    /// The latest time on the clock.
+    seen: u64,
 }
 
 /// How far ahead answers may be of their reading.
@@ -29,11 +31,7 @@ impl Lanes {
     /// # Errors
     /// [`TooFast`] with the time until it is whoever asks' turn.
     pub(crate) fn admit(&mut self, now: Millis) -> Result<(), TooFast> {
-        let now = now.0.saturating_mul(1000);
-        // A clock that has jumped back must not lock anybody out.
-        if self.free_at > now + AHEAD_US + limits::DELTA_WAIT_MOST_MS * 1000 {
-            *self = Self::default();
-        }
+        let now = self.clock(now);
         let room_at = self.free_at.saturating_sub(AHEAD_US);
         if room_at <= now {
             return Ok(());
@@ -54,8 +52,19 @@ impl Lanes {
             0 => takes,
             usual => (usual * 7 + takes).div_ceil(8),
         };
-        let now = now.0.saturating_mul(1000);
+        let now = self.clock(now);
         self.free_at = self.free_at.max(now) + takes;
+    }
+
+    /// The time in microseconds. When the clock jumps back, so does what was told: nobody is locked
+    /// out.
+    fn clock(&mut self, now: Millis) -> u64 {
+        let now = now.0.saturating_mul(1000);
+        let back = self.seen.saturating_sub(now);
+        self.free_at = self.free_at.saturating_sub(back);
+        self.told = self.told.saturating_sub(back);
+        self.seen = now;
+        now
     }
 }
 
@@ -128,7 +137,14 @@ mod tests {
         at_once(&mut lanes, 1, LARGE, NOW);
         let longest = (0..2_000).map(|_| lanes.admit(NOW).unwrap_err().retry_after_ms);
         assert_eq!(longest.max(), Some(limits::DELTA_WAIT_MOST_MS));
-        assert_eq!(lanes.admit(Millis(0)), Ok(()), "the clock jumped back");
-        assert!(at_once(&mut lanes, 1, LARGE, Millis(0)) > 0);
+        let back = Millis(NOW.0 - 10_000);
+        let told = lanes.admit(back).unwrap_err().retry_after_ms;
+        assert_eq!(told, limits::DELTA_WAIT_MOST_MS, "as long as before");
+        let before = lanes.admit(back.plus(200));
+        assert_eq!(
+            before,
+            Ok(()),
+            "and as soon as before, when the clock jumps back"
+        );
     }
 }
