@@ -18,6 +18,7 @@ mod meaning;
 mod operating;
 mod presence;
 mod record;
+mod schema;
 
 use record::Golden;
 use serde_json::{Value, json};
