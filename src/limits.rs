@@ -204,10 +204,10 @@ pub const ATTACHMENTS_PER_IDENTITY: usize = ATTACHMENTS_BYTES / 4;
 
 /// What pages may bring one connection per second, over time. A client that asks and does not read
 /// fills the memory of the object's machine.
-pub const ANSWER_BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
+pub const ANSWER_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
 
 /// What pages may bring it at once.
-pub const ANSWER_BYTES_BURST: u64 = 32 * 1024 * 1024;
+pub const ANSWER_BYTES_BURST: u64 = 64 * 1024 * 1024;
 
 /// The shortest time between two questions for a channel's deltas by one client, over time.
 pub const MIN_INTERVAL_MS: u32 = 100;
@@ -222,7 +222,7 @@ pub const MAX_CONCURRENT_DELTAS: u32 = 5;
 /// clients that have missed nothing are answered in a second.
 pub const DELTA_LEAST_US: u64 = 1_000;
 
-/// How far answers may be ahead of their reading: 5,000 small ones at once, or 40 MiB.
+/// How far answers may be ahead of their reading: 5,000 small ones at once, or 80 MiB.
 pub const DELTAS_AHEAD_MS: u64 = 1_000;
 
 /// The shortest and the longest time that whoever comes when all lanes are taken is told to wait.

@@ -157,7 +157,7 @@ fn five_thousand_with_much_to_catch_up_are_spread_and_none_fails() {
     let mut w = World::new();
     let bytes = 100_000;
     let (questions, took) = storm(&mut w, 5_000, bytes);
-    // 500 MB in five lanes of 8 MiB a second, less what was answered ahead.
+    // 500 MB in five lanes of 16 MiB a second, less what was answered ahead.
     let reading = 5_000 * bytes as u64 * 1_000 / (5 * limits::ANSWER_BYTES_PER_SECOND);
     let most = reading + 2_000;
     assert!(

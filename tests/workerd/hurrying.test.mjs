@@ -14,8 +14,8 @@ test("five thousand clients that come back at once are spread, and publishers ar
   const count = Math.min(5_000, Math.floor((descriptors - 500) / 3));
   const users = 50;
   t.diagnostic(`${count} clients`);
-  // Two lanes: 16 MiB a second of the 125 MB that they have missed.
-  const vars = { SYNC_LIMITS: { maxConcurrentDeltas: 2 } };
+  // One lane: 16 MiB a second of the 125 MB that they have missed.
+  const vars = { SYNC_LIMITS: { maxConcurrentDeltas: 1 } };
   const sync = await start({ workers: ["sync"], vars });
   t.after(() => sync.stop());
   const space = sync.space();
