@@ -173,7 +173,7 @@ fn one_identity_does_not_take_all_subscriptions_of_a_space() {
 
 #[test]
 fn who_asks_for_pages_and_does_not_read_is_told_to_wait() {
-    let mut w = World::new();
+    let mut w = World::without_backpressure();
     let alice = w.user("alice");
     for i in 0..3 {
         let data = json!({ "x": "x".repeat(limits::ROW_BYTES - 100) });
