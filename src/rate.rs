@@ -4,6 +4,7 @@
 //! events after which an object sleeps: who is forgotten by sleep had a full bucket anyway.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::limits::{self, Limits};
 use crate::names::{ConnId, Identity, Millis};
@@ -45,10 +46,70 @@ struct Flow {
     hasty: u32,
 }
 
+impl Flow {
+    fn reads(&mut self, now: Millis) -> Result<(), TooFast> {
+        const DEPTH_US: u64 =
+            limits::ANSWER_BYTES_BURST * 1_000_000 / limits::ANSWER_BYTES_PER_SECOND;
+        let now = now.0.saturating_mul(1000);
+        let back = self.asked_at.saturating_sub(now);
+        self.read_at = self.read_at.saturating_sub(back);
+        self.asked_at = now;
+        let late = self.read_at.saturating_sub(now);
+        match late.checked_sub(DEPTH_US) {
+            None | Some(0) => Ok(()),
+            Some(wait) => Err(TooFast {
+                retry_after_ms: wait.div_ceil(1000).max(limits::RATE_RETRY_MS),
+            }),
+        }
+    }
+
+    fn answered(&mut self, bytes: usize, now: Millis) {
+        let takes = (bytes as u64).saturating_mul(1_000_000) / limits::ANSWER_BYTES_PER_SECOND;
+        let now = now.0.saturating_mul(1000);
+        self.read_at = self.read_at.max(now).saturating_add(takes);
+    }
+
+    fn take(
+        &mut self,
+        identities: &mut BTreeMap<Identity, Bucket>,
+        identity: Option<&Identity>,
+        limits: &Limits,
+        now: Millis,
+    ) -> Result<(), TooFast> {
+        let own = self.bucket.after_one(limits.messages_per_second, now);
+        let shared = identity.map(|identity| {
+            let bucket = identities.get(identity).copied().unwrap_or_default();
+            bucket.after_one(limits.identity_messages_per_second, now)
+        });
+        match (own, shared.transpose()) {
+            (Ok(own), Ok(shared)) => {
+                self.bucket = own;
+                if let (Some(identity), Some(shared)) = (identity, shared) {
+                    match identities.get_mut(identity) {
+                        Some(bucket) => *bucket = shared,
+                        None => _ = identities.insert(identity.clone(), shared),
+                    }
+                }
+                Ok(())
+            }
+            (own, shared) => {
+                let wait = own.err().max(shared.err()).unwrap_or_default();
+                let retry_after_ms = wait.max(limits::RATE_RETRY_MS);
+                self.wait_until = self.wait_until.max(now.plus(retry_after_ms));
+                Err(TooFast { retry_after_ms })
+            }
+        }
+    }
+}
+
 /// The buckets of one space.
 #[derive(Debug, Default)]
 pub(crate) struct Rates {
     flows: BTreeMap<ConnId, Flow>,
+    /// Requests over HTTP have no connection: whoever makes them has one flow for all.
+    callers: BTreeMap<Rc<str>, Flow>,
+    /// At how many of them those that are full again are forgotten.
+    callers_most: usize,
     identities: BTreeMap<Identity, Bucket>,
 }
 
@@ -95,28 +156,12 @@ impl Rates {
     /// # Errors
     /// [`TooFast`] when it should read that first.
     pub(crate) fn reads(&mut self, conn: ConnId, now: Millis) -> Result<(), TooFast> {
-        const DEPTH_US: u64 =
-            limits::ANSWER_BYTES_BURST * 1_000_000 / limits::ANSWER_BYTES_PER_SECOND;
-        let flow = self.flows.entry(conn).or_default();
-        let now = now.0.saturating_mul(1000);
-        let back = flow.asked_at.saturating_sub(now);
-        flow.read_at = flow.read_at.saturating_sub(back);
-        flow.asked_at = now;
-        let late = flow.read_at.saturating_sub(now);
-        match late.checked_sub(DEPTH_US) {
-            None | Some(0) => Ok(()),
-            Some(wait) => Err(TooFast {
-                retry_after_ms: wait.div_ceil(1000).max(limits::RATE_RETRY_MS),
-            }),
-        }
+        self.flows.entry(conn).or_default().reads(now)
     }
 
     /// Notes what a page has brought.
     pub(crate) fn answered(&mut self, conn: ConnId, bytes: usize, now: Millis) {
-        let flow = self.flows.entry(conn).or_default();
-        let takes = (bytes as u64).saturating_mul(1_000_000) / limits::ANSWER_BYTES_PER_SECOND;
-        let now = now.0.saturating_mul(1000);
-        flow.read_at = flow.read_at.max(now).saturating_add(takes);
+        self.flows.entry(conn).or_default().answered(bytes, now);
     }
 
     /// Takes one message from the buckets of a connection and its identity, or from neither.
@@ -131,29 +176,45 @@ impl Rates {
         now: Millis,
     ) -> Result<(), TooFast> {
         let flow = self.flows.entry(conn).or_default();
-        let own = flow.bucket.after_one(limits.messages_per_second, now);
-        let shared = identity.map(|identity| {
-            let bucket = self.identities.get(identity).copied().unwrap_or_default();
-            bucket.after_one(limits.identity_messages_per_second, now)
-        });
-        match (own, shared.transpose()) {
-            (Ok(own), Ok(shared)) => {
-                flow.bucket = own;
-                if let (Some(identity), Some(shared)) = (identity, shared) {
-                    match self.identities.get_mut(identity) {
-                        Some(bucket) => *bucket = shared,
-                        None => _ = self.identities.insert(identity.clone(), shared),
-                    }
-                }
-                Ok(())
-            }
-            (own, shared) => {
-                let wait = own.err().max(shared.err()).unwrap_or_default();
-                let retry_after_ms = wait.max(limits::RATE_RETRY_MS);
-                flow.wait_until = flow.wait_until.max(now.plus(retry_after_ms));
-                Err(TooFast { retry_after_ms })
-            }
+        flow.take(&mut self.identities, identity, limits, now)
+    }
+
+    /// Takes one message of a caller over HTTP, who has the buckets of one connection for all that
+    /// it asks, and that of its identity.
+    ///
+    /// # Errors
+    /// [`TooFast`] when one of them is empty.
+    pub(crate) fn request(
+        &mut self,
+        caller: &Rc<str>,
+        identity: Option<&Identity>,
+        limits: &Limits,
+        now: Millis,
+    ) -> Result<(), TooFast> {
+        // Flows of whoever has waited long enough are as good as new ones.
+        if self.callers.len() > self.callers_most {
+            let us = now.0.saturating_mul(1000);
+            self.callers
+                .retain(|_, flow| flow.bucket.0 > us || flow.read_at > us);
+            self.callers_most = 2 * self.callers.len() + 64;
         }
+        let flow = self.callers.entry(Rc::clone(caller)).or_default();
+        flow.take(&mut self.identities, identity, limits, now)
+    }
+
+    /// Whether a caller over HTTP may ask for another page.
+    ///
+    /// # Errors
+    /// [`TooFast`] when it should read those before first.
+    pub(crate) fn caller_reads(&mut self, caller: &Rc<str>, now: Millis) -> Result<(), TooFast> {
+        let flow = self.callers.entry(Rc::clone(caller)).or_default();
+        flow.reads(now)
+    }
+
+    /// Notes what a page has brought a caller over HTTP.
+    pub(crate) fn caller_answered(&mut self, caller: &Rc<str>, bytes: usize, now: Millis) {
+        let flow = self.callers.entry(Rc::clone(caller)).or_default();
+        flow.answered(bytes, now);
     }
 
     /// Forgets a connection. Its identity's bucket stays until it is full: whoever reconnects finds
@@ -250,6 +311,25 @@ mod tests {
             rates.forget(A, NOW.plus(i));
         }
         assert!(rates.identities.len() < 300, "{}", rates.identities.len());
+    }
+
+    #[test]
+    fn a_caller_has_one_flow_for_all_its_requests_until_that_is_full_again() {
+        let (mut rates, l) = (Rates::default(), limits(5, 1000));
+        let caller = |i: u64| Rc::from(format!("{i}"));
+        let pass = |rates: &mut Rates, now| rates.request(&caller(0), None, &l, now).is_ok();
+        assert_eq!((0..100).filter(|_| pass(&mut rates, NOW)).count(), 50);
+        rates.caller_answered(&caller(1), 1, NOW);
+        for i in 1..1000 {
+            rates.request(&caller(i), None, &l, NOW).unwrap();
+        }
+        assert!(!pass(&mut rates, NOW), "a crowd does not make it forgotten");
+        let later = NOW.plus(10_000);
+        for i in 1000..2000 {
+            rates.request(&caller(i), None, &l, later).unwrap();
+        }
+        assert!(rates.callers.len() <= 1065, "{}", rates.callers.len());
+        assert_eq!((0..100).filter(|_| pass(&mut rates, later)).count(), 50);
     }
 
     #[test]

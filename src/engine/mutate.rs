@@ -17,7 +17,7 @@ use crate::session::{Asker, Session};
 use crate::store::{Outcome, Owner, Sql, Store, StoredRow};
 
 /// What came of a mutation.
-enum Done {
+pub(super) enum Done {
     /// It was executed before.
     Replayed { ack: String },
     /// It was executed now.
@@ -50,20 +50,21 @@ impl<S: Sql> Engine<S> {
             let gone = fanout::lost_by_writer(self.store.epoch(), &change);
             self.out.send_one(conn, gone);
         }
-        let (frames, _) = fanout::deliver(
-            &self.hub,
-            self.store.epoch(),
-            std::slice::from_ref(&change),
-            Some(conn),
-        );
+        self.tell_others(&change, Some(conn));
+    }
+
+    /// Tells a change to everyone who may know but the one who made it.
+    pub(super) fn tell_others(&mut self, change: &Committed, except: Option<ConnId>) {
+        let (hub, epoch) = (&self.hub, self.store.epoch());
+        let (frames, _) = fanout::deliver(hub, epoch, std::slice::from_ref(change), except);
         for frame in frames {
-            self.out.send_many(frame.to, frame.text);
+            self.out.send(frame);
         }
     }
 }
 
 /// The refusal of a mutation for which its turn has no room left.
-fn put_off() -> Problem {
+pub(super) fn put_off() -> Problem {
     let message = "too much for one turn; send it again in another frame";
     Problem {
         retry_after_ms: Some(limits::TURN_RETRY_MS),
@@ -71,7 +72,7 @@ fn put_off() -> Problem {
     }
 }
 
-fn execute<S: Sql>(
+pub(super) fn execute<S: Sql>(
     store: &mut Store<S>,
     config: &Config,
     session: &Session,

@@ -12,19 +12,23 @@ use crate::session::{ChannelPass, Dialect, Grant, Session, Subscription};
 use crate::store::{Sql, SqlError};
 
 /// What a subscription is answered with.
-struct Answer {
-    frames: Vec<String>,
+pub(super) struct Answer {
+    pub(super) frames: Vec<String>,
     /// Whether the connection is live from here on: not yet where more must be asked for.
-    live: bool,
+    pub(super) live: bool,
     /// What it wants of the channel.
-    how: Subscription,
+    pub(super) how: Subscription,
+    /// Where it leaves its reader.
+    pub(super) cursor: Cursor,
+    /// Whether it says anything that its reader did not know.
+    pub(super) is_news: bool,
 }
 
 impl<S: Sql> Engine<S> {
     pub(super) fn subscribe(&mut self, conn: ConnId, message: &SubscribeMessage<'_>, now: Millis) {
         let reads = self.rates.reads(conn, now).map_err(Problem::from);
         let answer = match reads {
-            Ok(()) => self.answer(conn, message, now),
+            Ok(()) => self.answer_to(conn, message, now),
             Err(too_fast) => Err(too_fast.into()),
         };
         match answer {
@@ -58,12 +62,15 @@ impl<S: Sql> Engine<S> {
         let dialect = self.hub.session(conn).map(|session| session.dialect);
         let id = match dialect {
             Some(Dialect::Hello) => message.id.as_ref().map(|id| id.as_str()),
-            Some(Dialect::Legacy | Dialect::Unknown) | None => Some(legacy::REFUSED_SUBSCRIPTION),
+            Some(Dialect::Legacy | Dialect::Unknown | Dialect::Reader) | None => {
+                Some(legacy::REFUSED_SUBSCRIPTION)
+            }
         };
         self.send_reject(conn, id, Some(&message.channel), problem);
     }
 
-    fn answer(
+    /// What a connection's subscription is answered with.
+    pub(super) fn answer_to(
         &self,
         conn: ConnId,
         message: &SubscribeMessage<'_>,
@@ -71,6 +78,15 @@ impl<S: Sql> Engine<S> {
     ) -> Result<Answer, Failure> {
         let gone = || Problem::new(Code::Unavailable, "the connection is closing");
         let session = self.hub.session(conn).ok_or_else(gone)?;
+        self.answer(session, message, now)
+    }
+
+    pub(super) fn answer(
+        &self,
+        session: &Session,
+        message: &SubscribeMessage<'_>,
+        now: Millis,
+    ) -> Result<Answer, Failure> {
         let (channel, grant) = (&message.channel, &session.grant);
         let rule = self.config.rules.find(channel)?;
         let mut who = session.asker(channel);
@@ -86,21 +102,25 @@ impl<S: Sql> Engine<S> {
             )
             .into());
         }
-        let held = session.subscriptions.contains_key(channel);
+        // A reader that does not stay takes no room.
+        let held =
+            session.dialect == Dialect::Reader || session.subscriptions.contains_key(channel);
         if !held && !self.hub.has_room_for(grant, channel) {
             let message = "the space has no room for another subscription";
             return Err(Problem::new(Code::Unavailable, message).into());
         }
         let mut answer = match session.dialect {
             Dialect::Legacy => self.answer_legacy(session, message, now)?,
-            Dialect::Hello | Dialect::Unknown => self.answer_page(session, message, rule.edits)?,
+            Dialect::Hello | Dialect::Unknown | Dialect::Reader => {
+                self.answer_page(session, message, rule.edits)?
+            }
         };
         answer.how.pass = who.pass;
         Ok(answer)
     }
 
     /// What a token of the channel opens, here and now.
-    fn pass(
+    pub(super) fn pass(
         &self,
         token: &str,
         channel: &Channel,
@@ -163,6 +183,8 @@ impl<S: Sql> Engine<S> {
                 meta: message.meta,
                 pass: None,
             },
+            is_news: snapshot.is_news(),
+            cursor: page.cursor,
         })
     }
 
@@ -215,6 +237,8 @@ impl<S: Sql> Engine<S> {
             frames,
             live: true,
             how: Subscription::default(),
+            cursor,
+            is_news: true,
         })
     }
 

@@ -42,14 +42,18 @@ mod presence;
 mod present;
 mod publishing;
 mod rationing;
+mod reading;
 mod renewing;
 mod replica;
 mod scoping;
 mod signals;
 mod sleeping;
+mod streaming;
 mod subscribing;
 mod trimming;
 mod trimming_events;
+mod waiting;
+mod writing;
 
 use serde_json::{Value, json};
 use tidewire::Cursor;
