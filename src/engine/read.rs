@@ -42,6 +42,8 @@ pub struct Event {
 pub struct End {
     /// Which one.
     pub conn: ConnId,
+    /// Whether it got events.
+    pub streams: bool,
     /// What it gets before: the page that it has waited for, or why a stream ends.
     pub text: Option<String>,
 }
@@ -218,8 +220,11 @@ impl<S: Sql> Engine<S> {
         };
         self.rates.caller_answered(&caller, page.len(), now);
         self.forget(conn, now);
-        let text = Some(page);
-        self.effects.ends.push(End { conn, text });
+        self.effects.ends.push(End {
+            conn,
+            streams: false,
+            text: Some(page),
+        });
     }
 
     /// Ends a reader for a reason. One that waits is told to ask again, and hears it then.
@@ -227,12 +232,17 @@ impl<S: Sql> Engine<S> {
         let Some(reading) = self.readers.get(&conn) else {
             return;
         };
-        let text = Some(match reading.streams {
+        let streams = reading.streams;
+        let text = Some(match streams {
             true => protocol::error(problem),
             false => ask_again(&reading.request),
         });
         self.forget(conn, now);
-        self.effects.ends.push(End { conn, text });
+        self.effects.ends.push(End {
+            conn,
+            streams,
+            text,
+        });
     }
 
     /// Has a reader go on with the view of its new topics, once the rows that it stands for have
@@ -293,7 +303,11 @@ impl<S: Sql> Engine<S> {
         }
         for conn in lost {
             self.forget(conn, now);
-            self.effects.ends.push(End { conn, text: None });
+            self.effects.ends.push(End {
+                conn,
+                streams: true,
+                text: None,
+            });
         }
         let mut bytes = 0;
         for conn in waiting {

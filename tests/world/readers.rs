@@ -149,6 +149,7 @@ impl World {
     pub(super) fn end_reader(&mut self, end: End) {
         let reader = self.readers.get_mut(&end.conn).unwrap();
         assert!(!reader.ended, "ended twice");
+        assert_eq!(reader.streams, end.streams);
         reader.ended = true;
         let text = end.text.map(|text| serde_json::from_str(&text).unwrap());
         match reader.streams {
