@@ -11,10 +11,12 @@ mod new_space;
 mod page;
 mod presence;
 mod publish;
+mod read;
 mod renew;
 mod retain;
 mod room;
 mod subscribe;
+mod write;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,14 +29,16 @@ use crate::lanes::Lanes;
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, SessionId, Space};
 use crate::outbox::{Outbox, Outgoing};
-use crate::protocol::{self, Close, Code, Problem};
+use crate::protocol::{self, Close, Code, Problem, ReadRequest};
 use crate::rate::Rates;
 use crate::session::{Asker, Dialect, Grant, Session};
 use crate::store::{Seed, Sql, SqlError, Store, Sweep};
 use frame::Held;
+use read::Reading;
 use room::Room;
 
 pub use call::Call;
+pub use read::{End, Event, Stays};
 
 /// Something that happened outside, to be answered in one turn.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ pub enum Input<'a> {
         /// From whom.
         conn: ConnId,
     },
-    /// A socket has closed.
+    /// A socket has closed, or a reader has gone.
     Closed {
         /// Which one.
         conn: ConnId,
@@ -69,6 +73,39 @@ pub enum Input<'a> {
     Session {
         /// What the token grants.
         grant: Grant,
+    },
+    /// A reader with a verified grant asks for a page over HTTP. It gets [`Effects::reply`], or stays,
+    /// see [`Effects::stays`].
+    Read {
+        /// The reader's number, unused so far.
+        conn: ConnId,
+        /// Its name, drawn by the host.
+        session: SessionId,
+        /// What its token grants.
+        grant: Grant,
+        /// What it asks for.
+        request: ReadRequest,
+    },
+    /// A stream has room for the page that it still lacks, see [`Effects::lacking`].
+    NextPage {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// The time that a reader stays at most is over, see [`Effects::stays`].
+    TimeOver {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// Somebody with a verified grant sends mutations over HTTP.
+    Write {
+        /// A name for this one request, drawn by the host.
+        session: SessionId,
+        /// What the token grants.
+        grant: Grant,
+        /// The request's body.
+        body: &'a str,
+        /// A token of a channel, made by the app's backend.
+        channel_token: Option<&'a str>,
     },
     /// What came of judging the token of an `auth` message, see [`Effects::asks`].
     Authenticated {
@@ -165,6 +202,15 @@ pub struct Effects {
     pub saves: Vec<(ConnId, Vec<u8>)>,
     /// Frames to send.
     pub frames: Vec<Outgoing>,
+    /// A reader that stays: the answer to it begins now.
+    pub stays: Option<Stays>,
+    /// What goes to streams.
+    pub events: Vec<Event>,
+    /// Streams that lack another page. Each is answered by [`Input::NextPage`], once what was sent
+    /// to it has been read.
+    pub lacking: Vec<ConnId>,
+    /// Readers to end. The engine has forgotten them.
+    pub ends: Vec<End>,
     /// Sockets to close. The engine has forgotten them.
     pub closes: Vec<Closing>,
     /// When the alarm should ring at the latest.
@@ -201,6 +247,8 @@ pub struct Engine<S> {
     held_bytes: usize,
     /// Who has moved in this turn.
     moves: presence::Moves,
+    /// The readers over HTTP that stay.
+    readers: BTreeMap<ConnId, Reading>,
 }
 
 impl<S: Sql> Engine<S> {
@@ -230,6 +278,7 @@ impl<S: Sql> Engine<S> {
             held: BTreeMap::new(),
             held_bytes: 0,
             moves: presence::Moves::default(),
+            readers: BTreeMap::new(),
         })
     }
 
@@ -301,6 +350,20 @@ impl<S: Sql> Engine<S> {
             Input::Frame { conn, text } => self.frame(conn, text, now),
             Input::Binary { conn } => self.binary(conn, now),
             Input::Closed { conn } => _ = self.forget(conn, now),
+            Input::Read {
+                conn,
+                session,
+                grant,
+                request,
+            } => self.read(conn, session, grant, request, now),
+            Input::NextPage { conn } => self.next_page(conn, now),
+            Input::TimeOver { conn } => self.answer_waiting(conn, now),
+            Input::Write {
+                session,
+                grant,
+                body,
+                channel_token,
+            } => self.write(session, grant, body, channel_token, now),
             Input::Session { grant } => self.session(grant, now),
             Input::Authenticated { conn, answer } => self.authenticated(conn, answer, now),
             Input::NewSpace { owner } => self.new_space(owner, now),
@@ -333,12 +396,14 @@ impl<S: Sql> Engine<S> {
     fn finish(&mut self, now: Millis) -> Effects {
         self.save(now);
         self.tell_moves();
-        let mut effects = std::mem::take(&mut self.effects);
         let hub = &self.hub;
-        effects.frames = std::mem::take(&mut self.out).finish(|conn| {
+        let frames = std::mem::take(&mut self.out).finish(|conn| {
             hub.session(conn)
                 .is_some_and(|session| session.dialect == Dialect::Hello)
         });
+        let frames = self.tell_readers(frames, now);
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.frames = frames;
         effects.alarm = self.due(now);
         effects
     }
@@ -350,7 +415,9 @@ impl<S: Sql> Engine<S> {
         self.dirty.sort_unstable();
         self.dirty.dedup();
         for conn in std::mem::take(&mut self.dirty) {
-            match self.hub.session(conn).map(Session::encode) {
+            let session = self.hub.session(conn);
+            let session = session.filter(|session| session.dialect != Dialect::Reader);
+            match session.map(Session::encode) {
                 Some(Ok(attachment)) if attachment.len() <= MOST => {
                     self.hub.set_attachment(conn, Some(attachment.len()));
                     self.effects.saves.push((conn, attachment));
@@ -396,6 +463,7 @@ impl<S: Sql> Engine<S> {
     fn forget(&mut self, conn: ConnId, now: Millis) -> Option<Session> {
         self.take_held(conn);
         self.rates.forget(conn, now);
+        self.readers.remove(&conn);
         let session = self.hub.remove(conn)?;
         self.note_gone(conn, &session);
         Some(session)
@@ -407,6 +475,9 @@ impl<S: Sql> Engine<S> {
 
     /// Closes a socket, for a reason that an operator may have given.
     fn close_for(&mut self, conn: ConnId, close: Close, reason: Option<String>, now: Millis) {
+        if self.readers.contains_key(&conn) {
+            return self.end_reader(conn, &read::problem_of(close, reason), now);
+        }
         if self.forget(conn, now).is_some() {
             let mut closing = Closing::new(conn, close);
             if let Some(reason) = reason {

@@ -22,7 +22,7 @@ struct Share {
 }
 
 /// Whose share a connection counts against; nobody's where the platform tells no address.
-fn owner(grant: &Grant) -> Option<Rc<str>> {
+pub(crate) fn owner(grant: &Grant) -> Option<Rc<str>> {
     match (&grant.identity, &grant.visitor) {
         (Some(identity), _) => Some(format!("identity {identity}").into()),
         (None, Some(visitor)) => Some(format!("address {visitor}").into()),
@@ -136,6 +136,12 @@ impl Hub {
     pub(crate) fn is_legacy(&self, conn: ConnId) -> bool {
         self.session(conn)
             .is_some_and(|session| session.dialect == Dialect::Legacy)
+    }
+
+    /// Whether a connection is a reader over HTTP.
+    pub(crate) fn is_reader(&self, conn: ConnId) -> bool {
+        self.session(conn)
+            .is_some_and(|session| session.dialect == Dialect::Reader)
     }
 
     /// All connections, in order.

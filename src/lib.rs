@@ -44,10 +44,10 @@ pub use auth::{
 pub use channel::{Access, FieldScope, Keep, Retain, Rule, Rules, Scope};
 pub use config::{Config, ConfigError, Credentials, Endpoint, Judgement, Publisher, Tokens};
 pub use cursor::{Cursor, Epoch};
-pub use engine::{Call, Closing, Effects, Engine, Input, Reply};
+pub use engine::{Call, Closing, Effects, End, Engine, Event, Input, Reply, Stays};
 pub use names::{
     Channel, ConnId, Identity, Key, Millis, NameError, RequestId, Seq, SessionId, Space, Topic,
 };
-pub use outbox::Outgoing;
+pub use outbox::{Outgoing, Place};
 pub use session::{Asker, ChannelPass, Dialect, Grant, Presence, Session, Subscription};
 pub use store::{Columns, Param, Seed, Sql, SqlError, space_of};

@@ -170,6 +170,27 @@ pub const SUBSCRIPTIONS_OF_SPACE: usize = 200_000;
 /// only while the largest attachment would still fit, and a subscription only while its name does.
 pub const ATTACHMENTS_BYTES: usize = 32 * 1024 * 1024;
 
+/// Readers over HTTP that wait or stream, of a space: each holds an open answer, and a change goes to
+/// each by itself.
+pub const READERS: usize = 1_000;
+
+/// The same of one identity or address: a tenth.
+pub const READERS_PER_IDENTITY: usize = READERS / 10;
+
+/// How long a reader for whom there is no room is told to wait.
+pub const READERS_RETRY_MS: u64 = 5_000;
+
+/// How long `wait` may hold a reader, in seconds: below what proxies take for a hung request, and
+/// below the 30 s after which a caller of the object gives up.
+pub const WAIT_SECONDS: u64 = 25;
+
+/// What may be on its way to a stream whose reader does not read: two frames. A slower one is ended,
+/// and resumes by the id of its last event.
+pub const STREAM_BYTES: usize = 2 * FRAME_OUT_BYTES;
+
+/// How often a stream is sent a comment, in seconds, so that one whose reader has gone is noticed.
+pub const STREAM_PING_SECONDS: u64 = 25;
+
 /// Rows and deleted keys on a page where the client names no `limit`.
 pub const PAGE_DEFAULT: usize = 500;
 

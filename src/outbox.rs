@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::cursor::Cursor;
 use crate::limits;
 use crate::names::ConnId;
 
@@ -13,6 +14,19 @@ pub struct Outgoing {
     pub to: Vec<ConnId>,
     /// The frame, the same for all of them.
     pub text: Rc<str>,
+    /// Where it leaves whoever reads one channel as a stream.
+    pub place: Place,
+}
+
+/// Where a message leaves the reader of a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Where it was.
+    Same,
+    /// At this cursor.
+    At(Cursor),
+    /// Nowhere: it must begin anew.
+    Lost,
 }
 
 #[derive(Debug)]
@@ -37,11 +51,15 @@ impl Outbox {
     }
 
     pub(crate) fn send_many(&mut self, to: Vec<ConnId>, text: impl Into<Rc<str>>) {
-        if !to.is_empty() {
-            let message = Outgoing {
-                to,
-                text: text.into(),
-            };
+        self.send(Outgoing {
+            to,
+            text: text.into(),
+            place: Place::Same,
+        });
+    }
+
+    pub(crate) fn send(&mut self, message: Outgoing) {
+        if !message.to.is_empty() {
             self.bytes += message.text.len() + size_of_val(message.to.as_slice());
             self.entries.push(Entry {
                 message,
@@ -78,12 +96,14 @@ impl Outbox {
                 frames.extend(join(&entries).into_iter().map(|text| Outgoing {
                     to: joined.clone(),
                     text,
+                    place: Place::Same,
                 }));
             }
             if !apart.is_empty() {
                 frames.extend(entries.iter().map(|entry| Outgoing {
                     to: apart.clone(),
                     text: Rc::clone(&entry.message.text),
+                    place: entry.message.place.clone(),
                 }));
             }
         }

@@ -6,8 +6,10 @@ mod client;
 mod codec;
 mod error;
 mod publish;
+mod read;
 mod server;
 
+pub(crate) use client::decode_mutations;
 pub(crate) use client::key_of;
 pub use client::{
     Action, ClientMessage, Hello, MutateMessage, PresenceChange, PresenceMessage, Refused,
@@ -16,10 +18,11 @@ pub use client::{
 pub(crate) use codec::{Fields, JsonWriter, from_object, object, text_of, write_text};
 pub use error::{Close, Code, Problem};
 pub use publish::{CallBody, ChangeRequest, PublishBody, TopicsBody};
+pub use read::{ReadRequest, Stay, event_lines};
 pub(crate) use server::{
     ChangeFrame, Snapshot, ack, authed, batch, batch_part, change, change_item, channel_change,
-    channel_reset, error, member, members, presence, presence_body, reject, session, signal,
-    welcome,
+    channel_reset, error, member, members, presence, presence_body, reject, results, session,
+    signal, welcome,
 };
 
 /// The protocol version that this server speaks.

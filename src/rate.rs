@@ -4,6 +4,7 @@
 //! events after which an object sleeps: who is forgotten by sleep had a full bucket anyway.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::limits::{self, Limits};
 use crate::names::{Channel, ConnId, Identity, Millis};
@@ -39,7 +40,7 @@ impl Bucket {
     }
 }
 
-/// One connection's sending.
+/// What one sender has sent and been sent.
 #[derive(Debug, Default)]
 struct Flow {
     bucket: Bucket,
@@ -56,13 +57,94 @@ struct Flow {
     hasty: u32,
 }
 
-/// Channels of a connection's last questions that are remembered before old ones are forgotten.
+/// Channels of a sender's last questions that are remembered before old ones are forgotten.
 const ASKED: usize = 16;
+
+impl Flow {
+    fn asks(&mut self, channel: &Channel, interval_ms: u32, now: Millis) -> Result<(), TooFast> {
+        let takes = u64::from(interval_ms) * 1000;
+        let bucket = self.asked.get(channel).copied().unwrap_or_default();
+        let bucket = bucket.after(takes, takes * limits::INTERVAL_BURST, now);
+        let bucket = bucket.map_err(|retry_after_ms| TooFast { retry_after_ms })?;
+        if self.asked.len() >= ASKED {
+            let now = now.0.saturating_mul(1000);
+            self.asked.retain(|_, bucket| bucket.0 > now);
+        }
+        self.asked.insert(channel.clone(), bucket);
+        Ok(())
+    }
+
+    fn reads(&mut self, now: Millis) -> Result<(), TooFast> {
+        const DEPTH_US: u64 =
+            limits::ANSWER_BYTES_BURST * 1_000_000 / limits::ANSWER_BYTES_PER_SECOND;
+        let now = now.0.saturating_mul(1000);
+        let back = self.asked_at.saturating_sub(now);
+        self.read_at = self.read_at.saturating_sub(back);
+        self.asked_at = now;
+        let late = self.read_at.saturating_sub(now);
+        match late.checked_sub(DEPTH_US) {
+            None | Some(0) => Ok(()),
+            Some(wait) => Err(TooFast {
+                retry_after_ms: wait.div_ceil(1000).max(limits::RATE_RETRY_MS),
+            }),
+        }
+    }
+
+    fn answered(&mut self, bytes: usize, now: Millis) {
+        let takes = (bytes as u64).saturating_mul(1_000_000) / limits::ANSWER_BYTES_PER_SECOND;
+        let now = now.0.saturating_mul(1000);
+        self.read_at = self.read_at.max(now).saturating_add(takes);
+    }
+
+    fn take(
+        &mut self,
+        identities: &mut BTreeMap<Identity, Bucket>,
+        identity: Option<&Identity>,
+        limits: &Limits,
+        now: Millis,
+    ) -> Result<(), TooFast> {
+        let own = self.bucket.after_one(limits.messages_per_second, now);
+        let shared = identity.map(|identity| {
+            let bucket = identities.get(identity).copied().unwrap_or_default();
+            bucket.after_one(limits.identity_messages_per_second, now)
+        });
+        match (own, shared.transpose()) {
+            (Ok(own), Ok(shared)) => {
+                self.bucket = own;
+                if let (Some(identity), Some(shared)) = (identity, shared) {
+                    match identities.get_mut(identity) {
+                        Some(bucket) => *bucket = shared,
+                        None => _ = identities.insert(identity.clone(), shared),
+                    }
+                }
+                Ok(())
+            }
+            (own, shared) => {
+                let wait = own.err().max(shared.err()).unwrap_or_default();
+                let retry_after_ms = wait.max(limits::RATE_RETRY_MS);
+                self.wait_until = self.wait_until.max(now.plus(retry_after_ms));
+                Err(TooFast { retry_after_ms })
+            }
+        }
+    }
+}
+
+/// Whose sending is counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A connection.
+    Conn(ConnId),
+    /// Requests over HTTP have no connection: whoever makes them has the flow of one for all.
+    Caller(Rc<str>),
+}
 
 /// The buckets of one space.
 #[derive(Debug, Default)]
 pub(crate) struct Rates {
     flows: BTreeMap<ConnId, Flow>,
+    callers: BTreeMap<Rc<str>, Flow>,
+    /// At how many of them those that are full again are forgotten.
+    callers_most: usize,
     identities: BTreeMap<Identity, Bucket>,
 }
 
@@ -87,6 +169,13 @@ impl From<TooFast> for Problem {
 pub(crate) struct Persists;
 
 impl Rates {
+    fn flow(&mut self, sender: &Sender) -> &mut Flow {
+        match sender {
+            Sender::Conn(conn) => self.flows.entry(*conn).or_default(),
+            Sender::Caller(caller) => self.callers.entry(Rc::clone(caller)).or_default(),
+        }
+    }
+
     /// Notes that a frame came.
     ///
     /// # Errors
@@ -104,95 +193,57 @@ impl Rates {
         Ok(())
     }
 
-    /// Takes note that a connection asks for a channel's deltas, not more often than every
-    /// `interval_ms` over time.
+    /// Takes note that somebody asks for a channel's deltas, not more often than every `interval_ms`
+    /// over time.
     ///
     /// # Errors
     /// [`TooFast`] when it has just done so.
     pub(crate) fn asks(
         &mut self,
-        conn: ConnId,
+        sender: &Sender,
         channel: &Channel,
         interval_ms: u32,
         now: Millis,
     ) -> Result<(), TooFast> {
-        let flow = self.flows.entry(conn).or_default();
-        let takes = u64::from(interval_ms) * 1000;
-        let bucket = flow.asked.get(channel).copied().unwrap_or_default();
-        let bucket = bucket.after(takes, takes * limits::INTERVAL_BURST, now);
-        let bucket = bucket.map_err(|retry_after_ms| TooFast { retry_after_ms })?;
-        if flow.asked.len() >= ASKED {
-            let now = now.0.saturating_mul(1000);
-            flow.asked.retain(|_, bucket| bucket.0 > now);
-        }
-        flow.asked.insert(channel.clone(), bucket);
-        Ok(())
+        self.flow(sender).asks(channel, interval_ms, now)
     }
 
-    /// Whether a connection may ask for another page, after what pages have brought it.
+    /// Whether somebody may ask for another page, after what pages have brought it.
     ///
     /// # Errors
     /// [`TooFast`] when it should read that first.
-    pub(crate) fn reads(&mut self, conn: ConnId, now: Millis) -> Result<(), TooFast> {
-        const DEPTH_US: u64 =
-            limits::ANSWER_BYTES_BURST * 1_000_000 / limits::ANSWER_BYTES_PER_SECOND;
-        let flow = self.flows.entry(conn).or_default();
-        let now = now.0.saturating_mul(1000);
-        let back = flow.asked_at.saturating_sub(now);
-        flow.read_at = flow.read_at.saturating_sub(back);
-        flow.asked_at = now;
-        let late = flow.read_at.saturating_sub(now);
-        match late.checked_sub(DEPTH_US) {
-            None | Some(0) => Ok(()),
-            Some(wait) => Err(TooFast {
-                retry_after_ms: wait.div_ceil(1000).max(limits::RATE_RETRY_MS),
-            }),
-        }
+    pub(crate) fn reads(&mut self, sender: &Sender, now: Millis) -> Result<(), TooFast> {
+        self.flow(sender).reads(now)
     }
 
     /// Notes what a page has brought.
-    pub(crate) fn answered(&mut self, conn: ConnId, bytes: usize, now: Millis) {
-        let flow = self.flows.entry(conn).or_default();
-        let takes = (bytes as u64).saturating_mul(1_000_000) / limits::ANSWER_BYTES_PER_SECOND;
-        let now = now.0.saturating_mul(1000);
-        flow.read_at = flow.read_at.max(now).saturating_add(takes);
+    pub(crate) fn answered(&mut self, sender: &Sender, bytes: usize, now: Millis) {
+        self.flow(sender).answered(bytes, now);
     }
 
-    /// Takes one message from the buckets of a connection and its identity, or from neither.
+    /// Takes one message from the buckets of a sender and its identity, or from neither.
     ///
     /// # Errors
     /// [`TooFast`] when one of them is empty.
     pub(crate) fn take(
         &mut self,
-        conn: ConnId,
+        sender: &Sender,
         identity: Option<&Identity>,
         limits: &Limits,
         now: Millis,
     ) -> Result<(), TooFast> {
-        let flow = self.flows.entry(conn).or_default();
-        let own = flow.bucket.after_one(limits.messages_per_second, now);
-        let shared = identity.map(|identity| {
-            let bucket = self.identities.get(identity).copied().unwrap_or_default();
-            bucket.after_one(limits.identity_messages_per_second, now)
-        });
-        match (own, shared.transpose()) {
-            (Ok(own), Ok(shared)) => {
-                flow.bucket = own;
-                if let (Some(identity), Some(shared)) = (identity, shared) {
-                    match self.identities.get_mut(identity) {
-                        Some(bucket) => *bucket = shared,
-                        None => _ = self.identities.insert(identity.clone(), shared),
-                    }
-                }
-                Ok(())
-            }
-            (own, shared) => {
-                let wait = own.err().max(shared.err()).unwrap_or_default();
-                let retry_after_ms = wait.max(limits::RATE_RETRY_MS);
-                flow.wait_until = flow.wait_until.max(now.plus(retry_after_ms));
-                Err(TooFast { retry_after_ms })
-            }
+        // Flows of callers that have waited long enough are as good as new ones.
+        if self.callers.len() > self.callers_most {
+            let us = now.0.saturating_mul(1000);
+            self.callers
+                .retain(|_, flow| flow.bucket.0 > us || flow.read_at > us);
+            self.callers_most = 2 * self.callers.len() + 64;
         }
+        let flow = match sender {
+            Sender::Conn(conn) => self.flows.entry(*conn).or_default(),
+            Sender::Caller(caller) => self.callers.entry(Rc::clone(caller)).or_default(),
+        };
+        flow.take(&mut self.identities, identity, limits, now)
     }
 
     /// Forgets a connection. Its identity's bucket stays until it is full: whoever reconnects finds
@@ -230,7 +281,7 @@ mod tests {
         l: &Limits,
         now: Millis,
     ) -> u32 {
-        let pass = |_: &u32| rates.take(conn, who, l, now).is_ok();
+        let pass = |_: &u32| rates.take(&Sender::Conn(conn), who, l, now).is_ok();
         (0..1_000).take_while(pass).count() as u32
     }
 
@@ -238,7 +289,7 @@ mod tests {
     fn a_connection_may_send_a_burst_and_then_at_its_rate() {
         let (mut rates, l) = (Rates::default(), limits(5, 1000));
         assert_eq!(burst(&mut rates, A, None, &l, NOW), 50);
-        let refused = rates.take(A, None, &l, NOW).unwrap_err();
+        let refused = rates.take(&Sender::Conn(A), None, &l, NOW).unwrap_err();
         assert_eq!(refused.retry_after_ms, limits::RATE_RETRY_MS);
         assert_eq!(burst(&mut rates, A, None, &l, NOW.plus(199)), 0);
         assert_eq!(burst(&mut rates, A, None, &l, NOW.plus(1000)), 5);
@@ -258,9 +309,17 @@ mod tests {
     fn the_told_time_is_enough() {
         for rate in [1, 3, 7, 10_000] {
             let (mut rates, l) = (Rates::default(), limits(rate, rate));
-            while rates.take(A, None, &l, NOW).is_ok() {}
-            let wait = rates.take(A, None, &l, NOW).unwrap_err().retry_after_ms;
-            assert!(rates.take(A, None, &l, NOW.plus(wait)).is_ok(), "{rate}");
+            while rates.take(&Sender::Conn(A), None, &l, NOW).is_ok() {}
+            let wait = rates
+                .take(&Sender::Conn(A), None, &l, NOW)
+                .unwrap_err()
+                .retry_after_ms;
+            assert!(
+                rates
+                    .take(&Sender::Conn(A), None, &l, NOW.plus(wait))
+                    .is_ok(),
+                "{rate}"
+            );
         }
     }
 
@@ -285,7 +344,9 @@ mod tests {
         let (mut rates, l) = (Rates::default(), limits(5, 5));
         for i in 0..1000 {
             let who = Identity::parse(&format!("{i}")).unwrap();
-            rates.take(A, Some(&who), &l, NOW.plus(i)).unwrap();
+            rates
+                .take(&Sender::Conn(A), Some(&who), &l, NOW.plus(i))
+                .unwrap();
             rates.forget(A, NOW.plus(i));
         }
         assert!(rates.identities.len() < 300, "{}", rates.identities.len());
@@ -300,10 +361,29 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_has_one_flow_for_all_its_requests_until_that_is_full_again() {
+        let (mut rates, l) = (Rates::default(), limits(5, 1000));
+        let caller = |i: u64| Sender::Caller(format!("{i}").into());
+        let pass = |rates: &mut Rates, now| rates.take(&caller(0), None, &l, now).is_ok();
+        assert_eq!((0..100).filter(|_| pass(&mut rates, NOW)).count(), 50);
+        rates.answered(&caller(1), 1, NOW);
+        for i in 1..1000 {
+            rates.take(&caller(i), None, &l, NOW).unwrap();
+        }
+        assert!(!pass(&mut rates, NOW), "a crowd does not make it forgotten");
+        let later = NOW.plus(10_000);
+        for i in 1000..3000 {
+            rates.take(&caller(i), None, &l, later).unwrap();
+        }
+        assert_eq!(rates.callers.len(), 2000, "those before are forgotten");
+        assert_eq!((0..100).filter(|_| pass(&mut rates, later)).count(), 50);
+    }
+
+    #[test]
     fn who_asks_for_a_channel_again_and_again_waits_in_between() {
         let (mut rates, burst) = (Rates::default(), limits::INTERVAL_BURST);
         let channel = |n: usize| Channel::parse(&format!("c{n}")).unwrap();
-        let mut asks = |n: usize, now: Millis| rates.asks(A, &channel(n), 100, now);
+        let mut asks = |n: usize, now: Millis| rates.asks(&Sender::Conn(A), &channel(n), 100, now);
         for _ in 0..burst {
             assert_eq!(asks(0, NOW), Ok(()));
         }
@@ -323,7 +403,7 @@ mod tests {
         assert_eq!(rates.flows[&A].asked.len(), 1, "what is over is");
         for _ in 0..1_000 {
             assert_eq!(
-                rates.asks(A, &channel(0), 0, NOW),
+                rates.asks(&Sender::Conn(A), &channel(0), 0, NOW),
                 Ok(()),
                 "0 bounds nothing"
             );
@@ -333,16 +413,31 @@ mod tests {
     #[test]
     fn who_asks_for_pages_must_read_them() {
         let mut rates = Rates::default();
-        rates.answered(A, limits::ANSWER_BYTES_BURST as usize, NOW);
-        assert_eq!(rates.reads(A, NOW), Ok(()), "a burst");
-        rates.answered(A, 2 * limits::ANSWER_BYTES_PER_SECOND as usize, NOW);
-        let wait = rates.reads(A, NOW).unwrap_err().retry_after_ms;
+        rates.answered(&Sender::Conn(A), limits::ANSWER_BYTES_BURST as usize, NOW);
+        assert_eq!(rates.reads(&Sender::Conn(A), NOW), Ok(()), "a burst");
+        rates.answered(
+            &Sender::Conn(A),
+            2 * limits::ANSWER_BYTES_PER_SECOND as usize,
+            NOW,
+        );
+        let wait = rates
+            .reads(&Sender::Conn(A), NOW)
+            .unwrap_err()
+            .retry_after_ms;
         assert_eq!(wait, 2_000);
-        assert!(rates.reads(A, NOW.plus(wait - 1)).is_err());
-        assert_eq!(rates.reads(A, NOW.plus(wait)), Ok(()));
-        assert_eq!(rates.reads(B, NOW), Ok(()), "others have their own");
-        rates.answered(A, 1, NOW.plus(wait));
-        assert_eq!(rates.reads(A, Millis(0)), Ok(()), "the clock jumped back");
+        assert!(rates.reads(&Sender::Conn(A), NOW.plus(wait - 1)).is_err());
+        assert_eq!(rates.reads(&Sender::Conn(A), NOW.plus(wait)), Ok(()));
+        assert_eq!(
+            rates.reads(&Sender::Conn(B), NOW),
+            Ok(()),
+            "others have their own"
+        );
+        rates.answered(&Sender::Conn(A), 1, NOW.plus(wait));
+        assert_eq!(
+            rates.reads(&Sender::Conn(A), Millis(0)),
+            Ok(()),
+            "the clock jumped back"
+        );
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub enum Dialect {
     Hello,
     /// It began without a hello: @sveltebase/sync 1.4 and its like.
     Legacy,
+    /// It has no socket: it reads one channel over HTTP. Never written down.
+    Reader,
 }
 
 /// What a connection wants of a channel that it is live on.

@@ -4,6 +4,7 @@
 //! - `router` — the sync Worker: public routes, tokens, keys, and which object a request is for.
 //! - `host` — inside the object: drives the engine and performs its effects.
 //! - `authenticator` — who somebody is, where keys or the app's endpoint must be asked.
+//! - `readers` — open answers of readers over HTTP.
 //! - `internal` — the path between router and host, defined once for both.
 
 mod authenticator;
@@ -14,6 +15,7 @@ mod glue;
 pub mod host;
 mod internal;
 mod log;
+mod readers;
 mod respond;
 pub mod router;
 mod transport;

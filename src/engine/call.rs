@@ -8,7 +8,7 @@ use crate::config::{Config, Publisher};
 use crate::digest;
 use crate::hub::Hub;
 use crate::names::{ConnId, Millis, RequestId};
-use crate::outbox::Outgoing;
+use crate::outbox::{Outgoing, Place};
 use crate::protocol::{self, CallBody, Close, Problem, TopicsBody};
 use crate::store::{Floor, Outcome, Owner, Seed, Sql, Store, Takes};
 
@@ -103,7 +103,7 @@ impl<S: Sql> Engine<S> {
         match self.call_once(request, now) {
             Ok(done) => {
                 for frame in done.frames {
-                    self.out.send_many(frame.to, frame.text);
+                    self.out.send(frame);
                 }
                 for renewal in done.renewals {
                     self.renew(renewal);
@@ -207,7 +207,7 @@ fn perform<S: Sql>(
             let receivers = to.len();
             Ok(Done {
                 result: publish::result_of(&store.cursor(channel, edits, seq), receivers),
-                frames: notice(to, protocol::channel_reset(channel, "reset")),
+                frames: notice(to, protocol::channel_reset(channel, "reset"), Place::Lost),
                 ..Done::default()
             })
         }
@@ -217,7 +217,7 @@ fn perform<S: Sql>(
             let to = hub.receivers(channel, &Audience::All);
             Ok(Done {
                 result: count("receivers", to.len()),
-                frames: notice(to, protocol::channel_change(channel)),
+                frames: notice(to, protocol::channel_change(channel), Place::Same),
                 ..Done::default()
             })
         }
@@ -239,10 +239,11 @@ fn perform<S: Sql>(
     }
 }
 
-fn notice(to: Vec<ConnId>, text: String) -> Vec<Outgoing> {
+fn notice(to: Vec<ConnId>, text: String, place: Place) -> Vec<Outgoing> {
     vec![Outgoing {
         to,
         text: text.into(),
+        place,
     }]
 }
 

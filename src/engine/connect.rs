@@ -1,7 +1,8 @@
 //! Connecting, `hello`, and which dialect a client speaks.
 
-use super::Engine;
 use super::renew::standing;
+use super::{Engine, Failure};
+use crate::auth::AuthError;
 use crate::limits;
 use crate::names::{ConnId, Millis, SessionId};
 use crate::protocol::{self, Close, Code, Hello, Problem};
@@ -10,32 +11,14 @@ use crate::store::Sql;
 
 impl<S: Sql> Engine<S> {
     pub(super) fn connect(&mut self, conn: ConnId, session: SessionId, grant: Grant, now: Millis) {
-        let (connections, _, _) = self.hub.counts();
         let full =
             self.hub.attachments_bytes() + limits::ATTACHMENT_BYTES > limits::ATTACHMENTS_BYTES;
-        if full || connections >= self.config.limits.connections {
-            return self.reply(Err(Problem::new(
-                Code::Unavailable,
-                "the space has no room for another connection",
-            )));
-        }
-        if grant.expires_at.is_some_and(|at| at <= now) {
-            return self.reply(Err(Problem::new(
-                Code::Unauthorized,
-                "the token has expired",
-            )));
-        }
-        let most = self.config.limits.connections_per_identity;
-        if self.hub.connections_of(&grant) >= most {
-            return self.reply(Err(Problem {
-                retry_after_ms: Some(limits::CONNECTIONS_RETRY_MS),
-                ..Problem::new(
-                    Code::RateLimited,
-                    "too many connections of one identity or address",
-                )
-            }));
-        }
-        match standing(&self.store, grant, now) {
+        let room = match full {
+            true => Err(no_room()),
+            false => self.has_room_for_another(&grant),
+        };
+        let admitted = room.map_err(Failure::from);
+        match admitted.and_then(|()| self.admitted(grant, now)) {
             Ok(grant) => {
                 self.hub.insert(conn, Session::new(session, grant));
                 self.dirty.push(conn);
@@ -45,6 +28,30 @@ impl<S: Sql> Engine<S> {
                 self.reply(Err(problem));
             }
         }
+    }
+
+    /// Whether the space takes one more connection or reader of whoever has this grant.
+    pub(super) fn has_room_for_another(&self, grant: &Grant) -> Result<(), Problem> {
+        let (connections, _, _) = self.hub.counts();
+        if connections >= self.config.limits.connections {
+            return Err(no_room());
+        }
+        if self.hub.connections_of(grant) >= self.config.limits.connections_per_identity {
+            let message = "too many connections of one identity or address";
+            return Err(Problem {
+                retry_after_ms: Some(limits::CONNECTIONS_RETRY_MS),
+                ..Problem::new(Code::RateLimited, message)
+            });
+        }
+        Ok(())
+    }
+
+    /// The grant as it counts here and now: not ended, and less what is held against it.
+    pub(super) fn admitted(&self, grant: Grant, now: Millis) -> Result<Grant, Failure> {
+        if grant.expires_at.is_some_and(|at| at <= now) {
+            return Err(Problem::from(AuthError::Expired).into());
+        }
+        standing(&self.store, grant, now)
     }
 
     /// Says who the token is, for browsers, which cannot see why an upgrade failed.
@@ -112,4 +119,9 @@ impl<S: Sql> Engine<S> {
             self.dirty.push(conn);
         }
     }
+}
+
+fn no_room() -> Problem {
+    let message = "the space has no room for another connection";
+    Problem::new(Code::Unavailable, message)
 }

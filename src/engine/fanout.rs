@@ -8,7 +8,7 @@ use crate::cursor::Cursor;
 use crate::hub::Hub;
 use crate::limits;
 use crate::names::{Channel, ConnId, Identity, Millis};
-use crate::outbox::Outgoing;
+use crate::outbox::{Outgoing, Place};
 use crate::protocol::{self, Action, ChangeFrame};
 
 /// What a change is to one of its receivers.
@@ -54,28 +54,40 @@ pub(super) fn deliver(
             if several {
                 reached.extend(to.iter().copied());
             }
-            let texts = encode(channel, &changes, &slots, Parts::AsOne);
+            let Some(cursor) = last_seen(&changes, &slots) else {
+                continue;
+            };
+            let texts = encode(channel, cursor, &changes, &slots, Parts::AsOne);
             let (hello, legacy) = match texts.len() {
                 0 | 1 => (to, Vec::new()),
                 _ => to.into_iter().partition(|conn| !hub.is_legacy(*conn)),
             };
             if !legacy.is_empty() {
-                let texts = encode(channel, &changes, &slots, Parts::Apart);
-                frames.extend(addressed(texts, &legacy));
+                let texts = encode(channel, cursor, &changes, &slots, Parts::Apart);
+                frames.extend(addressed(texts, &legacy, cursor));
             }
             if !hello.is_empty() {
-                frames.extend(addressed(texts, &hello));
+                frames.extend(addressed(texts, &hello, cursor));
             }
         }
     }
     (frames, if several { reached.len() } else { count })
 }
 
-fn addressed(texts: Vec<String>, to: &[ConnId]) -> impl Iterator<Item = Outgoing> {
-    texts.into_iter().map(|text| Outgoing {
-        to: to.to_vec(),
-        text: text.into(),
-    })
+/// The parts of one message: the last leaves its receivers at the cursor.
+fn addressed(texts: Vec<String>, to: &[ConnId], cursor: &Cursor) -> impl Iterator<Item = Outgoing> {
+    let last = texts.len().saturating_sub(1);
+    texts
+        .into_iter()
+        .enumerate()
+        .map(move |(part, text)| Outgoing {
+            to: to.to_vec(),
+            text: text.into(),
+            place: match part == last {
+                true => Place::At(cursor.clone()),
+                false => Place::Same,
+            },
+        })
 }
 
 fn class_of(change: &Committed) -> Class<'_> {
@@ -178,9 +190,18 @@ fn frame(change: &Committed, sight: Sight) -> ChangeFrame<'_> {
     })
 }
 
+/// The cursor of the last change that a group may see: it must not count what it may not.
+fn last_seen<'a>(changes: &[&'a Committed], sights: &Sights<'_>) -> Option<&'a Cursor> {
+    let classes: BTreeSet<Class<'_>> = sights.iter().map(|(class, _)| *class).collect();
+    let mut latest = changes.iter().rev();
+    let last = latest.find(|change| classes.contains(&class_of(change)))?;
+    Some(&last.cursor)
+}
+
 /// The texts for one group: a `change`, or a `batch` in as many frames as it needs.
 fn encode(
     channel: &Channel,
+    cursor: &Cursor,
     changes: &[&Committed],
     sights: &Sights<'_>,
     parts: Parts,
@@ -189,13 +210,9 @@ fn encode(
     let sight_of = |class| sights.get(&class).copied();
     let visible = changes
         .iter()
-        .filter_map(|change| Some((&change.cursor, frame(change, sight_of(class_of(change))?))));
-    let (cursors, visible): (Vec<&Cursor>, Vec<ChangeFrame<'_>>) = visible.unzip();
-    // The last that it may see: the cursor must not count what it may not.
-    match cursors.last() {
-        Some(last) => encode_frames(channel, &visible, last, parts),
-        None => Vec::new(),
-    }
+        .filter_map(|change| Some(frame(change, sight_of(class_of(change))?)));
+    let visible: Vec<ChangeFrame<'_>> = visible.collect();
+    encode_frames(channel, &visible, cursor, parts)
 }
 
 /// A `change`, or a `batch` in as many frames as it needs; nothing for no changes.

@@ -4,6 +4,7 @@ use super::Engine;
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, RequestId};
 use crate::protocol::{self, ClientMessage, Close, Code, Problem, Refused};
+use crate::rate::Sender;
 use crate::session::Dialect;
 use crate::store::Sql;
 
@@ -60,7 +61,9 @@ impl<S: Sql> Engine<S> {
     pub(super) fn take(&mut self, conn: ConnId, now: Millis) -> Result<(), Problem> {
         let session = self.hub.session(conn);
         let identity = session.and_then(|session| session.grant.identity.as_ref());
-        let taken = self.rates.take(conn, identity, &self.config.limits, now);
+        let taken = self
+            .rates
+            .take(&Sender::Conn(conn), identity, &self.config.limits, now);
         taken.map_err(Problem::from)
     }
 

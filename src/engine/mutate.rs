@@ -17,10 +17,10 @@ use crate::session::{Asker, Session};
 use crate::store::{Outcome, Owner, Sql, Store, StoredRow};
 
 /// What came of a mutation.
-struct Done {
-    ack: String,
+pub(super) struct Done {
+    pub(super) ack: String,
     /// What it changed, unless it was executed before.
-    change: Option<Committed>,
+    pub(super) change: Option<Committed>,
 }
 
 impl<S: Sql> Engine<S> {
@@ -48,15 +48,20 @@ impl<S: Sql> Engine<S> {
             let gone = fanout::lost_by_writer(&change);
             self.out.send_one(conn, gone);
         }
-        let (frames, _) = fanout::deliver(&self.hub, std::slice::from_ref(&change), Some(conn));
+        self.tell_others(&change, Some(conn));
+    }
+
+    /// Tells a change to everyone who may know but the one who made it.
+    pub(super) fn tell_others(&mut self, change: &Committed, except: Option<ConnId>) {
+        let (frames, _) = fanout::deliver(&self.hub, std::slice::from_ref(change), except);
         for frame in frames {
-            self.out.send_many(frame.to, frame.text);
+            self.out.send(frame);
         }
     }
 }
 
 /// The refusal of a mutation for which its turn has no room left.
-fn put_off() -> Problem {
+pub(super) fn put_off() -> Problem {
     let message = "too much for one turn; send it again in another frame";
     Problem {
         retry_after_ms: Some(limits::TURN_RETRY_MS),
@@ -64,7 +69,7 @@ fn put_off() -> Problem {
     }
 }
 
-fn execute<S: Sql>(
+pub(super) fn execute<S: Sql>(
     store: &mut Store<S>,
     config: &Config,
     session: &Session,

@@ -85,6 +85,7 @@ impl<S: Sql> Engine<S> {
         let identity = session.grant.identity.as_ref();
         let text = protocol::signal(channel, &message.event, &session.id, identity, data);
         let mut others = self.hub.receivers(channel, &Audience::All);
+        others.retain(|conn| !self.hub.is_reader(*conn));
         others.retain(|other| *other != conn);
         self.out.send_many(others, text);
     }

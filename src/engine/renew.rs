@@ -31,6 +31,8 @@ pub(super) struct Renewal {
     frames: Vec<String>,
     /// Channels that the session may no longer read.
     closed: Vec<Channel>,
+    /// Whether a channel that it is live on begins anew.
+    resets: bool,
 }
 
 impl<S: Sql> Engine<S> {
@@ -142,6 +144,7 @@ impl<S: Sql> Engine<S> {
         for frame in renewal.frames {
             self.out.send_one(renewal.conn, frame);
         }
+        self.renew_reader(renewal.conn, renewal.resets);
     }
 }
 
@@ -180,10 +183,10 @@ pub(super) fn plan<S: Sql>(
     session: &Session,
     grant: Grant,
 ) -> Result<Renewal, SqlError> {
-    let (mut frames, mut closed) = (Vec::new(), Vec::new());
+    let (mut frames, mut closed, mut resets) = (Vec::new(), Vec::new(), false);
     let parts = match session.dialect {
         Dialect::Legacy => Parts::Apart,
-        Dialect::Hello | Dialect::Unknown => Parts::AsOne,
+        Dialect::Hello | Dialect::Unknown | Dialect::Reader => Parts::AsOne,
     };
     if grant.topics != session.grant.topics {
         let may_read = |channel: &Channel| {
@@ -217,6 +220,7 @@ pub(super) fn plan<S: Sql>(
                 closed.push(channel.clone());
             }
             if new.is_none() || !whole {
+                resets = true;
                 frames.push(protocol::channel_reset(channel, RESET_REASON));
             }
         }
@@ -232,6 +236,7 @@ pub(super) fn plan<S: Sql>(
         grant,
         frames,
         closed,
+        resets,
     })
 }
 

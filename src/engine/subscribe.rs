@@ -8,33 +8,29 @@ use crate::digest;
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, Seq, Space};
 use crate::protocol::{Close, Code, Problem, SubscribeMessage};
-use crate::rate::TooFast;
+use crate::rate::{Sender, TooFast};
 use crate::session::{ChannelPass, Dialect, Grant, Session, Subscription};
 use crate::store::{Sql, SqlError};
 
 /// What a subscription is answered with.
-struct Answer {
-    frames: Vec<String>,
+pub(super) struct Answer {
+    pub(super) frames: Vec<String>,
     /// Whether the connection is live from here on: not yet where more must be asked for.
-    live: bool,
+    pub(super) live: bool,
     /// What it wants of the channel.
-    how: Subscription,
+    pub(super) how: Subscription,
+    /// Where it leaves its reader.
+    pub(super) cursor: Cursor,
+    /// Whether it says anything that its reader did not know.
+    pub(super) is_news: bool,
 }
 
 impl<S: Sql> Engine<S> {
     pub(super) fn subscribe(&mut self, conn: ConnId, message: &SubscribeMessage<'_>, now: Millis) {
-        let answer = self.judge(conn, message, now).and_then(|pass| {
-            self.take_time(conn, message, now)?;
-            let mut answer = self.answer(conn, message, now)?;
-            answer.how.pass = pass;
-            Ok(answer)
-        });
-        match answer {
+        match self.judge_and_answer(conn, message, now) {
             Ok(answer) => {
                 let bytes = answer.frames.iter().map(String::len).sum();
-                self.rates.answered(conn, bytes, now);
-                let lanes = self.config.limits.max_concurrent_deltas;
-                self.lanes.answered(lanes, bytes, now);
+                self.took(&Sender::Conn(conn), bytes, now);
                 // Without an await between page and stream, nothing is lost or doubled.
                 match answer.live {
                     true => self.hub.subscribe(conn, &message.channel, answer.how),
@@ -54,34 +50,30 @@ impl<S: Sql> Engine<S> {
         }
     }
 
-    /// Whether a connection is to be answered now: after its last questions, what it still has to
-    /// read, and what others have asked for.
-    fn take_time(
+    /// Whether somebody is to be answered now: after its last questions, what it still has to read,
+    /// and what others have asked for.
+    pub(super) fn take_time(
         &mut self,
-        conn: ConnId,
+        sender: &Sender,
         message: &SubscribeMessage<'_>,
         now: Millis,
-    ) -> Result<(), Failure> {
-        let too_fast = |too_fast| Failure::from(Problem::from(too_fast));
+    ) -> Result<(), TooFast> {
         let cursor = message.cursor.as_deref().and_then(Cursor::parse);
-        // The next page of an answer is no other question, and a legacy client asks in no other way.
-        let asks = cursor.is_none_or(|cursor| cursor.page.is_none()) && !self.hub.is_legacy(conn);
-        if asks {
+        // The next page of an answer is no other question. And over HTTP one caller may be many.
+        let is_question = cursor.is_none_or(|cursor| cursor.page.is_none());
+        if is_question && matches!(sender, Sender::Conn(_)) {
             let interval = self.config.limits.min_interval_ms;
-            let asked = self.rates.asks(conn, &message.channel, interval, now);
-            asked.map_err(too_fast)?;
+            self.rates.asks(sender, &message.channel, interval, now)?;
         }
-        self.rates.reads(conn, now).map_err(too_fast)?;
-        match self.lanes.admit(now) {
-            // It knows of no time to wait for, but comes back after a while.
-            Err(_) if self.hub.is_legacy(conn) => {
-                self.close(conn, Close::RateLimited, now);
-                Err(too_fast(TooFast {
-                    retry_after_ms: limits::RATE_RETRY_MS,
-                }))
-            }
-            admitted => admitted.map_err(too_fast),
-        }
+        self.rates.reads(sender, now)?;
+        self.lanes.admit(now)
+    }
+
+    /// Notes that somebody was answered.
+    pub(super) fn took(&mut self, sender: &Sender, bytes: usize, now: Millis) {
+        self.rates.answered(sender, bytes, now);
+        let lanes = self.config.limits.max_concurrent_deltas;
+        self.lanes.answered(lanes, bytes, now);
     }
 
     /// Refuses a subscription in the words of its client's dialect.
@@ -94,19 +86,45 @@ impl<S: Sql> Engine<S> {
         let dialect = self.hub.session(conn).map(|session| session.dialect);
         let id = match dialect {
             Some(Dialect::Hello) => message.id.as_ref().map(|id| id.as_str()),
-            Some(Dialect::Legacy | Dialect::Unknown) | None => Some(legacy::REFUSED_SUBSCRIPTION),
+            Some(Dialect::Legacy | Dialect::Unknown | Dialect::Reader) | None => {
+                Some(legacy::REFUSED_SUBSCRIPTION)
+            }
         };
         self.send_reject(conn, id, Some(&message.channel), problem);
     }
 
-    /// Whether a connection may read a channel, and has room for it. Returns what its token opens.
-    fn judge(
-        &self,
+    /// What a connection's subscription is answered with.
+    fn judge_and_answer(
+        &mut self,
         conn: ConnId,
         message: &SubscribeMessage<'_>,
         now: Millis,
-    ) -> Result<Option<ChannelPass>, Failure> {
+    ) -> Result<Answer, Failure> {
         let session = self.hub.session(conn).ok_or_else(closing)?;
+        let is_legacy = session.dialect == Dialect::Legacy;
+        let pass = self.judge(session, message, now)?;
+        let sender = Sender::Conn(conn);
+        let taken = match is_legacy {
+            // It asks for everything at once, and in no other way.
+            true => self.lanes.admit(now),
+            false => self.take_time(&sender, message, now),
+        };
+        if is_legacy && taken.is_err() {
+            // It knows of no time to wait for, but comes back after a while.
+            self.close(conn, Close::RateLimited, now);
+        }
+        taken.map_err(Problem::from)?;
+        let session = self.hub.session(conn).ok_or_else(closing)?;
+        self.answer(session, message, pass, now)
+    }
+
+    /// Whether a session may read a channel, and has room for it. Returns what its token opens.
+    pub(super) fn judge(
+        &self,
+        session: &Session,
+        message: &SubscribeMessage<'_>,
+        now: Millis,
+    ) -> Result<Option<ChannelPass>, Failure> {
         let (channel, grant) = (&message.channel, &session.grant);
         let rule = self.config.rules.find(channel)?;
         let mut who = session.asker(channel);
@@ -122,7 +140,9 @@ impl<S: Sql> Engine<S> {
             )
             .into());
         }
-        let held = session.subscriptions.contains_key(channel);
+        // A reader that does not stay takes no room.
+        let held =
+            session.dialect == Dialect::Reader || session.subscriptions.contains_key(channel);
         if !held && !self.hub.has_room_for(grant, channel) {
             let message = "the space has no room for another subscription";
             return Err(Problem::new(Code::Unavailable, message).into());
@@ -130,22 +150,27 @@ impl<S: Sql> Engine<S> {
         Ok(who.pass)
     }
 
-    fn answer(
+    /// What a session is answered that may read the channel.
+    pub(super) fn answer(
         &self,
-        conn: ConnId,
+        session: &Session,
         message: &SubscribeMessage<'_>,
+        pass: Option<ChannelPass>,
         now: Millis,
     ) -> Result<Answer, Failure> {
-        let session = self.hub.session(conn).ok_or_else(closing)?;
         let edits = self.config.rules.find(&message.channel)?.edits;
-        match session.dialect {
-            Dialect::Legacy => self.answer_legacy(session, message, now),
-            Dialect::Hello | Dialect::Unknown => self.answer_page(session, message, edits),
-        }
+        let mut answer = match session.dialect {
+            Dialect::Legacy => self.answer_legacy(session, message, now)?,
+            Dialect::Hello | Dialect::Unknown | Dialect::Reader => {
+                self.answer_page(session, message, edits)?
+            }
+        };
+        answer.how.pass = pass;
+        Ok(answer)
     }
 
     /// What a token of the channel opens, here and now.
-    fn pass(
+    pub(super) fn pass(
         &self,
         token: &str,
         channel: &Channel,
@@ -208,6 +233,8 @@ impl<S: Sql> Engine<S> {
                 meta: message.meta,
                 pass: None,
             },
+            is_news: snapshot.is_news(),
+            cursor: page.cursor,
         })
     }
 
@@ -260,6 +287,8 @@ impl<S: Sql> Engine<S> {
             frames,
             live: true,
             how: Subscription::default(),
+            cursor,
+            is_news: true,
         })
     }
 

@@ -263,6 +263,40 @@ pub fn decode(frame: &str) -> Result<Frame<'_>, Problem> {
     })
 }
 
+/// Reads the body of `POST /api/sync/mutate`: mutations as a socket would send them, in order.
+///
+/// # Errors
+/// `malformed` for a body that holds no list of them, `invalid` where there are none or too many; a
+/// bad mutation is refused alone.
+pub(crate) fn decode_mutations(
+    body: &str,
+) -> Result<Vec<Result<MutateMessage<'_>, Refused>>, Problem> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        mutations: Vec<&'a RawValue>,
+    }
+    if !depth_is_bounded(body) {
+        return Err(Problem::malformed("nested too deeply"));
+    }
+    let bad = |_| Problem::malformed("the body is an object with a list of mutations");
+    let Body { mutations } = from_object(body).map_err(bad)?;
+    if !(1..=limits::FRAME_MESSAGES).contains(&mutations.len()) {
+        return Err(Problem::invalid("mutations", "must be 1 to 1000"));
+    }
+    Ok(mutations.into_iter().map(mutation).collect())
+}
+
+fn mutation(raw: &RawValue) -> Result<MutateMessage<'_>, Refused> {
+    let envelope: Envelope<'_> = from_object(raw.get())
+        .map_err(|_| Problem::malformed("a mutation is a JSON object without doubled fields"))?;
+    match envelope.kind.and_then(text_of).as_deref() {
+        Some("mutate") => envelope.mutate(),
+        None if envelope.kind.is_none() => envelope.mutate(),
+        Some(_) | None => Err(Problem::malformed("only mutations are taken here").into()),
+    }
+}
+
 /// What one frame holds.
 #[derive(Debug)]
 pub struct Frame<'a> {

@@ -74,6 +74,12 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether it says anything to a reader who has what is before it.
+    pub(crate) fn is_news(&self) -> bool {
+        let changes = self.changes.as_ref().is_some_and(|list| !list.is_empty());
+        self.full || self.more || changes || !self.data.is_empty() || !self.deleted.is_empty()
+    }
+
     pub(crate) fn encode(
         &self,
         id: Option<&RequestId>,
@@ -81,8 +87,19 @@ impl Snapshot {
         cursor: &Cursor,
         view: &str,
     ) -> String {
+        self.encode_at(id, channel, &cursor.to_string(), view)
+    }
+
+    /// With the cursor as text.
+    pub(crate) fn encode_at(
+        &self,
+        id: Option<&RequestId>,
+        channel: &Channel,
+        cursor: &str,
+        view: &str,
+    ) -> String {
         self.write(id, channel, &self.deleted, |o| {
-            o.text("cursor", &cursor.to_string());
+            o.text("cursor", cursor);
             o.text("view", view);
             o.bool("more", self.more);
         })
@@ -257,6 +274,17 @@ pub(crate) fn reject(
             problem.write(o.name("error"));
         }
     })
+}
+
+/// The body that answers `POST /api/sync/mutate`: an `ack` or a `reject` for each mutation, in order.
+pub(crate) fn results(results: &[String]) -> String {
+    let bytes: usize = results.iter().map(|result| result.len() + 1).sum();
+    let mut out = JsonWriter::with_capacity(32 + bytes);
+    out.object(|o| {
+        o.name("results")
+            .array(|a| results.iter().for_each(|result| a.raw_item(result)));
+    });
+    out.finish()
 }
 
 /// A frame that cannot be tied to a request.

@@ -17,7 +17,7 @@ use crate::protocol::{Code, Problem};
 /// Says who somebody is. The stock one is [`Configured`]; a team's own is handed to
 /// [`super::router::serve_with`] and [`super::Host::wake_with`], to both, because a session is
 /// renewed inside the object. See `examples/rust-auth`.
-pub trait Authenticator {
+pub trait Authenticator: 'static {
     /// Whether the settings about tokens are left alone: true for a team's own.
     const OWN: bool = true;
 

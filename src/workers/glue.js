@@ -81,13 +81,19 @@ export class Database {
 // What outlives a reset of the wasm instance: the objects that are in the middle of a turn.
 const interrupted = (globalThis.__tidewireInterrupted ??= new Set());
 
-// Requests that this Worker has not answered yet.
+// Requests that this Worker has not answered yet, or not to the end.
 const unanswered = new Set();
 
 /** Gives up what waits in a wasm instance that is no more. */
 export function giveUp() {
   for (const answer of unanswered) answer();
   unanswered.clear();
+}
+
+/** Calls `lose` when the wasm instance is no more; returns what calls that off. */
+export function whenGivenUp(lose) {
+  unanswered.add(lose);
+  return () => unanswered.delete(lose);
 }
 
 // A panic. The requests of all spaces in this isolate die with it, not only the one that caused it.
@@ -99,11 +105,11 @@ addEventListener("error", ({ error }) => {
 export async function answered(answer) {
   let lose;
   const lost = new Promise((resolve) => (lose = resolve));
-  unanswered.add(lose);
+  const forget = whenGivenUp(lose);
   try {
     return (await Promise.race([answer, lost])) ?? unavailable();
   } finally {
-    unanswered.delete(lose);
+    forget();
   }
 }
 

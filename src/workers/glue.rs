@@ -44,6 +44,7 @@ extern "C" {
     #[wasm_bindgen(method, js_name = deleteAlarm)]
     pub(super) fn delete_alarm(this: &Database);
 
+    #[derive(Clone)]
     pub(super) type Sockets;
 
     #[wasm_bindgen(constructor)]

@@ -2,6 +2,7 @@
 //! between.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use js_sys::Uint8Array;
 use wasm_bindgen::JsCast;
@@ -17,6 +18,7 @@ use super::internal::{
     IDEMPOTENCY_HEADER, Route, SUBPROTOCOL_HEADER, grant_of, may_create, not_created, owner_of,
     publisher_of,
 };
+use super::readers::Readers;
 use super::router::{config, now};
 use super::{faults, glue, respond};
 use crate::auth::Claims;
@@ -35,14 +37,31 @@ const ALARM_AGAIN_MS: u64 = 60_000;
 /// Drives the engine of one space. Every handler of the Durable Object is one call here.
 pub struct Host<A = Configured> {
     sockets: glue::Sockets,
+    pub(super) readers: Readers,
     database: Database,
     env: Env,
-    authenticator: A,
+    authenticator: Rc<A>,
     /// The space, by the name of the object.
     named: Option<Space>,
-    life: RefCell<Life>,
+    life: Rc<RefCell<Life>>,
     /// The name of this life of the object.
-    instance: String,
+    instance: Rc<str>,
+}
+
+/// The same host: readers that stay need one for as long.
+impl<A> Clone for Host<A> {
+    fn clone(&self) -> Self {
+        Self {
+            sockets: self.sockets.clone(),
+            readers: self.readers.clone(),
+            database: self.database.clone(),
+            env: self.env.clone(),
+            authenticator: Rc::clone(&self.authenticator),
+            named: self.named.clone(),
+            life: Rc::clone(&self.life),
+            instance: Rc::clone(&self.instance),
+        }
+    }
 }
 
 /// What there is of a space.
@@ -54,7 +73,7 @@ enum Life {
     Broken(Problem),
 }
 
-struct Running {
+pub(super) struct Running {
     engine: Engine<Database>,
     /// The number of the next connection.
     next: u32,
@@ -82,12 +101,13 @@ impl<A: Authenticator> Host<A> {
         let storage = js_sys::Reflect::get(state.as_raw(), &"storage".into());
         let host = Self {
             sockets: glue::Sockets::new(state.as_raw()),
+            readers: Readers::new(),
             database: Database::new(&storage.unwrap_or_default()),
             env: env.clone(),
-            authenticator,
+            authenticator: Rc::new(authenticator),
             named: state.id().name().and_then(|name| Space::parse(&name).ok()),
-            life: RefCell::new(Life::New),
-            instance: random_name(),
+            life: Rc::new(RefCell::new(Life::New)),
+            instance: random_name().into(),
         };
         match space_of(&host.database) {
             Ok(None) => {}
@@ -117,7 +137,10 @@ impl<A: Authenticator> Host<A> {
     }
 
     /// Does something with the running engine. A space that is not yet comes into being.
-    fn with<T>(&self, work: impl FnOnce(&mut Running) -> T) -> core::result::Result<T, Problem> {
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&mut Running) -> T,
+    ) -> core::result::Result<T, Problem> {
         if self.is_new() {
             self.open(None);
         }
@@ -134,10 +157,14 @@ impl<A: Authenticator> Host<A> {
     /// Only if a response cannot be made.
     pub async fn fetch(&self, request: Request) -> Result<Response> {
         match (Route::of(&request), grant_of(&request)) {
-            (Some(Route::Connect), Some(_)) if self.is_new() && !may_create(&request) => {
+            (Some(Route::Connect | Route::Read | Route::Write), Some(_))
+                if self.is_new() && !may_create(&request) =>
+            {
                 not_created()
             }
             (Some(Route::Connect), Some(grant)) => self.connect(&request, grant),
+            (Some(Route::Read), Some(grant)) => self.read(&request, grant).await,
+            (Some(Route::Write), Some(grant)) => self.write(&request, grant).await,
             (Some(Route::Session), Some(grant)) => self.session(grant),
             (Some(Route::Call(call)), _) => {
                 let Some(publisher) = publisher_of(&request) else {
@@ -156,7 +183,9 @@ impl<A: Authenticator> Host<A> {
             (Some(Route::Stats), _) => self.stats(),
             #[cfg(feature = "faults")]
             (Some(Route::Faults), _) => faults::arm(&request),
-            (Some(Route::Connect | Route::Session) | None, None | Some(_)) => respond::not_found(),
+            (Some(Route::Connect | Route::Session | Route::Read | Route::Write) | None, _) => {
+                respond::not_found()
+            }
         }
     }
 
@@ -178,8 +207,7 @@ impl<A: Authenticator> Host<A> {
             return respond::unavailable("no session", "a random name is no name");
         };
         let connected = self.with(|running| {
-            let conn = ConnId(running.next);
-            running.next += 1;
+            let conn = running.draw();
             let input = Input::Connect {
                 conn,
                 session,
@@ -256,7 +284,7 @@ impl<A: Authenticator> Host<A> {
         })
     }
 
-    fn reply(&self, input: Input<'_>) -> Result<Response> {
+    pub(super) fn reply(&self, input: Input<'_>) -> Result<Response> {
         let reply = self.with(|running| {
             let effects = self.turn(running, input);
             self.perform(running, effects).0
@@ -333,7 +361,7 @@ impl<A: Authenticator> Host<A> {
         rung.map_err(|problem| worker::Error::RustError(problem.to_string()))
     }
 
-    fn run(&self, input: Input<'_>) -> Asks {
+    pub(super) fn run(&self, input: Input<'_>) -> Asks {
         let asks = self.with(|running| {
             let effects = self.turn(running, input);
             self.perform(running, effects).1
@@ -343,7 +371,7 @@ impl<A: Authenticator> Host<A> {
 
     /// Runs the engine. From here to the end of [`Self::perform`] a reset of the wasm instance
     /// leaves a mark that [`Running::open`] finds.
-    fn turn(&self, running: &mut Running, input: Input<'_>) -> Effects {
+    pub(super) fn turn(&self, running: &mut Running, input: Input<'_>) -> Effects {
         self.sockets.begin();
         faults::point();
         let effects = running.engine.handle(input, now());
@@ -351,12 +379,12 @@ impl<A: Authenticator> Host<A> {
         effects
     }
 
-    fn perform(&self, running: &mut Running, effects: Effects) -> (Option<Reply>, Asks) {
+    pub(super) fn perform(&self, running: &mut Running, effects: Effects) -> (Option<Reply>, Asks) {
         for fault in &effects.faults {
             worker::console_error!("fault: {fault}");
         }
         let mut lost = Vec::new();
-        for (conn, attachment) in effects.saves {
+        for (conn, attachment) in &effects.saves {
             faults::point();
             let saved = self
                 .sockets
@@ -365,15 +393,16 @@ impl<A: Authenticator> Host<A> {
                 worker::console_error!("attachment: {}", glue::thrown(&error));
                 self.sockets
                     .close(conn.0, Close::Restart.code(), Close::Restart.reason());
-                lost.push(conn);
+                lost.push(*conn);
             }
         }
         faults::point();
         running.schedule(&self.database, effects.alarm);
-        for frame in effects.frames {
+        for frame in &effects.frames {
             let numbers: Vec<u32> = frame.to.iter().map(|conn| conn.0).collect();
             faults::send(&self.sockets, &numbers, &frame.text);
         }
+        self.readers.perform(&effects);
         for closing in effects.closes {
             faults::point();
             self.sockets
@@ -409,6 +438,13 @@ impl Running {
         };
         running.restore(host);
         Ok(running)
+    }
+
+    /// The number of the next connection.
+    pub(super) fn draw(&mut self) -> ConnId {
+        let conn = ConnId(self.next);
+        self.next += 1;
+        conn
     }
 
     /// Takes the open sockets back in.
@@ -451,7 +487,7 @@ fn seed() -> core::result::Result<Seed, Problem> {
 }
 
 /// 128 random bits as a name.
-fn random_name() -> String {
+pub(super) fn random_name() -> String {
     let mut bytes = [0; 16];
     // Without randomness the platform is broken; a repeated public name would still harm nobody.
     if getrandom::fill(&mut bytes).is_err() {

@@ -7,6 +7,7 @@ use super::glue;
 use crate::config::Publisher;
 use crate::engine::Call;
 use crate::names::{Channel, Space};
+use crate::protocol::ReadRequest;
 use crate::session::Grant;
 
 /// The Durable Object's binding in `wrangler.sync.jsonc`.
@@ -49,6 +50,8 @@ const DEADLINE_MS: u32 = 30_000;
 pub(super) enum Route {
     Connect,
     Session,
+    Read,
+    Write,
     Members,
     Stats,
     NewSpace,
@@ -62,6 +65,8 @@ impl Route {
         match self {
             Self::Connect => "/connect",
             Self::Session => "/session",
+            Self::Read => "/read",
+            Self::Write => "/write",
             Self::Members => "/presence",
             Self::Stats => "/stats",
             Self::NewSpace => "/new-space",
@@ -77,6 +82,8 @@ impl Route {
         [
             Self::Connect,
             Self::Session,
+            Self::Read,
+            Self::Write,
             Self::Members,
             Self::Stats,
             Self::NewSpace,
@@ -127,6 +134,22 @@ pub(super) fn may_create(request: &Request) -> bool {
     matches!(request.headers().get(NEW_SPACE_HEADER), Ok(Some(_)))
 }
 
+/// The headers that say what a visitor may do.
+fn headers_of_visitor(grant: &Grant, may_create: bool) -> Result<Headers> {
+    let headers = Headers::new();
+    if may_create {
+        headers.set(NEW_SPACE_HEADER, "yes")?;
+    }
+    headers.set(GRANT_HEADER, &grant.to_header()?)?;
+    Ok(headers)
+}
+
+/// The answer, unless it is [`not_created`].
+fn created(response: Response) -> Result<Option<Response>> {
+    let created = !response.headers().has(NEW_SPACE_HEADER)?;
+    Ok(created.then_some(response))
+}
+
 /// The answer of an object that holds nothing yet to a connection that may not change that.
 pub(super) fn not_created() -> Result<Response> {
     let mut response = Response::empty()?;
@@ -159,20 +182,39 @@ impl Object {
         subprotocol: Option<&str>,
         may_create: bool,
     ) -> Result<Option<Response>> {
-        let headers = Headers::new();
-        if may_create {
-            headers.set(NEW_SPACE_HEADER, "yes")?;
-        }
+        let headers = headers_of_visitor(grant, may_create)?;
         headers.set("upgrade", "websocket")?;
-        headers.set(GRANT_HEADER, &grant.to_header()?)?;
         if let Some(subprotocol) = subprotocol {
             headers.set(SUBPROTOCOL_HEADER, subprotocol)?;
         }
-        let response = self
-            .fetch(Route::Connect, Method::Get, headers, None)
-            .await?;
-        let created = !response.headers().has(NEW_SPACE_HEADER)?;
-        Ok(created.then_some(response))
+        let response = self.fetch(Route::Connect, Method::Get, headers, None);
+        created(response.await?)
+    }
+
+    /// Passes a reader on. `None` as for [`Self::connect`].
+    pub(super) async fn read(
+        &self,
+        grant: &Grant,
+        request: &ReadRequest,
+        may_create: bool,
+    ) -> Result<Option<Response>> {
+        let headers = headers_of_visitor(grant, may_create)?;
+        let body = request.to_json()?;
+        let response = self.fetch(Route::Read, Method::Post, headers, Some(&body));
+        created(response.await?)
+    }
+
+    /// Passes mutations on, after a line with the token of a channel. `None` as for
+    /// [`Self::connect`].
+    pub(super) async fn write(
+        &self,
+        grant: &Grant,
+        token_and_body: &str,
+        may_create: bool,
+    ) -> Result<Option<Response>> {
+        let headers = headers_of_visitor(grant, may_create)?;
+        let response = self.fetch(Route::Write, Method::Post, headers, Some(token_and_body));
+        created(response.await?)
     }
 
     /// Asks the default space, which keeps count, whether somebody may bring one more space into

@@ -17,7 +17,7 @@ use crate::digest::{self, hex};
 use crate::engine;
 use crate::limits;
 use crate::names::{Channel, Millis, Space};
-use crate::protocol::{Code, Problem, PublishBody};
+use crate::protocol::{Code, Problem, PublishBody, ReadRequest};
 use crate::session::Grant;
 
 thread_local! {
@@ -89,10 +89,12 @@ async fn fetch<A: Authenticator>(
         #[cfg(feature = "faults")]
         "/faults" => Route::Faults,
         "/api/sync/session" => Route::Session,
+        "/api/sync/changes" => Route::Changes,
+        "/api/sync/mutate" => Route::Mutate,
         "/api/sync" => Route::Connect(None),
         _ => match (engine::Call::of_path(path), path.strip_prefix("/api/sync/")) {
             (Some(call), _) => Route::Call(call),
-            (None, Some("changes" | "mutate") | None) => return respond::not_found(),
+            (None, None) => return respond::not_found(),
             (None, Some(space)) => Route::Connect(Some(space)),
         },
     };
@@ -114,6 +116,8 @@ async fn fetch<A: Authenticator>(
         Route::Health => respond::json(200, "{\"ok\":true}".to_owned()).map_err(Refusal::from),
         Route::Connect(space) => call.connect(space).await,
         Route::Session => call.session().await,
+        Route::Changes => call.changes().await,
+        Route::Mutate => call.mutate().await,
         Route::Call(what) => call.call(what).await,
         Route::Members => call.members().await,
         Route::Stats => call.stats().await,
@@ -133,6 +137,8 @@ enum Route<'a> {
     Health,
     Connect(Option<&'a str>),
     Session,
+    Changes,
+    Mutate,
     Call(engine::Call),
     Members,
     Stats,
@@ -143,10 +149,13 @@ enum Route<'a> {
 impl Route<'_> {
     fn method(&self) -> Method {
         match self {
-            Self::Call(_) => Method::Post,
-            Self::Health | Self::Connect(_) | Self::Session | Self::Members | Self::Stats => {
-                Method::Get
-            }
+            Self::Call(_) | Self::Mutate => Method::Post,
+            Self::Health
+            | Self::Connect(_)
+            | Self::Session
+            | Self::Changes
+            | Self::Members
+            | Self::Stats => Method::Get,
             #[cfg(feature = "faults")]
             Self::Faults => Method::Get,
         }
@@ -154,8 +163,13 @@ impl Route<'_> {
 
     fn allowed(&self) -> &'static str {
         match self {
-            Self::Call(_) => "POST",
-            Self::Health | Self::Connect(_) | Self::Session | Self::Members | Self::Stats => "GET",
+            Self::Call(_) | Self::Mutate => "POST",
+            Self::Health
+            | Self::Connect(_)
+            | Self::Session
+            | Self::Changes
+            | Self::Members
+            | Self::Stats => "GET",
             #[cfg(feature = "faults")]
             Self::Faults => "GET",
         }
@@ -275,20 +289,60 @@ impl<A: Authenticator> Call<'_, A> {
             return Ok(respond::problem_with(426, Code::Invalid, message)?);
         }
         let subprotocol = self.header(SUBPROTOCOL_HEADER);
+        let connect = async |object: &Object, may_create| {
+            let subprotocol = subprotocol.as_deref();
+            object.connect(&grant, subprotocol, may_create).await
+        };
+        self.in_space(space, &grant, named, connect).await
+    }
+
+    /// Asks the object of a space for something that brings the space into being, if that is new
+    /// and may be made.
+    async fn in_space(
+        &self,
+        space: Space,
+        grant: &Grant,
+        named: bool,
+        ask: impl AsyncFn(&Object, bool) -> Result<Option<Response>>,
+    ) -> Answer {
         // Whoever made the token has decided on the space; otherwise a visitor chose its name.
         let may_create = named || space == Space::default_space();
         let object = Object::of(self.env, space)?;
-        let connect = |may_create| object.connect(&grant, subprotocol.as_deref(), may_create);
-        if let Some(response) = connect(may_create).await? {
+        if let Some(response) = ask(&object, may_create).await? {
             return Ok(response);
         }
-        let counted = Object::count_new_space(self.env, &self.owner(&grant)).await?;
+        let counted = Object::count_new_space(self.env, &self.owner(grant)).await?;
         if counted.status_code() != 200 {
             // Unless somebody else has made it meanwhile.
-            return Ok(connect(false).await?.unwrap_or(counted));
+            return Ok(ask(&object, false).await?.unwrap_or(counted));
         }
         let still_new = || worker::Error::from("the space cannot be made");
-        Ok(connect(true).await?.ok_or_else(still_new)?)
+        Ok(ask(&object, true).await?.ok_or_else(still_new)?)
+    }
+
+    /// A page, a page that waits for news, or a stream of events.
+    async fn changes(&self) -> Answer {
+        let space = space_named(self.query("space").as_deref())?;
+        let accept = self.header("accept").unwrap_or_default();
+        let streams = accept.to_ascii_lowercase().contains("text/event-stream");
+        let last_event_id = self.header("last-event-id");
+        let request =
+            ReadRequest::from_query(|name| self.query(name), streams, last_event_id.as_deref())?;
+        let (grant, named) = self.admit(&space).await?;
+        let read =
+            async |object: &Object, may_create| object.read(&grant, &request, may_create).await;
+        self.in_space(space, &grant, named, read).await
+    }
+
+    async fn mutate(&self) -> Answer {
+        let space = space_named(self.query("space").as_deref())?;
+        let (grant, named) = self.admit(&space).await?;
+        let token = self.query("channelToken").unwrap_or_default();
+        let token = token.lines().next().unwrap_or_default();
+        let body = format!("{token}\n{}", self.body().await?);
+        let write =
+            async |object: &Object, may_create| object.write(&grant, &body, may_create).await;
+        self.in_space(space, &grant, named, write).await
     }
 
     /// Who brings a space into being: the identity, or the address of a visitor without one.

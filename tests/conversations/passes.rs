@@ -43,6 +43,11 @@ pub(crate) fn pass(w: &World, channel: &str, more: Value) -> String {
     token(&claims)
 }
 
+/// A token that opens a channel for some seconds.
+pub(crate) fn token_for(w: &World, channel: &str, seconds: u64) -> String {
+    token(&claims(w, channel, seconds))
+}
+
 /// Subscribes with a token.
 #[track_caller]
 pub(crate) fn enter(w: &mut World, conn: ConnId, channel: &str, token: &str) -> Value {

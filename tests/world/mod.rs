@@ -11,6 +11,7 @@
     clippy::panic
 )]
 
+pub mod readers;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use tidewire::{
     Millis, Param, Publisher, Reply, Seed, SessionId, Space, Sql, SqlError, Topics, limits,
 };
 
+use readers::Reader;
 use sqlite::Sqlite;
 
 /// 2026-06-07, when the world begins.
@@ -111,6 +113,7 @@ pub struct World {
     marked: bool,
     config: Rc<Config>,
     sockets: BTreeMap<ConnId, Socket>,
+    readers: BTreeMap<ConnId, Reader>,
     next: u32,
     sessions: u32,
     seeds: u8,
@@ -176,6 +179,7 @@ impl World {
             publisher: Publisher::Unscoped,
             sent_bytes: 0,
             sockets: BTreeMap::new(),
+            readers: BTreeMap::new(),
             next: 0,
             sessions: 0,
             seeds: 100,
@@ -214,6 +218,24 @@ impl World {
                 assert_eq!(socket.closed, None, "sent to a closed socket");
                 socket.frames.push(frame.text.to_string());
             }
+        }
+        if let Some(stays) = effects.stays {
+            self.begin_reader(stays);
+        }
+        for event in effects.events {
+            if self.crashes_here() {
+                return self.crash();
+            }
+            self.pass_on(&event);
+        }
+        for conn in effects.lacking {
+            self.reader_lacks_a_page(conn);
+        }
+        for end in effects.ends {
+            if self.crashes_here() {
+                return self.crash();
+            }
+            self.end_reader(end);
         }
         for closing in effects.closes {
             if self.crashes_here() {
@@ -256,6 +278,7 @@ impl World {
     /// A new life of the object, from SQLite, attachments and the host's mark.
     fn wake(&mut self) -> Result<(), SqlError> {
         self.engine = open(&self.config, &self.sqlite, self.now)?;
+        self.cut_readers();
         let open = self
             .sockets
             .iter()
@@ -284,20 +307,9 @@ impl World {
         topics: &[&str],
         expires_at: Option<Millis>,
     ) -> Result<ConnId, Reply> {
-        let identity = user.map(|user| Identity::parse(user).unwrap());
-        let grant = Grant {
-            topics: Topics::granted(identity.as_ref(), topics.iter().copied()).unwrap(),
-            identity,
-            issued_at: self.now,
-            expires_at,
-            visitor: self.address.clone().filter(|_| user.is_none()),
-            context: None,
-        };
-        let conn = ConnId(self.next);
-        self.next += 1;
-        self.sessions += 1;
+        let grant = self.grant(user, topics, expires_at);
+        let (conn, session) = self.draw();
         self.sockets.insert(conn, Socket::default());
-        let session = SessionId::parse(&format!("session-{}", self.sessions)).unwrap();
         match self.input(Input::Connect {
             conn,
             session,
@@ -309,6 +321,28 @@ impl World {
                 Err(reply)
             }
         }
+    }
+
+    /// What a token that was just issued grants a user, or nobody.
+    fn grant(&self, user: Option<&str>, topics: &[&str], expires_at: Option<Millis>) -> Grant {
+        let identity = user.map(|user| Identity::parse(user).unwrap());
+        Grant {
+            topics: Topics::granted(identity.as_ref(), topics.iter().copied()).unwrap(),
+            identity,
+            issued_at: self.now,
+            expires_at,
+            visitor: self.address.clone().filter(|_| user.is_none()),
+            context: None,
+        }
+    }
+
+    /// The number and the name of the next connection.
+    fn draw(&mut self) -> (ConnId, SessionId) {
+        let conn = ConnId(self.next);
+        self.next += 1;
+        self.sessions += 1;
+        let session = SessionId::parse(&format!("session-{}", self.sessions)).unwrap();
+        (conn, session)
     }
 
     /// Connects a user; nothing if the object crashed over it: the upgrade never ends then.
@@ -555,6 +589,7 @@ impl World {
     pub fn drop(&mut self, conn: ConnId) {
         self.input(Input::Closed { conn });
         self.sockets.remove(&conn);
+        self.readers.remove(&conn);
     }
 
     /// With which code the server closed the socket.

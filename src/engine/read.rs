@@ -1,0 +1,398 @@
+//! Readers over HTTP: a page, a page as soon as there is news, or a stream of all that a socket
+//! would get.
+//!
+//! A reader that stays is in the hub like a socket with one subscription. It is never written down:
+//! an open answer keeps the object awake, and who loses it comes back with its cursor.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::{Engine, Failure};
+use crate::auth::AuthError;
+use crate::hub;
+use crate::limits;
+use crate::names::{ConnId, Millis, SessionId};
+use crate::outbox::{Outgoing, Place};
+use crate::protocol::{self, Close, Code, Problem, ReadRequest, Snapshot, Stay};
+use crate::rate::Sender;
+use crate::session::{Dialect, Grant, Session};
+use crate::store::Sql;
+
+/// A reader that stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stays {
+    /// Which one.
+    pub conn: ConnId,
+    /// Whether it gets events, and not one page.
+    pub streams: bool,
+    /// When [`super::Input::TimeOver`] must come, if it is still there.
+    pub until: Option<Millis>,
+}
+
+/// A message for streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The streams, each with the id of the event, where it has one.
+    pub to: Vec<(ConnId, Option<String>)>,
+    /// The message, empty where there is nothing but an id.
+    pub text: Rc<str>,
+}
+
+/// The end of a reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Which one.
+    pub conn: ConnId,
+    /// Whether it got events.
+    pub streams: bool,
+    /// What it gets before: the page that it has waited for, or why a stream ends.
+    pub text: Option<String>,
+}
+
+/// What a reader that stays has asked for, and how far it has come.
+#[derive(Debug)]
+pub(super) struct Reading {
+    request: ReadRequest,
+    /// Whose share it counts against.
+    caller: Rc<str>,
+    /// Whether it gets events.
+    streams: bool,
+}
+
+impl<S: Sql> Engine<S> {
+    pub(super) fn read(
+        &mut self,
+        conn: ConnId,
+        id: SessionId,
+        grant: Grant,
+        request: ReadRequest,
+        now: Millis,
+    ) {
+        match self.begin_to_read(conn, id, grant, request, now) {
+            Ok(None) => {}
+            Ok(Some(page)) => self.reply(Ok(page)),
+            Err(failure) => {
+                let problem = self.problem(failure);
+                self.reply(Err(problem));
+            }
+        }
+    }
+
+    /// The page, unless its reader stays.
+    fn begin_to_read(
+        &mut self,
+        conn: ConnId,
+        id: SessionId,
+        grant: Grant,
+        mut request: ReadRequest,
+        now: Millis,
+    ) -> Result<Option<String>, Failure> {
+        let grant = self.admitted(grant, now)?;
+        let caller = caller(&grant);
+        let bounds = self.config.limits;
+        let rates = &mut self.rates;
+        let sender = Sender::Caller(Rc::clone(&caller));
+        let taken = rates.take(&sender, grant.identity.as_ref(), &bounds, now);
+        taken.map_err(Problem::from)?;
+        let mut session = Session::new(id, grant);
+        session.dialect = Dialect::Reader;
+        let pass = self.judge(&session, &request.message(), now)?;
+        let taken = self.take_time(&sender, &request.message(), now);
+        taken.map_err(Problem::from)?;
+        let answer = self.answer(&session, &request.message(), pass, now)?;
+        let page: String = answer.frames.concat();
+        let (ends, streams) = match request.stay {
+            Stay::No => (Some(now), false),
+            Stay::UntilNews(_) if answer.is_news => (Some(now), false),
+            Stay::UntilNews(seconds) => (Some(now.plus(seconds * 1000)), false),
+            Stay::Always => (None, true),
+        };
+        if ends != Some(now) {
+            self.has_room_to_stay(&session.grant, &caller)?;
+            if !self.hub.has_room_for(&session.grant, &request.channel) {
+                return Err(no_room().into());
+            }
+        }
+        self.took(&sender, page.len(), now);
+        if ends == Some(now) {
+            return Ok(Some(page));
+        }
+        // It ends with whatever opens the channel to it.
+        let pass = answer.how.pass.map(|pass| pass.until);
+        let opens = session.grant.expires_at.into_iter().chain(pass).min();
+        session.grant.expires_at = opens;
+        request.view = Some(self.view(&session.grant));
+        request.cursor = Some(answer.cursor.to_string());
+        self.effects.stays = Some(Stays {
+            conn,
+            streams,
+            until: ends.into_iter().chain(opens).min(),
+        });
+        self.hub.insert(conn, session);
+        if answer.live {
+            self.hub.subscribe(conn, &request.channel, answer.how);
+        }
+        let reading = Reading {
+            request,
+            caller,
+            streams,
+        };
+        self.readers.insert(conn, reading);
+        if streams {
+            self.send_page(conn, page, Place::At(answer.cursor), answer.live);
+        }
+        Ok(None)
+    }
+
+    fn has_room_to_stay(&self, grant: &Grant, caller: &Rc<str>) -> Result<(), Problem> {
+        self.has_room_for_another(grant)?;
+        if self.readers.len() >= limits::READERS {
+            return Err(no_room());
+        }
+        let readers = self.readers.values();
+        let own = readers.filter(|reading| reading.caller == *caller).count();
+        if own >= limits::READERS_PER_IDENTITY {
+            let message = "too many readers of one identity or address";
+            return Err(Problem {
+                retry_after_ms: Some(limits::READERS_RETRY_MS),
+                ..Problem::new(Code::RateLimited, message)
+            });
+        }
+        Ok(())
+    }
+
+    fn send_page(&mut self, conn: ConnId, page: String, place: Place, is_last: bool) {
+        let (to, text) = (vec![conn], page.into());
+        self.out.send(Outgoing { to, text, place });
+        if !is_last {
+            self.effects.lacking.push(conn);
+        }
+    }
+
+    /// The page after the last, for a stream that has read that.
+    pub(super) fn next_page(&mut self, conn: ConnId, now: Millis) {
+        let Some(reading) = self.readers.get(&conn).filter(|reading| reading.streams) else {
+            return;
+        };
+        let Some(session) = self.hub.session(conn) else {
+            return;
+        };
+        if session.subscriptions.contains_key(&reading.request.channel) {
+            return;
+        }
+        let (limits, identity) = (&self.config.limits, session.grant.identity.as_ref());
+        let sender = Sender::Caller(Rc::clone(&reading.caller));
+        let taken = self.rates.take(&sender, identity, limits, now);
+        let taken = taken.map_err(Problem::from).map_err(Failure::from);
+        let answer = taken.and_then(|()| {
+            let message = reading.request.message();
+            let pass = self.judge(session, &message, now)?;
+            self.answer(session, &message, pass, now)
+        });
+        let view = self.view(&session.grant);
+        match answer {
+            Ok(answer) => {
+                let page = answer.frames.concat();
+                let cursor = answer.cursor.to_string();
+                self.took(&sender, page.len(), now);
+                if let Some(reading) = self.readers.get_mut(&conn) {
+                    reading.request.view = Some(view);
+                    reading.request.cursor = Some(cursor);
+                    if answer.live {
+                        let channel = &reading.request.channel;
+                        self.hub.subscribe(conn, channel, answer.how);
+                    }
+                }
+                self.send_page(conn, page, Place::At(answer.cursor), answer.live);
+            }
+            Err(failure) => {
+                let problem = self.problem(failure);
+                self.end_reader(conn, &problem, now);
+            }
+        }
+    }
+
+    /// Gives a reader that waits the page of what has happened since, if only that nothing has.
+    pub(super) fn answer_waiting(&mut self, conn: ConnId, now: Millis) {
+        let Some(reading) = self.readers.get(&conn).filter(|reading| !reading.streams) else {
+            return;
+        };
+        let sender = Sender::Caller(Rc::clone(&reading.caller));
+        let again = ask_again(&reading.request);
+        let Some(session) = self.hub.session(conn) else {
+            return;
+        };
+        let message = reading.request.message();
+        let pass = self.judge(session, &message, now);
+        let answer = pass.and_then(|pass| self.answer(session, &message, pass, now));
+        let page = match answer {
+            Ok(answer) => answer.frames.concat(),
+            Err(Failure::Peer(_)) => again,
+            Err(Failure::Storage(error)) => {
+                self.effects.faults.push(error.to_string());
+                again
+            }
+        };
+        self.took(&sender, page.len(), now);
+        self.forget(conn, now);
+        self.effects.ends.push(End {
+            conn,
+            streams: false,
+            text: Some(page),
+        });
+    }
+
+    /// Ends a reader for a reason. One that waits is told to ask again, and hears it then.
+    pub(super) fn end_reader(&mut self, conn: ConnId, problem: &Problem, now: Millis) {
+        let Some(reading) = self.readers.get(&conn) else {
+            return;
+        };
+        let streams = reading.streams;
+        let text = Some(match streams {
+            true => protocol::error(problem),
+            false => ask_again(&reading.request),
+        });
+        self.forget(conn, now);
+        self.effects.ends.push(End {
+            conn,
+            streams,
+            text,
+        });
+    }
+
+    /// Has a reader go on with the view of its new topics, once the rows that it stands for have
+    /// been told.
+    pub(super) fn renew_reader(&mut self, conn: ConnId, resets: bool) {
+        let Some(session) = self.hub.session(conn) else {
+            return;
+        };
+        let view = self.view(&session.grant);
+        let Some(reading) = self.readers.get_mut(&conn) else {
+            return;
+        };
+        // In the midst of its pages the next one begins anew, because it is for other eyes.
+        if !resets && !session.subscriptions.contains_key(&reading.request.channel) {
+            return;
+        }
+        if reading.streams {
+            reading.request.view = Some(view);
+        }
+        let channel = &reading.request.channel;
+        let edits = self.config.rules.find(channel).is_ok_and(|rule| rule.edits);
+        let place = match resets {
+            true => Place::Lost,
+            false => Place::At(self.store.cursor(channel, edits, self.store.head())),
+        };
+        let (to, text) = (vec![conn], "".into());
+        self.out.send(Outgoing { to, text, place });
+    }
+
+    /// Takes what is for readers out of a turn's frames: streams get it as events, to those that
+    /// wait it is news.
+    pub(super) fn tell_readers(&mut self, frames: Vec<Outgoing>, now: Millis) -> Vec<Outgoing> {
+        if self.readers.is_empty() {
+            return frames;
+        }
+        let (mut rest, mut lost) = (Vec::with_capacity(frames.len()), BTreeSet::new());
+        let mut waiting = BTreeSet::new();
+        for mut frame in frames {
+            let mut to = Vec::new();
+            frame.to.retain(|conn| {
+                let reading = self.readers.get(conn);
+                match reading {
+                    None => return true,
+                    Some(reading) if !reading.streams => _ = waiting.insert(*conn),
+                    Some(_) if lost.contains(conn) => {}
+                    Some(reading) => to.push((*conn, id(&frame.place, reading))),
+                }
+                false
+            });
+            if frame.place == Place::Lost {
+                lost.extend(to.iter().map(|(conn, _)| *conn));
+            }
+            if !to.is_empty() {
+                let text = Rc::clone(&frame.text);
+                self.effects.events.push(Event { to, text });
+            }
+            if !frame.to.is_empty() {
+                rest.push(frame);
+            }
+        }
+        for conn in lost {
+            self.forget(conn, now);
+            self.effects.ends.push(End {
+                conn,
+                streams: true,
+                text: None,
+            });
+        }
+        let mut bytes = 0;
+        for conn in waiting {
+            // The rest of many large pages is for other turns.
+            match bytes < limits::TURN_OUT_BYTES {
+                true => self.answer_waiting(conn, now),
+                false => self.end_reader(conn, &no_room(), now),
+            }
+            let page = self.effects.ends.last().and_then(|end| end.text.as_ref());
+            bytes += page.map_or(0, String::len);
+        }
+        rest
+    }
+}
+
+/// Who asks, as far as it counts: all whose address nobody tells are one.
+pub(super) fn caller(grant: &Grant) -> Rc<str> {
+    hub::owner(grant).unwrap_or_default()
+}
+
+/// The id of an event that leaves a stream at a place: cursor and view, or nothing to forget both.
+fn id(place: &Place, reading: &Reading) -> Option<String> {
+    match place {
+        Place::Same => None,
+        Place::At(cursor) => {
+            let view = reading.request.view.as_deref().unwrap_or_default();
+            Some(format!("{cursor};{view}"))
+        }
+        Place::Lost => Some(String::new()),
+    }
+}
+
+/// A page that says nothing but that its reader should ask again, from where it was.
+fn ask_again(request: &ReadRequest) -> String {
+    let page = Snapshot {
+        more: true,
+        ..Snapshot::default()
+    };
+    let cursor = request.cursor.as_deref().unwrap_or_default();
+    let view = request.view.as_deref().unwrap_or_default();
+    page.encode_at(None, &request.channel, cursor, view)
+}
+
+/// Why a reader ends where a socket would be closed.
+pub(super) fn problem_of(close: Close, reason: Option<String>) -> Problem {
+    let problem = match close {
+        Close::Restart => Problem::new(Code::Unavailable, "restart; ask again"),
+        Close::AuthExpired => AuthError::Expired.into(),
+        Close::Revoked => AuthError::Revoked.into(),
+        Close::RateLimited => Problem::new(Code::RateLimited, close.reason()),
+        Close::Forbidden => Problem::new(Code::Forbidden, close.reason()),
+        Close::Protocol | Close::Version | Close::Schema => Problem::malformed(close.reason()),
+    };
+    match reason {
+        Some(reason) => Problem {
+            message: reason.into(),
+            ..problem
+        },
+        None => problem,
+    }
+}
+
+fn no_room() -> Problem {
+    Problem {
+        retry_after_ms: Some(limits::READERS_RETRY_MS),
+        ..Problem::new(
+            Code::Unavailable,
+            "the space has no room for another reader",
+        )
+    }
+}

@@ -1,0 +1,167 @@
+//! Readers over HTTP that stay: their open answers, and what they want of the engine.
+
+use wasm_bindgen::prelude::*;
+use worker::worker_sys::web_sys;
+use worker::{Request, Response, Result};
+
+use super::authenticator::Authenticator;
+use super::host::{Host, random_name};
+use super::{faults, glue, respond};
+use crate::engine::{Effects, End, Event, Input, Stays};
+use crate::limits;
+use crate::names::{ConnId, Millis, SessionId};
+use crate::protocol::{ReadRequest, event_lines};
+use crate::session::Grant;
+
+#[wasm_bindgen(module = "/src/workers/readers.js")]
+extern "C" {
+    #[derive(Clone)]
+    pub(super) type Readers;
+
+    #[wasm_bindgen(constructor)]
+    pub(super) fn new() -> Readers;
+
+    #[wasm_bindgen(method)]
+    fn wait(this: &Readers, number: u32, most: u32, until: Option<f64>) -> web_sys::Response;
+
+    #[wasm_bindgen(method)]
+    fn stream(
+        this: &Readers,
+        number: u32,
+        most: u32,
+        until: Option<f64>,
+        seconds: u32,
+    ) -> web_sys::Response;
+
+    #[wasm_bindgen(method, catch)]
+    async fn next(this: &Readers, number: u32) -> core::result::Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method)]
+    fn send(this: &Readers, numbers: &[u32], ids: Option<&str>, lines: &str);
+
+    #[wasm_bindgen(method)]
+    fn lack(this: &Readers, number: u32);
+
+    #[wasm_bindgen(method)]
+    fn end(this: &Readers, number: u32, text: Option<&str>);
+}
+
+/// What a reader wants, as `readers.js` says it.
+const GONE: u32 = 1;
+const PAGE: u32 = 2;
+const OVER: u32 = 3;
+
+impl Readers {
+    /// Begins the answer to a reader that stays.
+    fn begin(&self, stays: &Stays) -> Response {
+        let most = limits::STREAM_BYTES as u32;
+        let until = stays.until.map(|Millis(at)| at as f64);
+        let number = stays.conn.0;
+        let response = match stays.streams {
+            true => {
+                let seconds = limits::STREAM_PING_SECONDS as u32;
+                self.stream(number, most, until, seconds)
+            }
+            false => self.wait(number, most, until),
+        };
+        response.into()
+    }
+
+    /// Does what a turn has for readers.
+    pub(super) fn perform(&self, effects: &Effects) {
+        for Event { to, text } in &effects.events {
+            faults::point();
+            let numbers: Vec<u32> = to.iter().map(|(conn, _)| conn.0).collect();
+            let ids: Option<Vec<&str>> = to.iter().map(|(_, id)| id.as_deref()).collect();
+            let ids = ids.map(|ids| ids.join("\n"));
+            self.send(&numbers, ids.as_deref(), &event_lines(text));
+        }
+        for conn in &effects.lacking {
+            self.lack(conn.0);
+        }
+        for End {
+            conn,
+            text,
+            streams,
+        } in &effects.ends
+        {
+            faults::point();
+            match text.as_deref().filter(|_| *streams) {
+                Some(text) => self.end(conn.0, Some(&format!("{}\n", event_lines(text)))),
+                None => self.end(conn.0, text.as_deref()),
+            }
+        }
+    }
+}
+
+impl<A: Authenticator> Host<A> {
+    /// Answers a reader: at once, or with an answer that stays open.
+    pub(super) async fn read(&self, request: &Request, grant: Grant) -> Result<Response> {
+        let body = glue::body_text(request.inner(), limits::BODY_BYTES as u32).await?;
+        let body = body.as_string().unwrap_or_default();
+        let (Some(request), Ok(session)) = (
+            ReadRequest::from_json(&body),
+            SessionId::parse(&random_name()),
+        ) else {
+            return respond::not_found();
+        };
+        let begun = self.with(|running| {
+            let conn = running.draw();
+            let input = Input::Read {
+                conn,
+                session,
+                grant,
+                request,
+            };
+            let effects = self.turn(running, input);
+            let response = effects.stays.map(|stays| self.readers.begin(&stays));
+            let (reply, _) = self.perform(running, effects);
+            (conn, response, reply)
+        });
+        match begun {
+            Ok((conn, Some(response), _)) => {
+                self.attend(conn);
+                Ok(response)
+            }
+            Ok((_, None, Some(reply))) => respond::reply(reply),
+            Ok((_, None, None)) => respond::unavailable("no reply", "a reader was not answered"),
+            Err(problem) => respond::problem(&problem),
+        }
+    }
+
+    /// Takes what a reader wants to the engine, for as long as its answer is open.
+    fn attend(&self, conn: ConnId) {
+        let host = self.clone();
+        wasm_bindgen_futures::spawn_local(async move {
+            while let Ok(wants) = host.readers.next(conn.0).await {
+                let (input, is_last) = match wants.as_f64().map(|wants| wants as u32) {
+                    Some(PAGE) => (Input::NextPage { conn }, false),
+                    Some(OVER) => (Input::TimeOver { conn }, false),
+                    Some(GONE) => (Input::Closed { conn }, true),
+                    _ => return,
+                };
+                host.run(input);
+                if is_last {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Answers mutations.
+    pub(super) async fn write(&self, request: &Request, grant: Grant) -> Result<Response> {
+        let most = limits::BODY_BYTES + 2 * limits::TOKEN_BYTES;
+        let body = glue::body_text(request.inner(), most as u32).await?;
+        let body = body.as_string().unwrap_or_default();
+        let Ok(session) = SessionId::parse(&random_name()) else {
+            return respond::unavailable("no session", "a random name is no name");
+        };
+        let (token, body) = body.split_once('\n').unwrap_or_default();
+        self.reply(Input::Write {
+            session,
+            grant,
+            body,
+            channel_token: Some(token).filter(|token| !token.is_empty()),
+        })
+    }
+}
