@@ -108,7 +108,7 @@ mutant "outcomes end with the day" src/store/outcomes.rs 's/let is_yesterdays = 
 mutant "no idempotency" $e/call.rs 's/(outcome\(once\.owner, once\.key\.as_str\(\)\)\?)/$1.filter(|_| false)/'
 mutant "no idempotency, nothing remembered" $e/call.rs 's/store\.put_outcome\([^;]*;//'
 mutant "a key with another body is repeated" $e/call.rs 's/if outcome\.hash != self\.hash/if false/'
-mutant "an echo" $e/mutate.rs 's/from_ref\(&change\), Some\(conn\)/from_ref(\&change), None/'
+mutant "an echo" $e/mutate.rs 's/tell_others\(&change, Some\(conn\)\)/tell_others(\&change, None)/'
 mutant "a failed transaction is committed" src/store.rs 's/Err\(_\) => Err\(SqlError\("rolled back"\.to_owned\(\)\)\)/Err(_) => Ok(())/'
 mutant "a failed transaction stays in memory" src/store.rs 's/if result\.is_err\(\)/if false/'
 # Events.

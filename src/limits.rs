@@ -188,8 +188,9 @@ pub const WAIT_SECONDS: u64 = 25;
 /// and resumes by the id of its last event.
 pub const STREAM_BYTES: usize = 2 * FRAME_OUT_BYTES;
 
-/// How often a stream is sent a comment, in seconds, so that one whose reader has gone is noticed.
-pub const STREAM_PING_SECONDS: u64 = 25;
+/// How often an open answer is sent something that means nothing, in seconds: that a reader has gone is
+/// noticed by writing alone. Nobody keeps a place for longer than two of these.
+pub const PING_SECONDS: u64 = 10;
 
 /// Rows and deleted keys on a page where the client names no `limit`.
 pub const PAGE_DEFAULT: usize = 500;

@@ -99,10 +99,11 @@ impl<A: Authenticator> Host<A> {
     #[must_use]
     pub fn wake_with(state: &State, env: &Env, authenticator: A) -> Self {
         let storage = js_sys::Reflect::get(state.as_raw(), &"storage".into());
+        let storage = storage.unwrap_or_default();
         let host = Self {
             sockets: glue::Sockets::new(state.as_raw()),
-            readers: Readers::new(),
-            database: Database::new(&storage.unwrap_or_default()),
+            readers: Readers::new(&storage),
+            database: Database::new(&storage),
             env: env.clone(),
             authenticator: Rc::new(authenticator),
             named: state.id().name().and_then(|name| Space::parse(&name).ok()),

@@ -7,7 +7,6 @@ use super::glue;
 use crate::config::Publisher;
 use crate::engine::Call;
 use crate::names::{Channel, Space};
-use crate::protocol::ReadRequest;
 use crate::session::Grant;
 
 /// The Durable Object's binding in `wrangler.sync.jsonc`.
@@ -134,20 +133,14 @@ pub(super) fn may_create(request: &Request) -> bool {
     matches!(request.headers().get(NEW_SPACE_HEADER), Ok(Some(_)))
 }
 
-/// The headers that say what a visitor may do.
-fn headers_of_visitor(grant: &Grant, may_create: bool) -> Result<Headers> {
-    let headers = Headers::new();
-    if may_create {
-        headers.set(NEW_SPACE_HEADER, "yes")?;
-    }
-    headers.set(GRANT_HEADER, &grant.to_header()?)?;
-    Ok(headers)
-}
-
-/// The answer, unless it is [`not_created`].
-fn created(response: Response) -> Result<Option<Response>> {
-    let created = !response.headers().has(NEW_SPACE_HEADER)?;
-    Ok(created.then_some(response))
+/// What a visitor with a verified grant asks for.
+pub(super) enum Visit<'a> {
+    /// A WebSocket.
+    Connect { subprotocol: Option<&'a str> },
+    /// A page, or a reader that stays: a request as [`crate::protocol::ReadRequest::to_json`] writes it.
+    Read(String),
+    /// Mutations, after a line with the token of a channel.
+    Write(String),
 }
 
 /// The answer of an object that holds nothing yet to a connection that may not change that.
@@ -174,47 +167,33 @@ impl Object {
         Ok(Self { namespace, space })
     }
 
-    /// Passes a WebSocket upgrade on. The response must be returned unchanged; `None` where the
+    /// Passes on what a visitor asks for. The response must be returned unchanged; `None` where the
     /// space holds nothing yet and `may_create` is false.
-    pub(super) async fn connect(
+    pub(super) async fn visit(
         &self,
         grant: &Grant,
-        subprotocol: Option<&str>,
+        visit: &Visit<'_>,
         may_create: bool,
     ) -> Result<Option<Response>> {
-        let headers = headers_of_visitor(grant, may_create)?;
-        headers.set("upgrade", "websocket")?;
-        if let Some(subprotocol) = subprotocol {
-            headers.set(SUBPROTOCOL_HEADER, subprotocol)?;
+        let headers = Headers::new();
+        if may_create {
+            headers.set(NEW_SPACE_HEADER, "yes")?;
         }
-        let response = self.fetch(Route::Connect, Method::Get, headers, None);
-        created(response.await?)
-    }
-
-    /// Passes a reader on. `None` as for [`Self::connect`].
-    pub(super) async fn read(
-        &self,
-        grant: &Grant,
-        request: &ReadRequest,
-        may_create: bool,
-    ) -> Result<Option<Response>> {
-        let headers = headers_of_visitor(grant, may_create)?;
-        let body = request.to_json()?;
-        let response = self.fetch(Route::Read, Method::Post, headers, Some(&body));
-        created(response.await?)
-    }
-
-    /// Passes mutations on, after a line with the token of a channel. `None` as for
-    /// [`Self::connect`].
-    pub(super) async fn write(
-        &self,
-        grant: &Grant,
-        token_and_body: &str,
-        may_create: bool,
-    ) -> Result<Option<Response>> {
-        let headers = headers_of_visitor(grant, may_create)?;
-        let response = self.fetch(Route::Write, Method::Post, headers, Some(token_and_body));
-        created(response.await?)
+        headers.set(GRANT_HEADER, &grant.to_header()?)?;
+        let (route, method, body) = match visit {
+            Visit::Connect { subprotocol } => {
+                headers.set("upgrade", "websocket")?;
+                if let Some(subprotocol) = subprotocol {
+                    headers.set(SUBPROTOCOL_HEADER, subprotocol)?;
+                }
+                (Route::Connect, Method::Get, None)
+            }
+            Visit::Read(request) => (Route::Read, Method::Post, Some(request.as_str())),
+            Visit::Write(mutations) => (Route::Write, Method::Post, Some(mutations.as_str())),
+        };
+        let response = self.fetch(route, method, headers, body).await?;
+        let created = !response.headers().has(NEW_SPACE_HEADER)?;
+        Ok(created.then_some(response))
     }
 
     /// Asks the default space, which keeps count, whether somebody may bring one more space into

@@ -24,10 +24,12 @@ class Reader {
   /** Whether nothing has been read since the last ping. */
   #stalls = false;
   #open = true;
+  /** Whether the instance that it tells what it wants is no more. */
+  #lost = false;
   #wants = [];
   #wake = () => {};
 
-  constructor(most, until) {
+  constructor(until, most, seconds, ping) {
     this.#most = most;
     const source = {
       start: (controller) => (this.#controller = controller),
@@ -44,15 +46,15 @@ class Reader {
     let lose;
     const lost = new Promise((resolve) => (lose = resolve));
     this.#forget = whenGivenUp(lose);
-    lost.then(() => this.fail("restart"));
-  }
-
-  /** Pings every so many seconds, so that a reader which has gone is noticed, and one that does not read. */
-  ping(seconds) {
+    lost.then(() => {
+      this.#lost = true;
+      this.fail("restart");
+    });
+    // Only who writes hears that a reader has gone. One that does not read has gone, too.
     this.#ping = setInterval(() => {
       if (this.#stalls && this.#queued > 0) return this.fail("too slow");
       this.#stalls = true;
-      this.send(encoder.encode(": ping\n\n"));
+      this.send(ping);
     }, seconds * 1000);
   }
 
@@ -63,8 +65,12 @@ class Reader {
   send(...chunks) {
     if (!this.#open) return;
     if (this.#queued > this.#most) return this.fail("too slow");
-    for (const chunk of chunks) {
-      if (chunk.byteLength > 0) this.#controller.enqueue(chunk);
+    try {
+      for (const chunk of chunks) {
+        if (chunk.byteLength > 0) this.#controller.enqueue(chunk);
+      }
+    } catch {
+      this.#stop(GONE); // The platform has ended it.
     }
   }
 
@@ -85,7 +91,11 @@ class Reader {
   end() {
     if (!this.#open) return;
     this.#stop(ENDED);
-    this.#controller.close();
+    try {
+      this.#controller.close();
+    } catch {
+      // It is closed.
+    }
   }
 
   /** Breaks the answer off: what was not read yet is dropped. */
@@ -105,6 +115,7 @@ class Reader {
   }
 
   #want(what) {
+    if (this.#lost) return;
     this.#wants.push(what);
     this.#wake();
   }
@@ -118,26 +129,39 @@ class Reader {
 
 /** The readers of an object by number. */
 export class Readers {
+  #storage;
   #byNumber = new Map();
+  /** What was told to readers before. */
+  #told = Promise.resolve();
 
-  /** Begins the answer to a reader that waits, until a time if there is one. */
-  wait(number, most, until) {
-    return this.#begin(new Reader(most, until), number, "application/json");
+  constructor(storage) {
+    this.#storage = storage;
   }
 
-  /** Begins a stream of events. */
-  stream(number, most, until, seconds) {
-    const reader = new Reader(most, until);
+  /**
+   * Does something for readers once all that was written so far is durable, one after the other. What
+   * sockets are sent, and whole answers, the platform holds back by itself.
+   */
+  #tell(action) {
+    const written = this.#storage.sync();
+    // Where storage fails, the object ends, and with it what it had open.
+    this.#told = Promise.all([this.#told, written]).then(action).catch(() => {});
+  }
+
+  /**
+   * Begins the answer to a reader that waits for a page, or to one that gets a stream: it ends at a
+   * time, if there is one, holds so many bytes, and is pinged every so many seconds.
+   */
+  begin(number, streams, until, most, seconds) {
+    // A comment, and the white space that may precede JSON.
+    const ping = encoder.encode(streams ? ": ping\n\n" : " ");
+    const reader = new Reader(until, most, seconds, ping);
     // How long a browser waits before it comes back; not all at once.
-    reader.send(encoder.encode(`retry: ${Math.round(1000 + 4000 * Math.random())}\n\n`));
-    reader.ping(seconds);
-    return this.#begin(reader, number, "text/event-stream");
-  }
-
-  #begin(reader, number, type) {
+    const retry = Math.round(1000 + 4000 * Math.random());
+    if (streams) reader.send(encoder.encode(`retry: ${retry}\n\n`));
     this.#byNumber.set(number, reader);
-    const headers = { "content-type": type, "cache-control": "no-store" };
-    return new Response(reader.body, { headers });
+    const type = streams ? "text/event-stream" : "application/json";
+    return new Response(reader.body, { headers: { "content-type": type, "cache-control": "no-store" } });
   }
 
   /** What a reader wants next. */
@@ -152,20 +176,27 @@ export class Readers {
   send(numbers, ids, lines) {
     const data = encoder.encode(lines);
     const each = ids?.split("\n");
-    numbers.forEach((number, at) => {
-      const end = each === undefined ? "\n" : `id: ${each[at]}\n\n`;
-      this.#byNumber.get(number)?.send(data, encoder.encode(end));
+    // The numbers lie in the memory of the wasm instance, for as long as this call takes.
+    const to = [...numbers];
+    this.#tell(() => {
+      to.forEach((number, at) => {
+        const end = each === undefined ? "\n" : `id: ${each[at]}\n\n`;
+        this.#byNumber.get(number)?.send(data, encoder.encode(end));
+      });
     });
   }
 
+  /** Has a stream ask for another page once all that it got is read. */
   lack(number) {
-    this.#byNumber.get(number)?.lack();
+    this.#tell(() => this.#byNumber.get(number)?.lack());
   }
 
   /** Ends an answer, with its last words. */
   end(number, text) {
-    const reader = this.#byNumber.get(number);
-    if (text) reader?.send(encoder.encode(text));
-    reader?.end();
+    this.#tell(() => {
+      const reader = this.#byNumber.get(number);
+      if (text) reader?.send(encoder.encode(text));
+      reader?.end();
+    });
   }
 }

@@ -19,17 +19,15 @@ extern "C" {
     pub(super) type Readers;
 
     #[wasm_bindgen(constructor)]
-    pub(super) fn new() -> Readers;
+    pub(super) fn new(storage: &JsValue) -> Readers;
 
     #[wasm_bindgen(method)]
-    fn wait(this: &Readers, number: u32, most: u32, until: Option<f64>) -> web_sys::Response;
-
-    #[wasm_bindgen(method)]
-    fn stream(
+    fn begin(
         this: &Readers,
         number: u32,
-        most: u32,
+        streams: bool,
         until: Option<f64>,
+        most: u32,
         seconds: u32,
     ) -> web_sys::Response;
 
@@ -53,17 +51,10 @@ const OVER: u32 = 3;
 
 impl Readers {
     /// Begins the answer to a reader that stays.
-    fn begin(&self, stays: &Stays) -> Response {
-        let most = limits::STREAM_BYTES as u32;
+    fn answer(&self, stays: &Stays) -> Response {
         let until = stays.until.map(|Millis(at)| at as f64);
-        let number = stays.conn.0;
-        let response = match stays.streams {
-            true => {
-                let seconds = limits::STREAM_PING_SECONDS as u32;
-                self.stream(number, most, until, seconds)
-            }
-            false => self.wait(number, most, until),
-        };
+        let (most, seconds) = (limits::STREAM_BYTES as u32, limits::PING_SECONDS as u32);
+        let response = self.begin(stays.conn.0, stays.streams, until, most, seconds);
         response.into()
     }
 
@@ -114,7 +105,7 @@ impl<A: Authenticator> Host<A> {
                 request,
             };
             let effects = self.turn(running, input);
-            let response = effects.stays.map(|stays| self.readers.begin(&stays));
+            let response = effects.stays.map(|stays| self.readers.answer(&stays));
             let (reply, _) = self.perform(running, effects);
             (conn, response, reply)
         });

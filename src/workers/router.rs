@@ -9,7 +9,7 @@ use worker::{Env, Method, Request, Response, Result, Url};
 
 use super::authenticator::{Authenticator, Configured};
 use super::gateway::ORIGIN_HEADER;
-use super::internal::{IDEMPOTENCY_HEADER, Object, SUBPROTOCOL_HEADER};
+use super::internal::{IDEMPOTENCY_HEADER, Object, SUBPROTOCOL_HEADER, Visit};
 use super::{glue, log, respond};
 use crate::auth::AuthError;
 use crate::config::{Config, ConfigError, Credentials, Publisher};
@@ -246,7 +246,7 @@ impl<A: Authenticator> Call<'_, A> {
             .collect();
         // What a browser may add by itself, whatever page asks it to.
         let ambient = cookie.is_some() || !headers.is_empty();
-        if let Some(origin) = self.header("origin").filter(|_| ambient) {
+        if let Some(origin) = self.origin().filter(|_| ambient) {
             let own = self.header(ORIGIN_HEADER);
             let own = own.unwrap_or_else(|| self.url.origin().ascii_serialization());
             self.config.check_origin(&origin, &own)?;
@@ -256,6 +256,15 @@ impl<A: Authenticator> Call<'_, A> {
             cookie,
             headers,
         })
+    }
+
+    /// Whose page asks. A browser does not say so where a page of another site has it fetch an image,
+    /// or the like: then it is nobody's.
+    fn origin(&self) -> Option<String> {
+        let site = self.header("sec-fetch-site");
+        let foreign = matches!(site.as_deref(), Some("cross-site" | "same-site"));
+        let origin = self.header("origin");
+        origin.or_else(|| foreign.then(|| "null".to_owned()))
     }
 
     /// What the peer may do in a space, and whether its token names that space.
@@ -289,35 +298,28 @@ impl<A: Authenticator> Call<'_, A> {
             return Ok(respond::problem_with(426, Code::Invalid, message)?);
         }
         let subprotocol = self.header(SUBPROTOCOL_HEADER);
-        let connect = async |object: &Object, may_create| {
-            let subprotocol = subprotocol.as_deref();
-            object.connect(&grant, subprotocol, may_create).await
-        };
-        self.in_space(space, &grant, named, connect).await
+        let subprotocol = subprotocol.as_deref();
+        self.visit(space, &grant, named, &Visit::Connect { subprotocol })
+            .await
     }
 
-    /// Asks the object of a space for something that brings the space into being, if that is new
-    /// and may be made.
-    async fn in_space(
-        &self,
-        space: Space,
-        grant: &Grant,
-        named: bool,
-        ask: impl AsyncFn(&Object, bool) -> Result<Option<Response>>,
-    ) -> Answer {
+    /// Passes on what a visitor asks of a space, which comes into being by it if it is new and may be
+    /// made.
+    async fn visit(&self, space: Space, grant: &Grant, named: bool, visit: &Visit<'_>) -> Answer {
         // Whoever made the token has decided on the space; otherwise a visitor chose its name.
         let may_create = named || space == Space::default_space();
         let object = Object::of(self.env, space)?;
-        if let Some(response) = ask(&object, may_create).await? {
+        if let Some(response) = object.visit(grant, visit, may_create).await? {
             return Ok(response);
         }
         let counted = Object::count_new_space(self.env, &self.owner(grant)).await?;
-        if counted.status_code() != 200 {
+        let may_create = counted.status_code() == 200;
+        match object.visit(grant, visit, may_create).await? {
+            Some(response) => Ok(response),
+            None if may_create => Err(worker::Error::from("the space cannot be made").into()),
             // Unless somebody else has made it meanwhile.
-            return Ok(ask(&object, false).await?.unwrap_or(counted));
+            None => Ok(counted),
         }
-        let still_new = || worker::Error::from("the space cannot be made");
-        Ok(ask(&object, true).await?.ok_or_else(still_new)?)
     }
 
     /// A page, a page that waits for news, or a stream of events.
@@ -328,10 +330,10 @@ impl<A: Authenticator> Call<'_, A> {
         let last_event_id = self.header("last-event-id");
         let request =
             ReadRequest::from_query(|name| self.query(name), streams, last_event_id.as_deref())?;
+        let request = request.to_json().map_err(worker::Error::from)?;
         let (grant, named) = self.admit(&space).await?;
-        let read =
-            async |object: &Object, may_create| object.read(&grant, &request, may_create).await;
-        self.in_space(space, &grant, named, read).await
+        self.visit(space, &grant, named, &Visit::Read(request))
+            .await
     }
 
     async fn mutate(&self) -> Answer {
@@ -339,10 +341,9 @@ impl<A: Authenticator> Call<'_, A> {
         let (grant, named) = self.admit(&space).await?;
         let token = self.query("channelToken").unwrap_or_default();
         let token = token.lines().next().unwrap_or_default();
-        let body = format!("{token}\n{}", self.body().await?);
-        let write =
-            async |object: &Object, may_create| object.write(&grant, &body, may_create).await;
-        self.in_space(space, &grant, named, write).await
+        let mutations = format!("{token}\n{}", self.body().await?);
+        self.visit(space, &grant, named, &Visit::Write(mutations))
+            .await
     }
 
     /// Who brings a space into being: the identity, or the address of a visitor without one.

@@ -50,20 +50,23 @@ for (const [way, deploy] of Object.entries(ways)) {
       if (sync !== workers) await sync?.stop();
     });
 
-    /** Everything that a page can reach: sockets, and who its visitor is. */
+    /** Everything that a page can reach: sockets, who its visitor is, readers, and writers. */
     const reads = (space, headers) => ({
       "/api/sync": () => workers.upgrade("/api/sync", { headers }),
       "/api/sync/<space>": () => workers.upgrade(`/api/sync/${space}`, { headers }),
       "/api/sync, no upgrade": () => workers.http("/api/sync", { headers }),
       "/api/sync/session": () => workers.http("/api/sync/session", { headers }),
       "/api/sync/session?space=": () => workers.http(`/api/sync/session?space=${space}`, { headers }),
+      "/api/sync/changes": () => workers.http(`/api/sync/changes?channel=feed&space=${space}`, { headers }),
+      "/api/sync/mutate": () =>
+        workers.http(`/api/sync/mutate?space=${space}`, { headers, method: "POST", body: '{"mutations":[{}]}' }),
     });
     const statuses = async (space, headers) => {
       const answers = [];
       for (const read of Object.values(reads(space, headers))) answers.push((await read()).status);
       return answers;
     };
-    const [open, closed] = [[101, 101, 426, 200, 200], Array(5).fill(403)];
+    const [open, closed] = [[101, 101, 426, 200, 200, 200, 200], Array(7).fill(403)];
 
     /** Headers of a page: its origin, and whatever its browser adds. */
     const page = (origin, more = cookie) => ({ origin, ...more });
@@ -90,6 +93,8 @@ for (const [way, deploy] of Object.entries(ways)) {
         const query = await workers.upgrade("/api/sync?token=opaque", { headers: page(origin) });
         assert.equal(query.status, 403, `${origin} with a token in the query`);
       }
+      const image = { ...cookie, "sec-fetch-site": "cross-site" };
+      assert.deepEqual(await statuses("unseen", image), closed, "a browser that says no origin");
       assert.equal(questions, asked, "a credential was judged");
       for (const space of ["global", "unseen"]) assert.equal(await sync.space(space).wasWoken(), false, space);
     });
@@ -106,7 +111,7 @@ for (const [way, deploy] of Object.entries(ways)) {
     });
 
     test("any page may use a token that it holds itself, and any program anything", async () => {
-      for (const headers of [page("https://evil.example", bearer("opaque")), page("null", {}), cookie, {}]) {
+      for (const headers of [page("https://evil.example", bearer("opaque")), page("null", {}), cookie, { ...cookie, "sec-fetch-site": "same-origin" }, {}]) {
         assert.deepEqual(await statuses("seen", headers), open);
       }
       const { status } = await workers.upgrade("/api/sync?token=opaque", { headers: page("https://evil.example", {}) });
