@@ -238,6 +238,7 @@ impl Rates {
             self.callers
                 .retain(|_, flow| flow.bucket.0 > us || flow.read_at > us);
             self.callers_most = 2 * self.callers.len() + 64;
+            self.identities.retain(|_, bucket| bucket.0 > us);
         }
         let flow = match sender {
             Sender::Conn(conn) => self.flows.entry(*conn).or_default(),
@@ -377,6 +378,13 @@ mod tests {
         }
         assert_eq!(rates.callers.len(), 2000, "those before are forgotten");
         assert_eq!((0..100).filter(|_| pass(&mut rates, later)).count(), 50);
+        let much_later = later.plus(60_000);
+        for i in 0..5000 {
+            let who = Identity::parse(&format!("{i}")).unwrap();
+            let now = much_later.plus(i);
+            rates.take(&caller(i), Some(&who), &l, now).unwrap();
+        }
+        assert!(rates.identities.len() < 3000, "{}", rates.identities.len());
     }
 
     #[test]

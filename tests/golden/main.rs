@@ -14,6 +14,7 @@
 mod world;
 
 mod events;
+mod http;
 mod meaning;
 mod operating;
 mod presence;

@@ -85,8 +85,15 @@ impl World {
     /// Reads a page: status and body.
     #[track_caller]
     pub fn page(&mut self, read: &Read<'_>) -> (u16, Value) {
+        let (status, body) = self.page_text(read);
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    /// As [`Self::page`], with the body as text.
+    #[track_caller]
+    pub fn page_text(&mut self, read: &Read<'_>) -> (u16, String) {
         let reply = self.read(read, false).unwrap_err();
-        (reply.status, serde_json::from_str(&reply.body).unwrap())
+        (reply.status, reply.body)
     }
 
     /// A reader that waits for news.
@@ -222,6 +229,17 @@ impl World {
         body: &str,
         channel_token: Option<&str>,
     ) -> (u16, Value) {
+        let reply = self.write_reply(user, body, channel_token);
+        (reply.status, serde_json::from_str(&reply.body).unwrap())
+    }
+
+    /// The answer to mutations as it is.
+    pub fn write_reply(
+        &mut self,
+        user: Option<&str>,
+        body: &str,
+        channel_token: Option<&str>,
+    ) -> Reply {
         let expires_at = user.map(|_| self.now.plus(1000));
         let grant = self.grant(user, &[], expires_at);
         let (_, session) = self.draw();
@@ -231,7 +249,6 @@ impl World {
             body,
             channel_token,
         };
-        let reply = self.input(input).unwrap();
-        (reply.status, serde_json::from_str(&reply.body).unwrap())
+        self.input(input).unwrap()
     }
 }
