@@ -1,5 +1,7 @@
 // A sync Worker that answers as it was told, and remembers how it was asked.
-import { mock } from "node:test";
+import { createServer, type RequestListener } from "node:http";
+import type { AddressInfo } from "node:net";
+import { mock, type TestContext } from "node:test";
 
 export const KEY = "key-that-nobody-may-see";
 export const published = { cursor: "e.7", seq: 7, receivers: 2 };
@@ -39,3 +41,11 @@ export function fake(...answers: readonly Answer[]) {
 
 /** Takes the chance out of pauses: none but those that a server asks for. */
 export const withoutJitter = () => mock.method(Math, "random", () => 0);
+
+/** A server on the network, for as long as a test runs: its origin. */
+export async function serve(t: TestContext, listener: RequestListener): Promise<string> {
+  const server = createServer(listener);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => new Promise((resolve) => server.close(resolve)));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}

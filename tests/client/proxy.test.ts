@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, mock, test } from "node:test";
 import { syncProxy } from "tidewire/server";
-import { fake, ok } from "./fake.ts";
+import { fake, ok, serve } from "./fake.ts";
 
 beforeEach(() => void mock.method(console, "error", () => {}));
 afterEach(() => mock.restoreAll());
@@ -51,6 +51,20 @@ describe("a request", () => {
     assert.equal(asked[1]?.url.pathname, "//evil.example/api/sync");
     assert.equal(asked[0]?.headers.get("accept-encoding"), "identity");
     assert.equal(asked[0]?.headers.get("x-tidewire-origin"), "https://app.example.com");
+  });
+
+  test("goes over the network as one of its own, with its body, and is not redirected", async (t) => {
+    const seen: unknown[] = [];
+    const origin = await serve(t, async (request, response) => {
+      const body = Buffer.concat(await request.toArray()).toString();
+      seen.push([request.headers.host, request.url, body]);
+      response.writeHead(307, { location: "/elsewhere" }).end("moved");
+    });
+    const { POST } = syncProxy({ fallbackUrl: origin });
+    const headers = { host: "app.example.com", "keep-alive": "5", "transfer-encoding": "chunked" };
+    const response = await POST(new Request("https://app.example.com/broadcast", { method: "POST", body: "{}", headers }));
+    assert.deepEqual([response.status, response.headers.get("location")], [307, "/elsewhere"]);
+    assert.deepEqual(seen, [[new URL(origin).host, "/broadcast", "{}"]]);
   });
 
   test("takes the binding of its own event first, then that of the options", async () => {

@@ -1,11 +1,9 @@
 // Publishing from TypeScript, against a sync Worker that answers as it is told.
 import assert from "node:assert/strict";
-import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
 import { describe, test, type TestContext } from "node:test";
 import { inspect } from "node:util";
 import { createBulkPublisher, createPublisher, TidewireError, type PublisherOptions } from "tidewire/server";
-import { fake, KEY, ok, published, refusal, unavailable, withoutJitter, type Answer } from "./fake.ts";
+import { fake, KEY, ok, published, refusal, serve, unavailable, withoutJitter, type Answer } from "./fake.ts";
 
 /** What a publish is refused with. */
 async function refused(publish: Promise<unknown>): Promise<TidewireError> {
@@ -216,27 +214,24 @@ describe("what does not succeed", () => {
 });
 
 describe("over the network", () => {
-  let requests: { url: string | undefined; key: string | undefined }[];
-  const serve = async (t: TestContext, answer: (turn: number) => [number, object, string]) => {
-    requests = [];
-    const server: Server = createServer((request, response) => {
+  /** A server that answers everything alike, and what it was asked. */
+  const answering = async (t: TestContext, status: number, body: string, headers = {}) => {
+    const requests: { url: string | undefined; key: string | undefined }[] = [];
+    const origin = await serve(t, (request, response) => {
       requests.push({ url: request.url, key: request.headers.authorization });
-      const [status, headers, body] = answer(requests.length);
       response.writeHead(status, { "content-type": "application/json", ...headers }).end(body);
     });
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    t.after(() => new Promise((resolve) => server.close(resolve)));
-    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    return { origin, requests };
   };
 
   test("a publish arrives with its key", async (t) => {
-    const origin = await serve(t, () => [200, {}, JSON.stringify(published)]);
+    const { origin, requests } = await answering(t, 200, JSON.stringify(published));
     assert.deepEqual(await one({ fallbackUrl: `${origin}/api/sync`, key: KEY }), published);
     assert.deepEqual(requests, [{ url: "/broadcast?space=global", key: `Bearer ${KEY}` }]);
   });
 
   test("a redirect is not followed", async (t) => {
-    const origin = await serve(t, () => [307, { location: "/elsewhere" }, ""]);
+    const { origin, requests } = await answering(t, 307, "", { location: "/elsewhere" });
     const { code } = await refused(one({ fallbackUrl: origin, key: KEY }));
     assert.deepEqual([code, requests.length], ["no_answer", 1]);
   });

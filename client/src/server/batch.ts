@@ -1,5 +1,5 @@
 // Changes as JSON, and lists of them cut into bodies that a request may have.
-import { TidewireError, invalid, textOf } from "./error.ts";
+import { TidewireError, invalid } from "./error.ts";
 import type { Action, Audience } from "./schema.ts";
 
 /** A request's body has at most 8 MiB. */
@@ -34,8 +34,9 @@ function dataOf(data: unknown): string {
   let json: string | undefined;
   try {
     json = JSON.stringify(data) as string | undefined;
-  } catch (error) {
-    throw invalid("data", `cannot be written as JSON: ${textOf(error)}`);
+  } catch {
+    // Why not may tell what is in it.
+    throw invalid("data", "cannot be written as JSON");
   }
   if (!json?.startsWith("{")) throw invalid("data", "must be an object");
   return json;

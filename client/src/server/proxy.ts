@@ -55,6 +55,8 @@ function forward(request: Request, { fetcher, origin }: SyncWorker): Promise<Res
   }
   passed.headers.set(ORIGIN_HEADER, from.origin);
   if (fetcher) return fetcher.fetch(passed);
+  // These are of the connection that the request came by. Workers mend that themselves, Node does not.
+  for (const name of ["host", "keep-alive", "transfer-encoding"]) passed.headers.delete(name);
   // What came back compressed would go on to clients that never asked for it.
   passed.headers.set("accept-encoding", "identity");
   return fetch(passed);
