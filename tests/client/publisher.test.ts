@@ -269,6 +269,12 @@ describe("a list", () => {
     const { code } = await refused(publishAll("todos", [change("x".repeat(most + 1))]));
     assert.equal(code, "frame_too_large");
     assert.equal(asked.length, 3);
+    // Two fill a body to its last byte, the comma between them counted; a byte more is another body.
+    const rest = most - JSON.stringify({ channel: "todos", ...change("") }).length - 1;
+    await publishAll("todos", [change(""), change("x".repeat(rest))]);
+    await publishAll("todos", [change(""), change("x".repeat(rest + 1))]);
+    assert.deepEqual(sizes(asked).slice(3), [2, 1, 1]);
+    assert.equal(asked[3]?.body.length, 8 * 1024 * 1024);
   });
 
   test("may be of several channels", async () => {

@@ -93,6 +93,29 @@ for (const [way, { workers: names, publisher }] of Object.entries(ways)) {
   });
 }
 
+test("a publish whose answer is lost in a crash, at whatever effect, happens once", async (t) => {
+  const workers = await start({ faults: true, workers: ["ts", "sync"] });
+  t.after(() => workers.stop());
+  const ask = async (path) => {
+    const { status, body } = await workers.ask("tidewire-sync", path, { headers: bearer(PUBLISH_KEY) });
+    assert.equal(status, 200, JSON.stringify(body));
+    return body;
+  };
+  const head = async () => (await ask("/stats")).seq;
+  for (let at = 0, crashed = true; crashed; at += 1) {
+    assert.ok(at < 60, "it still panics");
+    await workers.space("global").join("alice", ["todos"]);
+    const before = await head();
+    // The object for arming is another one, so that it does not wake the space.
+    await ask(`/faults?space=armed&at=${at}`);
+    const { status, body } = await workers.http("/life", { method: "POST", body: JSON.stringify(todo(`t${at}`)) });
+    crashed = (await ask("/faults?space=armed&at=")).left < 0;
+    assert.equal(status, 200, body);
+    assert.equal(await head(), before + 3, "created, updated, deleted");
+    if (at === 0) assert.ok(crashed);
+  }
+});
+
 describe("a bad message in the queue", () => {
   const dead = {
     name: "dead-letters",
