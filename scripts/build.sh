@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds Workers to wasm; does nothing when their inputs have not changed.
-#   scripts/build.sh                      both Workers, each into its folder build/
+#   scripts/build.sh                      both Workers, each into its folder build/, and the npm
+#                                         package into client/dist
 #   scripts/build.sh examples/rust-publisher
 #                                         one, into its folder build/
 #   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
@@ -37,6 +38,8 @@ lock
 if [ $# -eq 0 ]; then
   build app-worker app-worker/build
   build sync-worker sync-worker/build
+  rm -rf client/dist
+  tsc -p client
 else
   worker=$1 out=$1/build
   shift

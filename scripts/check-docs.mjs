@@ -1,17 +1,18 @@
 // Holds the documentation to its word: each numbered statement names the tests that would fail
-// without it, and each test that is named is there. What binds clients alone says so.
+// without it, and each test that is named is there. What binds clients alone says so. Snippets are
+// parts of tested examples.
 import { readFileSync, readdirSync } from "node:fs";
 
-const files = (folder, ending) =>
+const files = (folder, ...endings) =>
   readdirSync(folder, { recursive: true })
-    .filter((name) => name.endsWith(ending))
+    .filter((name) => endings.some((ending) => name.endsWith(ending)))
     .map((name) => readFileSync(`${folder}/${name}`, "utf8"));
 
 const rust = [...files("src", ".rs"), ...files("tests", ".rs")].join("\n");
 const functions = new Set(Array.from(rust.matchAll(/\bfn (\w+)\(/g), ([, name]) => name));
 
 // A test in JavaScript is named with its suites before it, each a text or a template.
-const titles = files("tests", ".mjs").flatMap((text) =>
+const titles = files("tests", ".mjs", ".ts").flatMap((text) =>
   Array.from(text.matchAll(/(?:test|describe)\(\s*("(?:[^"\\]|\\.)*"|`[^`]*`|\w+)/g), ([, title]) => title),
 );
 const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
@@ -40,7 +41,7 @@ const fault = (document, what) => {
 function namedIn(text) {
   const names = text.replaceAll(/\s+/g, " ").matchAll(/`([^`]+)`/g);
   return Array.from(names, ([, name]) => name)
-    .filter((name) => !/\.(rs|mjs)$/.test(name))
+    .filter((name) => !/\.(rs|mjs|ts)$/.test(name))
     .map((name) => name.split("::").at(-1));
 }
 
@@ -63,6 +64,18 @@ for (const row of readFileSync("docs/security.md", "utf8").split("\n").filter((l
   if (!row.startsWith("| ")) continue;
   for (const name of namedIn(row.split(" | ").at(-1))) {
     if (!exists(name)) fault("docs/security.md", `a bound names a test that is not there: ${name}`);
+  }
+}
+
+// A snippet is part of the example that it names: line by line, but for the indentation.
+const lines = (text) => text.split("\n").map((line) => line.trim()).join("\n");
+for (const document of ["docs/publishing.md"]) {
+  const text = readFileSync(document, "utf8");
+  for (const [, language, path, snippet] of text.matchAll(/^```(ts|rust|jsonc)\b ?(.*)\n([^]*?)^```$/gm)) {
+    if (path === "") fault(document, `a snippet in ${language} names no file`);
+    else if (!`\n${lines(readFileSync(path, "utf8"))}`.includes(`\n${lines(snippet)}`)) {
+      fault(document, `a snippet is not part of ${path}: ${snippet.split("\n")[0]}`);
+    }
   }
 }
 

@@ -13,10 +13,13 @@ say "Lints, wasm"
 WASM_BINDGEN_USE_JS_SYS=1 cargo clippy --workspace --all-features --locked --quiet \
   --target wasm32-unknown-unknown -- -D warnings
 
+say "Types of the npm package, its tests and its example"
+for project in client tests/client examples/ts-publisher; do tsc --noEmit -p "$project"; done
+
 say "Documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked --quiet
 
-say "Tests that the documentation names"
+say "Tests and snippets that the documentation names"
 node scripts/check-docs.mjs
 
 say "Licences, bans, sources"
@@ -40,7 +43,7 @@ else
   unchecked "npm audit" "the packages of package-lock.json"
 fi
 
-for config in wrangler.sync.jsonc wrangler.jsonc; do
+for config in wrangler.sync.jsonc wrangler.jsonc examples/ts-publisher/wrangler.jsonc; do
   say "Deployment of $config, dry run"
   quietly wrangler deploy --dry-run -c "$config"
 done

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All tests: native ones on cargo, half a minute for each fuzz target, then tests/workerd/ against
-# the built Workers in workerd, among them a sync Worker that panics on demand and the examples.
+# All tests: native ones on cargo, half a minute for each fuzz target, those of the npm package, then
+# tests/workerd/ against the built Workers in workerd, among them a sync Worker that panics on demand
+# and the examples.
 source "$(dirname "$0")/env.sh"
 
 say "Native tests"
@@ -8,10 +9,15 @@ cargo test --workspace --locked --quiet
 
 scripts/fuzz.sh quick
 
+say "Tests of the npm package"
+node --test --test-reporter=spec tests/client/*.test.ts
+
 if compgen -G 'tests/workerd/*.test.mjs' >/dev/null; then
   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
   scripts/build.sh examples/rust-auth
   scripts/build.sh examples/rust-publisher
+  quietly esbuild examples/ts-publisher/src/index.ts --bundle --format=esm \
+    --outfile=examples/ts-publisher/build/index.js
   say "Tests in workerd"
   # Each file starts Workers of its own: two at a time is what two cores carry.
   node --test --test-reporter=spec --test-concurrency=2 --test-timeout=300000 \

@@ -27,7 +27,7 @@ export const heartbeat = '{"type":"ping"}';
  * Starts Workers in a workerd of their own, on a free port. `workers` are those to start, the
  * first of which answers the port; `vars` and `appVars` override settings of the sync and the app
  * Worker, where undefined means not set; `binding: false` leaves the service binding out; `faults`
- * takes the sync Worker that can be made to crash; `publisher` overrides the example's options; `auth` is the example that takes the sync Worker's place;
+ * takes the sync Worker that can be made to crash; `publisher` overrides the options of an example that publishes; `auth` is the example that takes the sync Worker's place;
  * `amend` changes the sync Worker's options for Miniflare; `others` are those of Workers beside ours;
  * `state` is the folder that keeps what the objects store.
  */
@@ -44,6 +44,10 @@ export async function start(options = {}) {
     auth: () => amend(worker("examples/rust-auth/wrangler.jsonc", { ...secrets, ...vars })),
     publisher: () => ({
       ...worker("examples/rust-publisher/wrangler.jsonc", { PUBLISH_KEY: secrets.PUBLISH_KEY }),
+      ...publisher,
+    }),
+    ts: () => ({
+      ...worker("examples/ts-publisher/wrangler.jsonc", { PUBLISH_KEY: secrets.PUBLISH_KEY }),
       ...publisher,
     }),
   };
@@ -68,7 +72,9 @@ export async function start(options = {}) {
 function worker(file, overrides, build = "build") {
   const { rawConfig: config } = readConfig({ config: `${repository}/${file}` });
   const folder = dirname(`${repository}/${file}`);
-  const main = `${folder}/${config.main.replace("build/", `${build}/`)}`;
+  // What is written in TypeScript is bundled before, and has no wasm.
+  const isTypeScript = config.main.endsWith(".ts");
+  const main = isTypeScript ? `${folder}/build/index.js` : `${folder}/${config.main.replace("build/", `${build}/`)}`;
   const sqlite = new Set((config.migrations ?? []).flatMap((step) => step.new_sqlite_classes ?? []));
   const objects = (config.durable_objects?.bindings ?? []).map((object) => [
     object.name,
@@ -77,21 +83,32 @@ function worker(file, overrides, build = "build") {
   const services = (config.services ?? []).map(({ binding, service }) => [binding, service]);
   const kv = (config.kv_namespaces ?? []).map(({ binding }) => [binding, binding]);
   const settings = Object.entries({ ...config.vars, ...overrides });
+  const { producers = [], consumers = [] } = config.queues ?? {};
   return {
     name: config.name,
     compatibilityDate: config.compatibility_date,
     compatibilityFlags: config.compatibility_flags ?? [],
     modules: [
       { type: "ESModule", path: main },
-      { type: "CompiledWasm", path: main.replace("index.js", "index_bg.wasm") },
+      ...(isTypeScript ? [] : [{ type: "CompiledWasm", path: main.replace("index.js", "index_bg.wasm") }]),
     ],
     modulesRoot: main.replace("/index.js", ""),
     bindings: Object.fromEntries(settings.filter(([, value]) => value !== undefined)),
     durableObjects: Object.fromEntries(objects),
     serviceBindings: Object.fromEntries(services),
     kvNamespaces: Object.fromEntries(kv),
+    queueProducers: Object.fromEntries(producers.map(({ binding, queue }) => [binding, queue])),
+    queueConsumers: Object.fromEntries(consumers.map((consumer) => [consumer.queue, consumption(consumer)])),
   };
 }
+
+/** How a queue delivers, in Miniflare's words. */
+const consumption = (consumer) => ({
+  maxBatchSize: consumer.max_batch_size,
+  maxBatchTimeout: consumer.max_batch_timeout,
+  maxRetries: consumer.max_retries,
+  deadLetterQueue: consumer.dead_letter_queue,
+});
 
 /** An HS256 token: a user, an hour, and what else is claimed. */
 export function token(sub, { secret = secrets.JWT_SECRET, ...claims } = {}) {
@@ -165,6 +182,12 @@ export class Deployment {
     const response = await worker.fetch(`https://${name}${path}`, init);
     const text = await response.text();
     return { status: response.status, body: text.startsWith("{") ? JSON.parse(text) : text };
+  }
+
+  /** Delivers messages to a Worker as a queue does: what became of them. */
+  async deliver(name, queue, messages) {
+    const worker = await this.#runtime.getWorker(name);
+    return worker.queue(queue, messages);
   }
 
   /** A key-value namespace of a Worker. */
