@@ -25,6 +25,7 @@ mod engine;
 mod hub;
 pub mod limits;
 mod names;
+mod observe;
 mod outbox;
 pub mod protocol;
 pub mod publisher;
@@ -47,6 +48,7 @@ pub use engine::{Call, Closing, Effects, Engine, Input, Reply};
 pub use names::{
     Channel, ConnId, Identity, Key, Millis, NameError, RequestId, Seq, SessionId, Space, Topic,
 };
+pub use observe::{Event, Observer, Operation, Outcome, Point};
 pub use outbox::Outgoing;
 pub use session::{Asker, ChannelPass, Dialect, Grant, Presence, Session, Subscription};
 pub use store::{Columns, Param, Seed, Sql, SqlError, space_of};

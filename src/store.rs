@@ -1,6 +1,7 @@
 //! All SQL of the engine: rows, outcomes, and what a space knows of itself.
 
 mod events;
+mod figures;
 mod new_spaces;
 mod outcomes;
 mod refusals;
@@ -82,6 +83,16 @@ impl<S: Sql> Store<S> {
     /// The cursor of whoever has everything up to `seq`.
     pub(crate) fn cursor(&self, seq: Seq) -> Cursor {
         Cursor::at(&self.log.epoch, seq)
+    }
+
+    /// Rows written so far, as the platform bills them.
+    pub(crate) fn written(&self) -> u64 {
+        self.sql.written()
+    }
+
+    /// Bytes that the database takes.
+    pub(crate) fn size(&self) -> Result<u64, SqlError> {
+        self.sql.size()
     }
 
     /// Takes the next seq and its time. The clock of rows never runs back, whatever `now` does.

@@ -1,50 +1,54 @@
 //! Connecting, `hello`, and which dialect a client speaks.
 
-use super::Engine;
 use super::renew::standing;
+use super::{Engine, Failure};
 use crate::limits;
 use crate::names::{ConnId, Millis, SessionId};
+use crate::observe::Operation;
 use crate::protocol::{self, Close, Code, Hello, Problem};
 use crate::session::{Dialect, Grant, Session};
 use crate::store::Sql;
 
 impl<S: Sql> Engine<S> {
     pub(super) fn connect(&mut self, conn: ConnId, session: SessionId, grant: Grant, now: Millis) {
+        let mut event = self.event(Operation::Connect).by(&session, &grant);
+        if let Err(failure) = self.take_in(conn, session, grant, now) {
+            let problem = self.problem(failure);
+            event.refuse(&problem);
+            self.reply(Err(problem));
+        }
+        self.effects.events.push(event);
+    }
+
+    fn take_in(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        grant: Grant,
+        now: Millis,
+    ) -> Result<(), Failure> {
         let (connections, _, _) = self.hub.counts();
         let full =
             self.hub.attachments_bytes() + limits::ATTACHMENT_BYTES > limits::ATTACHMENTS_BYTES;
         if full || connections >= self.config.limits.connections {
-            return self.reply(Err(Problem::new(
-                Code::Unavailable,
-                "the space has no room for another connection",
-            )));
+            let message = "the space has no room for another connection";
+            return Err(Problem::new(Code::Unavailable, message).into());
         }
         if grant.expires_at.is_some_and(|at| at <= now) {
-            return self.reply(Err(Problem::new(
-                Code::Unauthorized,
-                "the token has expired",
-            )));
+            return Err(Problem::new(Code::Unauthorized, "the token has expired").into());
         }
         let most = self.config.limits.connections_per_identity;
         if self.hub.connections_of(&grant) >= most {
-            return self.reply(Err(Problem {
+            let message = "too many connections of one identity or address";
+            return Err(Failure::Peer(Problem {
                 retry_after_ms: Some(limits::CONNECTIONS_RETRY_MS),
-                ..Problem::new(
-                    Code::RateLimited,
-                    "too many connections of one identity or address",
-                )
+                ..Problem::new(Code::RateLimited, message)
             }));
         }
-        match standing(&self.store, grant, now) {
-            Ok(grant) => {
-                self.hub.insert(conn, Session::new(session, grant));
-                self.dirty.push(conn);
-            }
-            Err(failure) => {
-                let problem = self.problem(failure);
-                self.reply(Err(problem));
-            }
-        }
+        let grant = standing(&self.store, grant, now)?;
+        self.hub.insert(conn, Session::new(session, grant));
+        self.dirty.push(conn);
+        Ok(())
     }
 
     /// Says who the token is, for browsers, which cannot see why an upgrade failed.
@@ -77,6 +81,7 @@ impl<S: Sql> Engine<S> {
             return self.close(conn, Close::Schema, now);
         }
         session.dialect = Dialect::Hello;
+        session.device = hello.device.as_deref().map(Into::into);
         let welcome = protocol::welcome(
             &session.id,
             self.store.epoch(),
@@ -93,6 +98,11 @@ impl<S: Sql> Engine<S> {
                 Err(refused) => (refused.id.as_ref(), refused.channel.as_ref()),
             };
             if let Err(too_fast) = self.take(conn, now) {
+                if let Ok(message) = &subscription {
+                    let mut event = self.subscription(conn, message);
+                    event.refuse(&too_fast);
+                    self.effects.events.push(event);
+                }
                 self.refuse(conn, id, channel, &too_fast);
                 continue;
             }

@@ -10,7 +10,8 @@ use crate::channel::{Keep, Rule, Scope};
 use crate::config::Config;
 use crate::digest;
 use crate::limits;
-use crate::names::{Channel, ConnId, Key, Millis};
+use crate::names::{Channel, ConnId, Key, Millis, Seq};
+use crate::observe::{Event, Operation, Outcome as Came};
 use crate::protocol::{self, Action, Code, Fields, MutateMessage, Problem, key_of, text_of};
 use crate::row;
 use crate::session::{Asker, Session};
@@ -19,7 +20,7 @@ use crate::store::{Outcome, Owner, Sql, Store, StoredRow};
 /// What came of a mutation.
 enum Done {
     /// It was executed before.
-    Replayed { ack: String },
+    Replayed { ack: String, seq: Seq },
     /// It was executed now.
     Executed { ack: String, change: Committed },
 }
@@ -29,35 +30,60 @@ impl<S: Sql> Engine<S> {
         let Some(session) = self.hub.session(conn) else {
             return;
         };
+        let mut event = self.mutation(conn, message);
         let config = &self.config;
         let done = match self.out.is_full() {
             true => Err(put_off().into()),
             false => execute(&mut self.store, config, session, message, now),
         };
         let (ack, change) = match done {
-            Ok(Done::Replayed { ack }) => (ack, None),
-            Ok(Done::Executed { ack, change }) => (ack, Some(change)),
+            Ok(Done::Replayed { ack, seq }) => {
+                (event.outcome, event.seq) = (Came::Repeated, Some(seq));
+                (ack, None)
+            }
+            Ok(Done::Executed { ack, change }) => {
+                (event.changes, event.seq) = (1, Some(change.seq));
+                (ack, Some(change))
+            }
             Err(failure) => {
                 let problem = self.problem(failure);
+                event.refuse(&problem);
+                self.tell_written(event);
                 let id = Some(message.id.as_str());
                 return self.send_reject(conn, id, Some(&message.channel), &problem);
             }
         };
+        event.sent(&ack, 1);
         self.out.send_one(conn, ack);
-        let Some(change) = change else { return };
+        let Some(change) = change else {
+            return self.tell_written(event);
+        };
         let live = session.subscriptions.contains_key(&message.channel);
         if live && !change.draft.audience.sees(&session.grant.topics) {
             let gone = fanout::lost_by_writer(self.store.epoch(), &change);
+            event.sent(&gone, 1);
             self.out.send_one(conn, gone);
         }
-        let (frames, _) = fanout::deliver(
+        let (frames, receivers) = fanout::deliver(
             &self.hub,
             self.store.epoch(),
             std::slice::from_ref(&change),
             Some(conn),
         );
+        event.receivers = receivers as u64;
         for frame in frames {
+            event.sent(&frame.text, frame.to.len());
             self.out.send_many(frame.to, frame.text);
+        }
+        self.tell_written(event);
+    }
+
+    /// A client's wish to change something, before it is known what comes of it.
+    pub(super) fn mutation(&self, conn: ConnId, message: &MutateMessage<'_>) -> Event {
+        Event {
+            channel: Some(message.channel.clone()),
+            action: Some(message.action),
+            ..self.event_of(conn, Operation::Mutate)
         }
     }
 }
@@ -97,7 +123,10 @@ fn execute<S: Sql>(
         let cursor = store.cursor(outcome.seq);
         let data = visible.and_then(|row| row.data);
         let ack = protocol::ack(&message.id, data.as_deref(), &cursor, true);
-        return Ok(Done::Replayed { ack });
+        return Ok(Done::Replayed {
+            ack,
+            seq: outcome.seq,
+        });
     }
     rule.may_write(&message.channel, &who)?;
     let held = store.row(&message.channel, &request.key)?;

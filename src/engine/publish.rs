@@ -29,6 +29,9 @@ pub(super) fn publish<S: Sql>(
     Ok(Done {
         result: result_of(store, seq, receivers),
         frames,
+        changes: committed.len(),
+        seq: Some(seq),
+        receivers,
         ..Done::default()
     })
 }

@@ -7,6 +7,7 @@ use crate::cursor::Cursor;
 use crate::digest;
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, Seq, Space};
+use crate::observe::{Event, Operation};
 use crate::protocol::{Code, Problem, SubscribeMessage};
 use crate::session::{ChannelPass, Dialect, Grant, Session, Subscription};
 use crate::store::{Sql, SqlError};
@@ -22,6 +23,7 @@ struct Answer {
 
 impl<S: Sql> Engine<S> {
     pub(super) fn subscribe(&mut self, conn: ConnId, message: &SubscribeMessage<'_>, now: Millis) {
+        let mut event = self.subscription(conn, message);
         let reads = self.rates.reads(conn, now).map_err(Problem::from);
         let answer = match reads {
             Ok(()) => self.answer(conn, message, now),
@@ -38,13 +40,24 @@ impl<S: Sql> Engine<S> {
                 }
                 self.dirty.push(conn);
                 for frame in answer.frames {
+                    event.sent(&frame, 1);
                     self.out.send_one(conn, frame);
                 }
             }
             Err(failure) => {
                 let problem = self.problem(failure);
+                event.refuse(&problem);
                 self.refuse_subscription(conn, message, &problem);
             }
+        }
+        self.effects.events.push(event);
+    }
+
+    /// A client's wish for a channel, before it is known what comes of it.
+    pub(super) fn subscription(&self, conn: ConnId, message: &SubscribeMessage<'_>) -> Event {
+        Event {
+            channel: Some(message.channel.clone()),
+            ..self.event_of(conn, Operation::Subscribe)
         }
     }
 

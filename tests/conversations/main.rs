@@ -33,6 +33,7 @@ mod legacy;
 mod limiting;
 mod migrating;
 mod mutating;
+mod observing;
 mod once;
 mod operating;
 mod outsiders;
