@@ -42,7 +42,7 @@ pub use auth::{
     Secret, Verified, read_answer,
 };
 pub use channel::{Access, FieldScope, Keep, Retain, Rule, Rules, Scope};
-pub use config::{Config, ConfigError, Credentials, Endpoint, Judgement, Publisher, Tokens};
+pub use config::{Config, ConfigError, Credentials, Endpoint, Judgement, Log, Publisher, Tokens};
 pub use cursor::{Cursor, Epoch};
 pub use engine::{Call, Closing, Effects, Engine, Input, Reply};
 pub use names::{

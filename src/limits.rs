@@ -257,6 +257,12 @@ pub const SAFE_INTEGER: u64 = (1 << 53) - 1;
 /// The last events that an object remembers for whoever looks on: about as many as a page shows.
 pub const RECENT_EVENTS: usize = 200;
 
+/// Lines that one turn writes to the log: the platform cuts off an invocation's at 256 KB.
+pub const TURN_LINES: usize = 250;
+
+/// Data points that one turn writes: the platform takes 250 of an invocation.
+pub const TURN_POINTS: usize = 250;
+
 /// Connections, and channels, that one look at a space lists.
 pub const INSPECT_ITEMS: usize = 200;
 

@@ -4,6 +4,7 @@
 //! - `router` — the sync Worker: public routes, tokens, keys, and which object a request is for.
 //! - `host` — inside the object: drives the engine and performs its effects.
 //! - `authenticator` — who somebody is, where keys or the app's endpoint must be asked.
+//! - `log` — what becomes of events; `inspector` — the page that shows them.
 //! - `internal` — the path between router and host, defined once for both.
 
 mod authenticator;
@@ -12,6 +13,7 @@ mod faults;
 pub mod gateway;
 mod glue;
 pub mod host;
+pub mod inspector;
 mod internal;
 mod log;
 mod respond;

@@ -51,6 +51,8 @@ pub(super) enum Route {
     Session,
     Members,
     Stats,
+    Metrics,
+    Inspect,
     NewSpace,
     Call(Call),
     #[cfg(feature = "faults")]
@@ -64,6 +66,8 @@ impl Route {
             Self::Session => "/session",
             Self::Members => "/presence",
             Self::Stats => "/stats",
+            Self::Metrics => "/metrics",
+            Self::Inspect => "/inspect",
             Self::NewSpace => "/new-space",
             Self::Call(call) => call.path(),
             #[cfg(feature = "faults")]
@@ -79,6 +83,8 @@ impl Route {
             Self::Session,
             Self::Members,
             Self::Stats,
+            Self::Metrics,
+            Self::Inspect,
             Self::NewSpace,
             #[cfg(feature = "faults")]
             Self::Faults,
@@ -221,6 +227,18 @@ impl Object {
 
     pub(super) async fn stats(&self) -> Result<Response> {
         self.fetch(Route::Stats, Method::Get, Headers::new(), None)
+            .await
+    }
+
+    pub(super) async fn metrics(&self) -> Result<Response> {
+        self.fetch(Route::Metrics, Method::Get, Headers::new(), None)
+            .await
+    }
+
+    /// Looks into the object; `since` is the number of the last event that was seen.
+    pub(super) async fn inspect(&self, since: u64) -> Result<Response> {
+        let body = since.to_string();
+        self.fetch(Route::Inspect, Method::Post, Headers::new(), Some(&body))
             .await
     }
 
