@@ -141,43 +141,51 @@ for (const [SYNC_LOG, kept] of [["errors", ["not_found", "unknown_channel"]], ["
   });
 }
 
-describe("Analytics Engine", () => {
-  /** Stands for a dataset: keeps what is written, and tells. */
-  const dataset = {
-    name: "dataset",
-    compatibilityDate: "2026-06-07",
-    modules: [
-      {
-        type: "ESModule",
-        path: "dataset.js",
-        contents: `
-          import { WorkerEntrypoint } from "cloudflare:workers";
-          const points = [];
-          export default class extends WorkerEntrypoint {
-            writeDataPoint(point) { points.push(point); }
-            fetch() { return Response.json({ points }); }
-          }`,
-      },
-    ],
-  };
+/** Stands for a dataset: keeps what is written, and tells. */
+const dataset = {
+  name: "dataset",
+  compatibilityDate: "2026-06-07",
+  modules: [
+    {
+      type: "ESModule",
+      path: "dataset.js",
+      contents: `
+        import { WorkerEntrypoint } from "cloudflare:workers";
+        const points = [];
+        export default class extends WorkerEntrypoint {
+          writeDataPoint(point) { points.push(point); }
+          fetch() { return Response.json({ points }); }
+        }`,
+    },
+  ],
+};
 
+const bindDataset = (sync) => ({ ...sync, serviceBindings: { ...sync.serviceBindings, SYNC_ANALYTICS: "dataset" } });
+
+/** The data points that were written. */
+const points = async (workers) => (await workers.ask("dataset", "/")).body.points;
+
+/** Waits until so many data points are written. */
+async function written(workers, count) {
+  const enough = async () => {
+    while ((await points(workers)).length < count) await delay(5);
+  };
+  await within(5_000, enough(), () => `${count} data points wanted`);
+}
+
+describe("Analytics Engine", () => {
   test("bound, it gets a data point an operation; not bound, nothing is written", async () => {
     for (const bound of [true, false]) {
-      const amend = (sync) =>
-        bound ? { ...sync, serviceBindings: { ...sync.serviceBindings, SYNC_ANALYTICS: "dataset" } } : sync;
+      const amend = (sync) => (bound ? bindDataset(sync) : sync);
       const workers = await start({ vars: { ...vars, SYNC_LOG: "none" }, amend, others: [dataset] });
       try {
         const space = workers.space();
         const count = await story(workers, space);
         await workers.http(`/stats?space=${space.name}`, { headers: bearer("wrong") });
-        const points = async () => (await workers.ask("dataset", "/")).body.points;
         const wanted = bound ? count + 1 : 0;
-        const written = async () => {
-          while ((await points()).length < wanted) await delay(5);
-        };
-        await within(5_000, written(), () => `${wanted} data points wanted`);
+        await written(workers, wanted);
         await space.stats();
-        const all = await points();
+        const all = await points(workers);
         assert.equal(all.length, wanted);
         assert.equal(JSON.stringify(all).includes(payload), false);
         for (const point of all) {
@@ -197,6 +205,28 @@ describe("Analytics Engine", () => {
       }
     }
   });
+});
+
+test("one turn writes 250 lines and data points, and says how many more there were", async () => {
+  for (const count of [250, 251]) {
+    const workers = await start({ vars, amend: (sync) => bindDataset(sync), others: [dataset] });
+    try {
+      const space = workers.space();
+      const alice = await space.join("alice");
+      await lines(workers, space, 1);
+      await written(workers, 1);
+      alice.send(Array.from({ length: count }, (_, n) => mutation(`m${n}`, "todos", "delete", "none")));
+      await alice.receive({ type: "reject", id: `m${count - 1}` });
+      await written(workers, 251);
+      const log = operations(workers.logs);
+      assert.equal(log.filter(({ op }) => op === "mutate").length, 250);
+      assert.deepEqual(log.filter(({ op }) => op === "more"), count > 250 ? [{ op: "more", count: 1 }] : []);
+      await space.stats();
+      assert.equal((await points(workers)).length, 251);
+    } finally {
+      await workers.stop();
+    }
+  }
 });
 
 describe("figures", () => {
