@@ -263,7 +263,7 @@ pub const TURN_LINES: usize = 250;
 /// Data points that one turn writes: the platform takes 250 of an invocation.
 pub const TURN_POINTS: usize = 250;
 
-/// Connections, and channels, that one look at a space lists.
+/// Connections, channels, and members of all channels together, that one look at a space lists.
 pub const INSPECT_ITEMS: usize = 200;
 
 /// Subscriptions of one connection, and members of one channel, that such a look lists.

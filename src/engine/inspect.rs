@@ -61,6 +61,8 @@ impl<S: Sql> Engine<S> {
 
     fn channels(&self, a: &mut JsonWriter) {
         let channels = self.hub.channels().take(limits::INSPECT_ITEMS);
+        // Of all channels together: a state may have 1 KiB.
+        let mut room = limits::INSPECT_ITEMS;
         for (channel, subscribers) in channels {
             let members = self.hub.members(channel);
             a.object(|o| {
@@ -71,7 +73,8 @@ impl<S: Sql> Engine<S> {
                 o.number("present", members.len() as u64);
                 o.name("members").array(|a| {
                     let sessions = members.filter_map(|conn| self.hub.session(conn));
-                    for session in sessions.take(limits::INSPECT_PARTS) {
+                    for session in sessions.take(limits::INSPECT_PARTS.min(room)) {
+                        room -= 1;
                         let identity = session.grant.identity.as_ref();
                         let presence = session.presence.get(channel);
                         let state = presence.and_then(Presence::state).map(AsRef::as_ref);

@@ -500,6 +500,32 @@ fn an_inspector_sees_no_more_than_its_bounds() {
 }
 
 #[test]
+fn an_inspector_sees_no_more_members_than_its_bound() {
+    let (most, parts) = (limits::INSPECT_ITEMS, limits::INSPECT_PARTS);
+    let open = json!({ "read": "user", "presence": true });
+    for more in 0..=1 {
+        let mut w = World::with_channels(&json!({ "p:*": open }));
+        for _ in 0..parts {
+            let conn = w.user("alice");
+            for at in 0..most / parts + more {
+                let channel = format!("p:{at}");
+                w.subscribe(conn, &channel);
+                w.send(
+                    conn,
+                    json!({ "type": "presence", "channel": channel, "state": 1 }),
+                );
+                w.messages(conn);
+            }
+        }
+        let seen = w.inspect(0);
+        assert_eq!(seen["presences"], most + parts * more);
+        let channels = seen["channelList"].as_array().unwrap().iter();
+        let members = channels.map(|of| of["members"].as_array().unwrap().len());
+        assert_eq!(members.sum::<usize>(), most);
+    }
+}
+
+#[test]
 fn an_inspector_sees_no_more_parts_than_their_bound() {
     let parts = limits::INSPECT_PARTS;
     for more in 0..=1 {

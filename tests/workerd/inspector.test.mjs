@@ -68,7 +68,7 @@ describe("in a browser", { skip: executablePath ? false : "no Chromium here" }, 
   let browser;
   before(async () => {
     workers = await start({ vars: { SYNC_CHANNELS, SYNC_SPACES: "*" }, appVars: { INSPECTOR: "true" } });
-    browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+    browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
   });
   after(async () => {
     await browser?.close();
