@@ -5,7 +5,7 @@ use tidewire::{Event, Identity, Observer, Outcome};
 
 /// Notes connections and refused writes.
 #[derive(Debug, Clone, Copy)]
-pub struct Audit;
+pub(crate) struct Audit;
 
 fn who(event: &Event) -> &str {
     event.identity.as_ref().map_or("somebody", Identity::as_str)
