@@ -18,11 +18,12 @@ const startupLimit = 60_000;
 if (!Number.isInteger(port) || port < 1 || port > 65535) fail(`PORT=${process.env.PORT} is no port number`);
 await assertFree(port);
 
+const settings = fs.readFileSync(process.env.ENV_FILE, "utf8");
 const configs = ["wrangler.jsonc", "wrangler.sync.jsonc"].map(copyConfig);
-// DEV comes first, so that a file which sets it differently is obeyed.
+// Both come first, so that a file which sets them differently is obeyed.
 fs.writeFileSync(
   path.join(state, "config", ".dev.vars"),
-  `DEV=true\n${fs.readFileSync(process.env.ENV_FILE, "utf8")}`,
+  `DEV=true\nINSPECTOR=true\n${settings}`,
   { mode: 0o600 },
 );
 
@@ -90,6 +91,9 @@ for (const started = Date.now(); !ready && !stopping; ) {
 if (!stopping) {
   if (/\[(WARNING|ERROR)\]/.test(held)) process.stderr.write(held);
   console.log(`Tidewire is ready at ${url}`);
+  // The published key may stand on the screen; one of your own is for you to type.
+  const key = /^PUBLISH_KEY=dev-publish-key$/m.test(settings) ? "#key=dev-publish-key" : "";
+  console.log(`Its inspector is at ${url}/inspector${key}`);
 }
 
 /** Writes a copy of a wrangler file that can stand in another folder; returns its path. */

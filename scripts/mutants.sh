@@ -95,10 +95,10 @@ mutant "no epoch check" $e/subscribe.rs 's/cursor\.epoch == \*self\.store\.epoch
 mutant "no future check" $e/subscribe.rs 's/let of_the_past = [^;]*;/let of_the_past = true;/'
 mutant "no floor check" $e/subscribe.rs 's/ \|\| began < self\.store\.floor\(channel\)\?\.seq//'
 mutant "no floor by trimming" src/store/retain.rs 's/self\.raise_floor\(channel, found\.floor\)\?/self.raise_floor(channel, Floor::default())?/'
-mutant "no floor by a reset" $e/call.rs 's/store\.raise_floor\(channel, Floor \{ seq, at \}\)\?/store.raise_floor(channel, Floor { seq: Seq(0), at })?/; s/use crate::names::\{/use crate::names::{Seq, /'
+mutant "no floor by a reset" $e/call.rs 's/store\.raise_floor\(channel, Floor \{ seq, at \}\)\?/store.raise_floor(channel, Floor { seq: Seq(0), at })?/'
 mutant "pages forget where they began" $e/page.rs 's/page: Some\(page\)/page: None/'
 mutant "live before the last page" $e/subscribe.rs 's/false => self\.hub\.pause\([^;]*?\),\n/false => self.hub.subscribe(conn, \&message.channel, Subscription::default()),\n/'
-mutant "no crash mark" src/engine.rs 's/attachment\.filter\(\|_\| !interrupted\)/attachment/'
+mutant "no crash mark" src/engine.rs 's/if !interrupted && /if /'
 mutant "subscriptions do not outlive sleep" $e/subscribe.rs 's/self\.dirty\.push\(conn\);//'
 # Nothing twice, nothing half.
 mutant "no deduplication" $e/mutate.rs 's/(outcome\(owner, message\.id\.as_str\(\)\)\?)/$1.filter(|_| false)/'
@@ -108,7 +108,7 @@ mutant "outcomes end with the day" src/store/outcomes.rs 's/let is_yesterdays = 
 mutant "no idempotency" $e/call.rs 's/(outcome\(once\.owner, once\.key\.as_str\(\)\)\?)/$1.filter(|_| false)/'
 mutant "no idempotency, nothing remembered" $e/call.rs 's/store\.put_outcome\([^;]*;//'
 mutant "a key with another body is repeated" $e/call.rs 's/if outcome\.hash != self\.hash/if false/'
-mutant "an echo" $e/mutate.rs 's/tell_others\(&change, Some\(conn\)\)/tell_others(\&change, None)/'
+mutant "an echo" $e/mutate.rs 's/tell_others\(&change, Some\(conn\), /tell_others(\&change, None, /'
 mutant "a failed transaction is committed" src/store.rs 's/Err\(_\) => Err\(SqlError\("rolled back"\.to_owned\(\)\)\)/Err(_) => Ok(())/'
 mutant "a failed transaction stays in memory" src/store.rs 's/if result\.is_err\(\)/if false/'
 # Events.

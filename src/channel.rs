@@ -290,6 +290,24 @@ impl Rules {
         Ok(rule)
     }
 
+    /// All entries, by name or pattern: exact names first.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (String, &Rule)> {
+        let exact = self.exact.iter().map(|(name, rule)| (name.clone(), rule));
+        let prefixes = self.prefixes.iter();
+        exact.chain(prefixes.map(|(prefix, rule)| (format!("{prefix}*"), rule)))
+    }
+
+    /// The name or pattern of a channel's rule.
+    pub(crate) fn pattern_of(&self, channel: &Channel) -> Option<String> {
+        let name = channel.as_str();
+        if self.exact.contains_key(name) {
+            return Some(name.to_owned());
+        }
+        let mut prefixes = self.prefixes.iter();
+        let found = prefixes.find(|(prefix, _)| name.starts_with(prefix));
+        found.map(|(prefix, _)| format!("{prefix}*"))
+    }
+
     /// The rule of a channel: an exact name wins over the longest matching prefix.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use crate::channel::Rules;
 use crate::engine::Call;
 use crate::limits::{self, Limits};
 use crate::names::{Channel, Space};
+use crate::observe::Event;
 use crate::protocol::{Code, Problem};
 use crate::session::Grant;
 use origins::Origins;
@@ -105,6 +106,38 @@ impl Settings<'_> {
     }
 }
 
+/// `SYNC_LOG`: which operations have a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    /// All of them.
+    All,
+    /// Refused ones.
+    Errors,
+    /// None of them.
+    None,
+}
+
+impl Log {
+    fn read(settings: &Settings<'_>) -> Result<Self, ConfigError> {
+        match settings.text("SYNC_LOG").as_deref() {
+            None | Some("all") => Ok(Self::All),
+            Some("errors") => Ok(Self::Errors),
+            Some("none") => Ok(Self::None),
+            Some(_) => Err(error("SYNC_LOG", "must be all, errors or none")),
+        }
+    }
+
+    /// Whether an operation has a line.
+    #[must_use]
+    pub fn takes(self, event: &Event) -> bool {
+        match self {
+            Self::All => true,
+            Self::Errors => event.outcome.code().is_some(),
+            Self::None => false,
+        }
+    }
+}
+
 /// The settings of a sync Worker, see `docs/configuration.md`.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -114,6 +147,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whose word counts for who somebody is.
     pub tokens: Tokens,
+    /// `SYNC_LOG`: which operations have a line in the log.
+    pub log: Log,
     publishers: Publishers,
     /// Spaces that open without a `space` claim.
     spaces: Patterns,
@@ -162,6 +197,7 @@ impl Config {
                 .map_err(|what| error("SYNC_LIMITS", what))?
                 .unwrap_or_default(),
             tokens,
+            log: Log::read(&settings)?,
             publishers,
             spaces,
             origins: Origins::read(&settings)?,
@@ -288,6 +324,34 @@ mod tests {
         );
         let spaces = refused(&[("SYNC_CHANNELS", "{}"), ("SYNC_SPACES", "Team")]);
         assert!(spaces.starts_with("SYNC_SPACES"));
+    }
+
+    #[test]
+    fn the_log_has_all_errors_or_no_lines_and_other_words_are_refused() {
+        use crate::observe::{Operation, Outcome};
+        let done = Event::new(Operation::Mutate, None);
+        let refused = Event {
+            outcome: Outcome::Refused(Code::Conflict),
+            ..done.clone()
+        };
+        for (word, takes) in [
+            ("", [true, true]),
+            ("all", [true, true]),
+            ("errors", [false, true]),
+            ("none", [false, false]),
+        ] {
+            let log = read(&[("SYNC_CHANNELS", "{}"), ("SYNC_LOG", word)]).map(|c| c.log);
+            let log = log.unwrap();
+            assert_eq!([log.takes(&done), log.takes(&refused)], takes, "{word}");
+        }
+        for word in ["true", "ALL", "error", "all,errors"] {
+            let message = refused_word(word);
+            assert!(message.starts_with("SYNC_LOG:"), "{message}");
+        }
+    }
+
+    fn refused_word(word: &str) -> String {
+        refused(&[("SYNC_CHANNELS", "{}"), ("SYNC_LOG", word)])
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod change;
 mod connect;
 mod fanout;
 mod frame;
+mod inspect;
 mod legacy;
 mod mutate;
 mod new_space;
@@ -15,6 +16,7 @@ mod read;
 mod renew;
 mod retain;
 mod room;
+mod stats;
 mod subscribe;
 mod write;
 
@@ -28,6 +30,7 @@ use crate::hub::Hub;
 use crate::lanes::Lanes;
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, SessionId, Space};
+use crate::observe::{Event, Metrics, Operation, Recent};
 use crate::outbox::{Outbox, Outgoing};
 use crate::protocol::{self, Close, Code, Problem, ReadRequest};
 use crate::rate::Rates;
@@ -38,7 +41,7 @@ use read::Reading;
 use room::Room;
 
 pub use call::Call;
-pub use read::{End, Event, Stays};
+pub use read::{End, Stays, StreamEvent};
 
 /// Something that happened outside, to be answered in one turn.
 #[derive(Debug)]
@@ -144,8 +147,15 @@ pub enum Input<'a> {
     Stats {
         /// The name of this life of the object: another one after every sleep, crash or deploy.
         instance: &'a str,
-        /// Rows that this life has written, as the platform bills them.
-        rows_written: u64,
+    },
+    /// An operator, whose key has been checked, asked for `/metrics`. The answer is no JSON.
+    Metrics,
+    /// An operator, whose key has been checked, looks on.
+    Inspect {
+        /// As in [`Input::Stats`].
+        instance: &'a str,
+        /// The number of the last event that it has seen in this life of the object.
+        since: u64,
     },
     /// The alarm rang.
     Alarm,
@@ -205,7 +215,7 @@ pub struct Effects {
     /// A reader that stays: the answer to it begins now.
     pub stays: Option<Stays>,
     /// What goes to streams.
-    pub events: Vec<Event>,
+    pub stream_events: Vec<StreamEvent>,
     /// Streams that lack another page. Each is answered by [`Input::NextPage`], once what was sent
     /// to it has been read.
     pub lacking: Vec<ConnId>,
@@ -220,6 +230,9 @@ pub struct Effects {
     /// Tokens of `auth` messages that somebody else must judge. Each is answered by one
     /// [`Input::Authenticated`], sooner or later.
     pub asks: Vec<(ConnId, String)>,
+    /// What happened, for observers. The host adds how long it took and gives it back, see
+    /// [`Engine::note`].
+    pub events: Vec<Event>,
     /// Failures of ours, for the log. They may hold what SQLite said, so they go nowhere else.
     pub faults: Vec<String>,
 }
@@ -249,6 +262,12 @@ pub struct Engine<S> {
     moves: presence::Moves,
     /// The readers over HTTP that stay.
     readers: BTreeMap<ConnId, Reading>,
+    /// Rows written when an event last said how many.
+    rows_written: u64,
+    metrics: Metrics,
+    recent: Recent,
+    /// When this life began.
+    began: Millis,
 }
 
 impl<S: Sql> Engine<S> {
@@ -263,9 +282,11 @@ impl<S: Sql> Engine<S> {
         seed: Seed,
         now: Millis,
     ) -> Result<Self, SqlError> {
+        let store = Store::open(sql, &space, seed, now)?;
         Ok(Self {
             config,
-            store: Store::open(sql, &space, seed, now)?,
+            rows_written: store.written(),
+            store,
             space,
             hub: Hub::default(),
             room: Room::default(),
@@ -279,6 +300,9 @@ impl<S: Sql> Engine<S> {
             held_bytes: 0,
             moves: presence::Moves::default(),
             readers: BTreeMap::new(),
+            metrics: Metrics::default(),
+            recent: Recent::default(),
+            began: now,
         })
     }
 
@@ -302,16 +326,17 @@ impl<S: Sql> Engine<S> {
     ) -> Vec<Closing> {
         let mut closes = Vec::new();
         for (conn, attachment) in sockets {
-            let attachment = attachment.filter(|_| !interrupted).unwrap_or_default();
+            let attachment = attachment.unwrap_or_default();
             match Session::decode(&attachment) {
-                Some(session) if !session.renewing => {
+                Some(session) if !interrupted && !session.renewing => {
                     self.hub.insert(conn, session);
                     self.hub.set_attachment(conn, Some(attachment.len()));
                 }
                 gone => {
-                    // The turn that has woken the object tells the others.
+                    // The turn that has woken the object tells the others, and observers.
                     if let Some(session) = gone {
                         self.note_gone(conn, &session);
+                        self.ended(Operation::Disconnect, &session, Some(Close::Restart));
                     }
                     closes.push(Closing::new(conn, Close::Restart));
                 }
@@ -347,9 +372,16 @@ impl<S: Sql> Engine<S> {
                 session,
                 grant,
             } => self.connect(conn, session, grant, now),
-            Input::Frame { conn, text } => self.frame(conn, text, now),
+            Input::Frame { conn, text } => {
+                self.metrics.received(text.len());
+                self.frame(conn, text, now);
+            }
             Input::Binary { conn } => self.binary(conn, now),
-            Input::Closed { conn } => _ = self.forget(conn, now),
+            Input::Closed { conn } => {
+                if let Some(session) = self.forget(conn, now) {
+                    self.ended(Operation::Disconnect, &session, None);
+                }
+            }
             Input::Read {
                 conn,
                 session,
@@ -384,10 +416,9 @@ impl<S: Sql> Engine<S> {
                 self.call(request, now);
             }
             Input::Members { channel, publisher } => self.members_for(channel, publisher),
-            Input::Stats {
-                instance,
-                rows_written,
-            } => self.stats(instance, rows_written),
+            Input::Stats { instance } => self.stats(instance),
+            Input::Metrics => self.metrics(),
+            Input::Inspect { instance, since } => self.inspect(instance, since, now),
             Input::Alarm => self.retain(now),
         }
         self.finish(now)
@@ -401,11 +432,66 @@ impl<S: Sql> Engine<S> {
             hub.session(conn)
                 .is_some_and(|session| session.dialect == Dialect::Hello)
         });
+        for frame in &frames {
+            self.metrics.sent(frame.text.len(), frame.to.len());
+        }
         let frames = self.tell_readers(frames, now);
         let mut effects = std::mem::take(&mut self.effects);
         effects.frames = frames;
+        for event in &mut effects.events {
+            event.at = now;
+        }
         effects.alarm = self.due(now);
         effects
+    }
+
+    /// Counts and remembers what has happened, for `/metrics` and for whoever looks on.
+    pub fn note(&mut self, events: Vec<Event>) {
+        for event in events {
+            self.metrics.count(&event);
+            self.recent.push(event);
+        }
+    }
+
+    /// An event of this space.
+    fn event(&self, operation: Operation) -> Event {
+        Event::new(operation, Some(self.space.clone()))
+    }
+
+    /// An event of a connection.
+    fn event_of(&self, conn: ConnId, operation: Operation) -> Event {
+        let event = self.event(operation);
+        match self.hub.session(conn) {
+            Some(session) => event.of(session),
+            None => event,
+        }
+    }
+
+    /// Tells that a connection has ended.
+    ///
+    /// Readers over HTTP are told by what they ask, not by how long their answer was open.
+    fn ended(&mut self, operation: Operation, session: &Session, close: Option<Close>) {
+        if session.dialect == Dialect::Reader {
+            return;
+        }
+        let event = self.event(operation).of(session);
+        self.effects.events.push(Event {
+            close: close.map(Close::code),
+            ..event
+        });
+    }
+
+    /// Leaves out what was written by something that no event tells of.
+    fn skip_written(&mut self) {
+        self.rows_written = self.store.written();
+    }
+
+    /// Tells of something that may have written, with how many rows that were.
+    fn tell_written(&mut self, event: Event) {
+        let written = self.store.written();
+        let rows = written.saturating_sub(self.rows_written);
+        self.rows_written = written;
+        self.effects.events.push(Event { rows, ..event });
     }
 
     /// Writes down the sessions that have changed. One that has outgrown its attachment, because it
@@ -441,6 +527,9 @@ impl<S: Sql> Engine<S> {
                 self.dirty.push(conn);
                 continue;
             }
+            let mut event = self.event_of(conn, Operation::Expire);
+            event.channel = Some(channel.clone());
+            self.effects.events.push(event);
             self.unsubscribe(conn, &channel);
             // Whoever still wants the channel asks again, with another token.
             self.out.send_one(conn, protocol::channel_change(&channel));
@@ -478,7 +567,12 @@ impl<S: Sql> Engine<S> {
         if self.readers.contains_key(&conn) {
             return self.end_reader(conn, &read::problem_of(close, reason), now);
         }
-        if self.forget(conn, now).is_some() {
+        if let Some(session) = self.forget(conn, now) {
+            let operation = match close {
+                Close::AuthExpired => Operation::Expire,
+                _ => Operation::Disconnect,
+            };
+            self.ended(operation, &session, Some(close));
             let mut closing = Closing::new(conn, close);
             if let Some(reason) = reason {
                 closing.reason = reason.into();
@@ -522,21 +616,6 @@ impl<S: Sql> Engine<S> {
             },
             Err(problem) => Reply::refusal(&problem),
         });
-    }
-
-    fn stats(&mut self, instance: &str, rows_written: u64) {
-        let (connections, channels, subscriptions) = self.hub.counts();
-        let body = protocol::object(|o| {
-            o.text("space", self.space.as_str());
-            o.text("epoch", self.store.epoch().as_str());
-            o.number("seq", self.store.head().0);
-            o.number("connections", connections as u64);
-            o.number("channels", channels as u64);
-            o.number("subscriptions", subscriptions as u64);
-            o.text("instance", instance);
-            o.number("rowsWritten", rows_written);
-        });
-        self.reply(Ok(body));
     }
 }
 

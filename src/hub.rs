@@ -358,6 +358,27 @@ impl Hub {
         self.share(grant).connections
     }
 
+    /// All sessions, in the order of their connections.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = (ConnId, &Session)> {
+        self.sessions.iter().map(|(conn, session)| (*conn, session))
+    }
+
+    /// The channels with a subscriber, by name, and how many each has.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = (&Channel, usize)> {
+        let channels = self.channels.iter();
+        channels.map(|(channel, conns)| (channel, conns.len()))
+    }
+
+    /// How many identities, and addresses without one, are connected.
+    pub(crate) fn owners(&self) -> usize {
+        self.shares.len()
+    }
+
+    /// How many connections show themselves in a channel, counted for each channel.
+    pub(crate) fn presences(&self) -> usize {
+        self.members.values().map(BTreeSet::len).sum()
+    }
+
     /// Connections, channels with a subscriber, and subscriptions.
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
         (self.sessions.len(), self.channels.len(), self.subscriptions)

@@ -26,6 +26,7 @@ mod hub;
 mod lanes;
 pub mod limits;
 mod names;
+mod observe;
 mod outbox;
 pub mod protocol;
 pub mod publisher;
@@ -42,12 +43,13 @@ pub use auth::{
     Secret, Verified, read_answer,
 };
 pub use channel::{Access, FieldScope, Keep, Retain, Rule, Rules, Scope};
-pub use config::{Config, ConfigError, Credentials, Endpoint, Judgement, Publisher, Tokens};
+pub use config::{Config, ConfigError, Credentials, Endpoint, Judgement, Log, Publisher, Tokens};
 pub use cursor::{Cursor, Epoch};
-pub use engine::{Call, Closing, Effects, End, Engine, Event, Input, Reply, Stays};
+pub use engine::{Call, Closing, Effects, End, Engine, Input, Reply, Stays, StreamEvent};
 pub use names::{
     Channel, ConnId, Identity, Key, Millis, NameError, RequestId, Seq, SessionId, Space, Topic,
 };
+pub use observe::{Event, Observer, Operation, Outcome, Point};
 pub use outbox::{Outgoing, Place};
 pub use session::{Asker, ChannelPass, Dialect, Grant, Presence, Session, Subscription};
 pub use store::{Columns, Param, Seed, Sql, SqlError, space_of};

@@ -297,6 +297,28 @@ pub const REASON_BYTES: usize = 123;
 /// Largest integer that crosses JSON and SQLite's JavaScript binding unharmed: 2^53 - 1.
 pub const SAFE_INTEGER: u64 = (1 << 53) - 1;
 
+/// The last events that an object remembers for whoever looks on: about as many as a page shows.
+pub const RECENT_EVENTS: usize = 200;
+
+/// Lines that one turn writes to the log: the platform cuts off an invocation's at 256 KB.
+pub const TURN_LINES: usize = 250;
+
+/// Data points that one turn writes: the platform takes 250 of an invocation.
+pub const TURN_POINTS: usize = 250;
+
+/// Connections, channels, and members of all channels together, that one look at a space lists.
+pub const INSPECT_ITEMS: usize = 200;
+
+/// Subscriptions of one connection, and members of one channel, that such a look lists.
+pub const INSPECT_PARTS: usize = 20;
+
+/// Rows that `/stats` counts at most: reading them is billed, and takes the object's time (about
+/// 10 ms).
+pub const STATS_ROWS: usize = 100_000;
+
+/// Floors that `/stats` lists at most.
+pub const STATS_FLOORS: usize = 1_000;
+
 /// Length of `device` in `hello`.
 pub const DEVICE_BYTES: usize = 128;
 

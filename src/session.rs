@@ -107,6 +107,8 @@ pub struct Session {
     /// The channels that it is present in but not live on just now, because the pages of a new
     /// subscription are still being asked for; with what a token of the channel opened.
     pub paused: BTreeMap<Channel, Option<ChannelPass>>,
+    /// The app's installation, as `hello` said: at most [`limits::DEVICE_BYTES`].
+    pub device: Option<Rc<str>>,
     /// Whether another token is being judged, and what the client sent since is held back. Lost
     /// with the memory: a session that is found so on waking is closed.
     pub renewing: bool,
@@ -140,6 +142,7 @@ enum Attachment {
         context: Option<String>,
         subscriptions: Vec<(Channel, Subscription)>,
         presence: Vec<(Place, Option<String>)>,
+        device: Option<String>,
         renewing: bool,
     },
 }
@@ -176,6 +179,7 @@ impl Session {
             subscriptions: BTreeMap::new(),
             presence: BTreeMap::new(),
             paused: BTreeMap::new(),
+            device: None,
             renewing: false,
         }
     }
@@ -307,6 +311,7 @@ impl Session {
             context: self.grant.context.as_deref().map(str::to_owned),
             subscriptions: self.subscriptions.clone().into_iter().collect(),
             presence: self.places(),
+            device: self.device.as_deref().map(str::to_owned),
             renewing: self.renewing,
         })
     }
@@ -325,6 +330,7 @@ impl Session {
             context,
             subscriptions,
             presence,
+            device,
             renewing,
         } = postcard::from_bytes(attachment).ok()?;
         let topics = Topics::granted(identity.as_ref(), topics.iter().map(String::as_str)).ok()?;
@@ -354,6 +360,7 @@ impl Session {
                 context: context.map(Into::into),
             },
             subscriptions: subscriptions.into_iter().collect(),
+            device: device.map(Into::into),
             renewing,
         })
     }

@@ -1,6 +1,7 @@
 //! All SQL of the engine: rows, outcomes, and what a space knows of itself.
 
 mod events;
+mod figures;
 mod new_spaces;
 mod outcomes;
 mod refusals;
@@ -95,6 +96,16 @@ impl<S: Sql> Store<S> {
     /// it matter.
     pub(crate) fn gave(&self, channel: &Channel, edits: bool, cursor: &Cursor) -> bool {
         !edits || cursor.seal == Some(Seal::of(&self.log.view_key, channel, cursor))
+    }
+
+    /// Rows written so far, as the platform bills them.
+    pub(crate) fn written(&self) -> u64 {
+        self.sql.written()
+    }
+
+    /// Bytes that the database takes.
+    pub(crate) fn size(&self) -> Result<u64, SqlError> {
+        self.sql.size()
     }
 
     /// Takes the next seq and its time. The clock of rows never runs back, whatever `now` does.

@@ -5,6 +5,7 @@
 //! - `host` — inside the object: drives the engine and performs its effects.
 //! - `authenticator` — who somebody is, where keys or the app's endpoint must be asked.
 //! - `readers` — open answers of readers over HTTP.
+//! - `log` — what becomes of events; `inspector` — the page that shows them.
 //! - `internal` — the path between router and host, defined once for both.
 
 mod authenticator;
@@ -13,6 +14,7 @@ mod faults;
 pub mod gateway;
 mod glue;
 pub mod host;
+pub mod inspector;
 mod internal;
 mod log;
 mod readers;

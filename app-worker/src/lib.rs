@@ -3,7 +3,7 @@
 // There are Workers only as wasm; for native commands on the workspace this is empty.
 #![cfg(target_arch = "wasm32")]
 
-use tidewire::workers::{gateway, start};
+use tidewire::workers::{gateway, inspector, start};
 use worker::{Context, Env, Request, Response, Result, event};
 
 #[event(start)]
@@ -16,5 +16,8 @@ async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response
     if gateway::is_sync_path(&request.path()) {
         return gateway::forward(request, &env).await;
     }
-    Response::error("not found", 404)
+    match inspector::page(&request, &env)? {
+        Some(page) => Ok(page),
+        None => Response::error("not found", 404),
+    }
 }

@@ -7,7 +7,8 @@ use crate::audience::Audience;
 use crate::config::{Config, Publisher};
 use crate::digest;
 use crate::hub::Hub;
-use crate::names::{ConnId, Millis, RequestId};
+use crate::names::{Channel, ConnId, Millis, RequestId, Seq};
+use crate::observe::{Event, Operation, Outcome as Came};
 use crate::outbox::{Outgoing, Place};
 use crate::protocol::{self, CallBody, Close, Problem, TopicsBody};
 use crate::store::{Floor, Outcome, Owner, Seed, Sql, Store, Takes};
@@ -69,6 +70,14 @@ impl Call {
         }
     }
 
+    /// What observers are told that it is.
+    pub(crate) fn operation(self) -> Operation {
+        match self.publishes() {
+            true => Operation::Publish,
+            false => Operation::Operate,
+        }
+    }
+
     /// The call of a path.
     #[must_use]
     pub fn of_path(path: &str) -> Option<Self> {
@@ -84,6 +93,12 @@ pub(super) struct Done {
     pub(super) frames: Vec<Outgoing>,
     pub(super) closes: Vec<(ConnId, Close, Option<String>)>,
     pub(super) renewals: Vec<Renewal>,
+    /// Changes that were written, the seq of the last of them, and who is told.
+    pub(super) changes: usize,
+    pub(super) seq: Option<Seq>,
+    pub(super) receivers: usize,
+    /// Whether it was done before.
+    pub(super) repeated: bool,
 }
 
 /// What a call is made of.
@@ -100,9 +115,23 @@ pub(super) struct Request<'a> {
 
 impl<S: Sql> Engine<S> {
     pub(super) fn call(&mut self, request: Request<'_>, now: Millis) {
-        match self.call_once(request, now) {
+        let mut event = Event {
+            publisher: Some(request.publisher.clone()),
+            path: Some(request.call.path()),
+            ..self.event(request.call.operation())
+        };
+        match self.call_once(request, &mut event.channel, now) {
             Ok(done) => {
+                event.outcome = if done.repeated {
+                    Came::Repeated
+                } else {
+                    Came::Done
+                };
+                event.changes = done.changes as u64;
+                event.receivers = done.receivers as u64;
+                event.seq = done.seq;
                 for frame in done.frames {
+                    event.sent(&frame.text, frame.to.len());
                     self.out.send(frame);
                 }
                 for renewal in done.renewals {
@@ -115,12 +144,20 @@ impl<S: Sql> Engine<S> {
             }
             Err(failure) => {
                 let problem = self.problem(failure);
+                event.refuse(&problem);
                 self.reply(Err(problem));
             }
         }
+        self.tell_written(event);
     }
 
-    fn call_once(&mut self, request: Request<'_>, now: Millis) -> Result<Done, Failure> {
+    /// `about` becomes the channel of the call, where it is about one.
+    fn call_once(
+        &mut self,
+        request: Request<'_>,
+        about: &mut Option<Channel>,
+        now: Millis,
+    ) -> Result<Done, Failure> {
         let once = request
             .idempotency_key
             .map(|key| Once::read(key, request))
@@ -131,6 +168,7 @@ impl<S: Sql> Engine<S> {
             return once.replay(outcome);
         }
         let body = CallBody::read(request.call, request.body)?;
+        *about = body.channel().cloned();
         if body
             .space()
             .is_some_and(|space| space != self.space.as_str())
@@ -180,6 +218,8 @@ impl<'a> Once<'a> {
         }
         Ok(Done {
             result: outcome.result.unwrap_or_default(),
+            seq: Some(outcome.seq),
+            repeated: true,
             ..Done::default()
         })
     }
@@ -208,6 +248,8 @@ fn perform<S: Sql>(
             Ok(Done {
                 result: publish::result_of(&store.cursor(channel, edits, seq), receivers),
                 frames: notice(to, protocol::channel_reset(channel, "reset"), Place::Lost),
+                seq: Some(seq),
+                receivers,
                 ..Done::default()
             })
         }
@@ -217,6 +259,7 @@ fn perform<S: Sql>(
             let to = hub.receivers(channel, &Audience::All);
             Ok(Done {
                 result: count("receivers", to.len()),
+                receivers: to.len(),
                 frames: notice(to, protocol::channel_change(channel), Place::Same),
                 ..Done::default()
             })

@@ -5,29 +5,37 @@ use super::{Engine, Failure};
 use crate::auth::AuthError;
 use crate::limits;
 use crate::names::{ConnId, Millis, SessionId};
+use crate::observe::Operation;
 use crate::protocol::{self, Close, Code, Hello, Problem};
 use crate::session::{Dialect, Grant, Session};
 use crate::store::Sql;
 
 impl<S: Sql> Engine<S> {
     pub(super) fn connect(&mut self, conn: ConnId, session: SessionId, grant: Grant, now: Millis) {
-        let full =
-            self.hub.attachments_bytes() + limits::ATTACHMENT_BYTES > limits::ATTACHMENTS_BYTES;
-        let room = match full {
-            true => Err(no_room()),
-            false => self.has_room_for_another(&grant),
-        };
-        let admitted = room.map_err(Failure::from);
-        match admitted.and_then(|()| self.admitted(grant, now)) {
-            Ok(grant) => {
-                self.hub.insert(conn, Session::new(session, grant));
-                self.dirty.push(conn);
-            }
-            Err(failure) => {
-                let problem = self.problem(failure);
-                self.reply(Err(problem));
-            }
+        let mut event = self.event(Operation::Connect).by(&session, &grant);
+        if let Err(failure) = self.take_in(conn, session, grant, now) {
+            let problem = self.problem(failure);
+            event.refuse(&problem);
+            self.reply(Err(problem));
         }
+        self.effects.events.push(event);
+    }
+
+    fn take_in(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        grant: Grant,
+        now: Millis,
+    ) -> Result<(), Failure> {
+        if self.hub.attachments_bytes() + limits::ATTACHMENT_BYTES > limits::ATTACHMENTS_BYTES {
+            return Err(no_room().into());
+        }
+        self.has_room_for_another(&grant)?;
+        let grant = self.admitted(grant, now)?;
+        self.hub.insert(conn, Session::new(session, grant));
+        self.dirty.push(conn);
+        Ok(())
     }
 
     /// Whether the space takes one more connection or reader of whoever has this grant.
@@ -84,6 +92,7 @@ impl<S: Sql> Engine<S> {
             return self.close(conn, Close::Schema, now);
         }
         session.dialect = Dialect::Hello;
+        session.device = hello.device.as_deref().map(Into::into);
         let welcome = protocol::welcome(
             &session.id,
             self.store.epoch(),
@@ -100,6 +109,11 @@ impl<S: Sql> Engine<S> {
                 Err(refused) => (refused.id.as_ref(), refused.channel.as_ref()),
             };
             if let Err(too_fast) = self.take(conn, now) {
+                if let Ok(message) = &subscription {
+                    let mut event = self.subscription(conn, message);
+                    event.refuse(&too_fast);
+                    self.effects.events.push(event);
+                }
                 self.refuse(conn, id, channel, &too_fast);
                 continue;
             }

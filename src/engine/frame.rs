@@ -130,6 +130,7 @@ impl<S: Sql> Engine<S> {
 
     fn message(&mut self, conn: ConnId, message: Result<ClientMessage<'_>, Refused>, now: Millis) {
         if let Err(too_fast) = self.take(conn, now) {
+            self.tell_refused(conn, &message, &too_fast);
             let (id, channel) = match &message {
                 Ok(ClientMessage::Subscribe(message)) => {
                     return self.refuse_subscription(conn, message, &too_fast);
@@ -163,6 +164,22 @@ impl<S: Sql> Engine<S> {
             ClientMessage::Presence(message) => self.presence(conn, &message),
             ClientMessage::Signal(message) => self.signal(conn, &message),
         }
+    }
+
+    /// Tells of an operation that was refused before it was looked at.
+    fn tell_refused(
+        &mut self,
+        conn: ConnId,
+        message: &Result<ClientMessage<'_>, Refused>,
+        problem: &Problem,
+    ) {
+        let mut event = match message {
+            Ok(ClientMessage::Subscribe(message)) => self.subscription(conn, message),
+            Ok(ClientMessage::Mutate(message)) => self.mutation(conn, message),
+            Ok(_) | Err(_) => return,
+        };
+        event.refuse(problem);
+        self.effects.events.push(event);
     }
 
     /// Refuses a message: with a `reject` where it has an id, else with an `error`.

@@ -10,7 +10,8 @@ use crate::channel::{Keep, Rule, Scope};
 use crate::config::Config;
 use crate::digest;
 use crate::limits;
-use crate::names::{Channel, ConnId, Key, Millis};
+use crate::names::{Channel, ConnId, Key, Millis, Seq};
+use crate::observe::{Event, Operation, Outcome as Came};
 use crate::protocol::{self, Action, Code, Fields, MutateMessage, Problem, key_of, text_of};
 use crate::row;
 use crate::session::{Asker, Session};
@@ -19,8 +20,21 @@ use crate::store::{Outcome, Owner, Sql, Store, StoredRow};
 /// What came of a mutation.
 pub(super) struct Done {
     pub(super) ack: String,
+    /// The seq of the change.
+    pub(super) seq: Seq,
     /// What it changed, unless it was executed before.
     pub(super) change: Option<Committed>,
+}
+
+impl Done {
+    /// Tells observers what came of it.
+    pub(super) fn tell(&self, event: &mut Event) {
+        event.seq = Some(self.seq);
+        match self.change {
+            Some(_) => event.changes = 1,
+            None => event.outcome = Came::Repeated,
+        }
+    }
 }
 
 impl<S: Sql> Engine<S> {
@@ -28,34 +42,61 @@ impl<S: Sql> Engine<S> {
         let Some(session) = self.hub.session(conn) else {
             return;
         };
+        let mut event = self.mutation(conn, message);
         let config = &self.config;
         let done = match self.out.is_full() {
             true => Err(put_off().into()),
             false => execute(&mut self.store, config, session, message, now),
         };
         let (ack, change) = match done {
-            Ok(Done { ack, change }) => (ack, change),
+            Ok(done) => {
+                done.tell(&mut event);
+                (done.ack, done.change)
+            }
             Err(failure) => {
                 let problem = self.problem(failure);
+                event.refuse(&problem);
+                self.tell_written(event);
                 let id = Some(message.id.as_str());
                 return self.send_reject(conn, id, Some(&message.channel), &problem);
             }
         };
+        event.sent(&ack, 1);
         self.out.send_one(conn, ack);
-        let Some(change) = change else { return };
+        let Some(change) = change else {
+            return self.tell_written(event);
+        };
         let live = session.subscriptions.contains_key(&message.channel);
         if live && !change.draft.audience.sees(&session.grant.topics) {
             let gone = fanout::lost_by_writer(&change);
+            event.sent(&gone, 1);
             self.out.send_one(conn, gone);
         }
-        self.tell_others(&change, Some(conn));
+        self.tell_others(&change, Some(conn), &mut event);
+        self.tell_written(event);
     }
 
     /// Tells a change to everyone who may know but the one who made it.
-    pub(super) fn tell_others(&mut self, change: &Committed, except: Option<ConnId>) {
-        let (frames, _) = fanout::deliver(&self.hub, std::slice::from_ref(change), except);
+    pub(super) fn tell_others(
+        &mut self,
+        change: &Committed,
+        except: Option<ConnId>,
+        event: &mut Event,
+    ) {
+        let (frames, receivers) = fanout::deliver(&self.hub, std::slice::from_ref(change), except);
+        event.receivers = receivers as u64;
         for frame in frames {
+            event.sent(&frame.text, frame.to.len());
             self.out.send(frame);
+        }
+    }
+
+    /// A client's wish to change something, before it is known what comes of it.
+    pub(super) fn mutation(&self, conn: ConnId, message: &MutateMessage<'_>) -> Event {
+        Event {
+            channel: Some(message.channel.clone()),
+            action: Some(message.action),
+            ..self.event_of(conn, Operation::Mutate)
         }
     }
 }
@@ -95,7 +136,8 @@ pub(super) fn execute<S: Sql>(
         let cursor = store.cursor(&message.channel, rule.edits, outcome.seq);
         let data = visible.and_then(|row| row.data);
         let ack = protocol::ack(&message.id, data.as_deref(), &cursor, true);
-        return Ok(Done { ack, change: None });
+        let (seq, change) = (outcome.seq, None);
+        return Ok(Done { ack, seq, change });
     }
     rule.may_write(&message.channel, &who)?;
     let held = store.row(&message.channel, &request.key)?;
@@ -120,8 +162,8 @@ pub(super) fn execute<S: Sql>(
         Action::Create | Action::Update => change.draft.data.clone(),
     };
     let ack = protocol::ack(&message.id, data.as_deref(), &change.cursor, false);
-    let change = Some(change);
-    Ok(Done { ack, change })
+    let (seq, change) = (change.cursor.seq, Some(change));
+    Ok(Done { ack, seq, change })
 }
 
 fn retried() -> crate::store::SqlError {

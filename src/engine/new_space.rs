@@ -23,6 +23,7 @@ impl<S: Sql> Engine<S> {
             store.count_new_space(&owner, now)?;
             Ok(())
         });
+        self.skip_written();
         let answer = counted.map(|()| "{}".to_owned());
         let answer = answer.map_err(|failure| self.problem(failure));
         self.reply(answer);

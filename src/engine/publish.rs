@@ -33,6 +33,9 @@ pub(super) fn publish<S: Sql>(
     Ok(Done {
         result: result_of(&cursor, receivers),
         frames,
+        changes: committed.len(),
+        seq: Some(cursor.seq),
+        receivers,
         ..Done::default()
     })
 }

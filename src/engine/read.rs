@@ -12,11 +12,15 @@ use crate::auth::AuthError;
 use crate::hub;
 use crate::limits;
 use crate::names::{ConnId, Millis, SessionId};
+use crate::observe::{Event, Operation};
 use crate::outbox::{Outgoing, Place};
 use crate::protocol::{self, Close, Code, Problem, ReadRequest, Snapshot, Stay};
 use crate::rate::Sender;
 use crate::session::{Dialect, Grant, Session};
 use crate::store::Sql;
+
+/// Where readers ask, for the log.
+const CHANGES: &str = "/api/sync/changes";
 
 /// A reader that stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +33,9 @@ pub struct Stays {
     pub until: Option<Millis>,
 }
 
-/// A message for streams.
+/// A server-sent event, for streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct StreamEvent {
     /// The streams, each with the id of the event, where it has one.
     pub to: Vec<(ConnId, Option<String>)>,
     /// The message, empty where there is nothing but an id.
@@ -68,14 +72,24 @@ impl<S: Sql> Engine<S> {
         request: ReadRequest,
         now: Millis,
     ) {
+        let mut event = Event {
+            channel: Some(request.channel.clone()),
+            path: Some(CHANGES),
+            ..self.event(Operation::Subscribe).by(&id, &grant)
+        };
         match self.begin_to_read(conn, id, grant, request, now) {
             Ok(None) => {}
-            Ok(Some(page)) => self.reply(Ok(page)),
+            Ok(Some(page)) => {
+                event.sent(&page, 1);
+                self.reply(Ok(page));
+            }
             Err(failure) => {
                 let problem = self.problem(failure);
+                event.refuse(&problem);
                 self.reply(Err(problem));
             }
         }
+        self.effects.events.push(event);
     }
 
     /// The page, unless its reader stays.
@@ -312,7 +326,7 @@ impl<S: Sql> Engine<S> {
             }
             if !to.is_empty() {
                 let text = Rc::clone(&frame.text);
-                self.effects.events.push(Event { to, text });
+                self.effects.stream_events.push(StreamEvent { to, text });
             }
             if !frame.to.is_empty() {
                 rest.push(frame);

@@ -2,6 +2,8 @@
 
 use super::Engine;
 use crate::names::Millis;
+use crate::observe::{Operation, Outcome};
+use crate::protocol::Code;
 use crate::store::Sql;
 
 impl<S: Sql> Engine<S> {
@@ -15,9 +17,14 @@ impl<S: Sql> Engine<S> {
         let step = self
             .store
             .transaction(|store| store.sweep(at.clone(), rules, now));
+        let mut event = self.event(Operation::Retain);
         match step {
             Ok(next) => self.sweep = next,
-            Err(error) => self.effects.faults.push(error.to_string()),
+            Err(error) => {
+                event.outcome = Outcome::Refused(Code::Unavailable);
+                self.effects.faults.push(error.to_string());
+            }
         }
+        self.tell_written(event);
     }
 }

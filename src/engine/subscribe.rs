@@ -7,6 +7,7 @@ use crate::cursor::Cursor;
 use crate::digest;
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, Seq, Space};
+use crate::observe::{Event, Operation};
 use crate::protocol::{Close, Code, Problem, SubscribeMessage};
 use crate::rate::{Sender, TooFast};
 use crate::session::{ChannelPass, Dialect, Grant, Session, Subscription};
@@ -27,6 +28,7 @@ pub(super) struct Answer {
 
 impl<S: Sql> Engine<S> {
     pub(super) fn subscribe(&mut self, conn: ConnId, message: &SubscribeMessage<'_>, now: Millis) {
+        let mut event = self.subscription(conn, message);
         match self.judge_and_answer(conn, message, now) {
             Ok(answer) => {
                 let bytes = answer.frames.iter().map(String::len).sum();
@@ -38,15 +40,26 @@ impl<S: Sql> Engine<S> {
                 }
                 self.dirty.push(conn);
                 for frame in answer.frames {
+                    event.sent(&frame, 1);
                     self.out.send_one(conn, frame);
                 }
             }
             Err(failure) => {
                 let problem = self.problem(failure);
+                event.refuse(&problem);
                 if self.hub.session(conn).is_some() {
                     self.refuse_subscription(conn, message, &problem);
                 }
             }
+        }
+        self.effects.events.push(event);
+    }
+
+    /// A client's wish for a channel, before it is known what comes of it.
+    pub(super) fn subscription(&self, conn: ConnId, message: &SubscribeMessage<'_>) -> Event {
+        Event {
+            channel: Some(message.channel.clone()),
+            ..self.event_of(conn, Operation::Subscribe)
         }
     }
 

@@ -1,14 +1,18 @@
 //! Mutations over HTTP: those of a socket, in one request and without a session that lasts.
 
-use super::mutate::{Done, execute, put_off};
+use super::mutate::{execute, put_off};
 use super::read::caller;
 use super::{Engine, Failure};
 use crate::limits;
 use crate::names::{Millis, SessionId};
+use crate::observe::{Event, Operation};
 use crate::protocol::{self, MutateMessage, Problem, Refused};
 use crate::rate::Sender;
 use crate::session::{Dialect, Grant, Session};
 use crate::store::Sql;
+
+/// Where writers send, for the log.
+const MUTATE: &str = "/api/sync/mutate";
 
 impl<S: Sql> Engine<S> {
     pub(super) fn write(
@@ -44,6 +48,12 @@ impl<S: Sql> Engine<S> {
                 Ok(message) => (Some(message.id.clone()), Some(message.channel.clone())),
                 Err(refused) => (refused.id.clone(), refused.channel.clone()),
             };
+            let mut event = Event {
+                channel: channel.clone(),
+                action: mutation.as_ref().ok().map(|message| message.action),
+                path: Some(MUTATE),
+                ..self.event(Operation::Mutate).of(&session)
+            };
             let is_full = bytes > limits::TURN_OUT_BYTES || self.out.is_full();
             let done = match (self.takes(&session, now), mutation) {
                 (Err(too_fast), _) => Err(too_fast.into()),
@@ -51,14 +61,17 @@ impl<S: Sql> Engine<S> {
                 (Ok(()), Ok(_)) if is_full => Err(put_off().into()),
                 (Ok(()), Ok(message)) => {
                     self.open_channel(&mut session, &message, channel_token, now);
-                    self.write_one(&session, &message, now)
+                    self.write_one(&session, &message, &mut event, now)
                 }
             };
             let result = done.unwrap_or_else(|failure| {
                 let problem = self.problem(failure);
+                event.refuse(&problem);
                 let id = id.as_ref().map(|id| id.as_str());
                 protocol::reject(id, channel.as_ref(), &problem, false)
             });
+            event.sent(&result, 1);
+            self.tell_written(event);
             bytes += result.len();
             results.push(result);
         }
@@ -97,12 +110,14 @@ impl<S: Sql> Engine<S> {
         &mut self,
         session: &Session,
         message: &MutateMessage<'_>,
+        event: &mut Event,
         now: Millis,
     ) -> Result<String, Failure> {
-        let Done { ack, change } = execute(&mut self.store, &self.config, session, message, now)?;
-        if let Some(change) = change {
-            self.tell_others(&change, None);
+        let done = execute(&mut self.store, &self.config, session, message, now)?;
+        done.tell(event);
+        if let Some(change) = done.change {
+            self.tell_others(&change, None, event);
         }
-        Ok(ack)
+        Ok(done.ack)
     }
 }

@@ -343,6 +343,28 @@ impl<'a> CallBody<'a> {
         })
     }
 
+    /// The channel, where it is about one alone.
+    #[must_use]
+    pub fn channel(&self) -> Option<&Channel> {
+        match self {
+            Self::Publish(body) => {
+                let mut channels = body.changes.iter().map(|change| match change {
+                    Ok(change) => Some(&change.channel),
+                    Err(_) => None,
+                });
+                let first = channels.next()??;
+                channels
+                    .all(|channel| channel == Some(first))
+                    .then_some(first)
+            }
+            Self::Reset { channel, .. } | Self::Change { channel, .. } => Some(channel),
+            Self::Topics(_)
+            | Self::Disconnect { .. }
+            | Self::DisconnectAll { .. }
+            | Self::Epoch { .. } => None,
+        }
+    }
+
     /// The space, where the body names it.
     #[must_use]
     pub fn space(&self) -> Option<&str> {

@@ -49,6 +49,9 @@ pub trait Sql: Clone {
         each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
     ) -> Result<(), SqlError>;
 
+    /// Rows written through this and its clones, as the platform bills them.
+    fn written(&self) -> u64;
+
     /// How many bytes the database takes, free pages not counted.
     ///
     /// # Errors

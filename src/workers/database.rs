@@ -29,11 +29,6 @@ impl Database {
         }
     }
 
-    /// Rows written by this life of the object, as the platform bills them.
-    pub(super) fn written(&self) -> u64 {
-        self.glue.written() as u64
-    }
-
     /// Sees to it that the alarm rings at `at_ms` or before.
     pub(super) fn ring_by(&self, at_ms: u64) {
         self.glue.ring_by(at_ms as f64);
@@ -113,6 +108,10 @@ impl Sql for Database {
         let result = self.read(sql, &bound, each);
         self.reading.set(false);
         result
+    }
+
+    fn written(&self) -> u64 {
+        self.glue.written() as u64
     }
 
     fn size(&self) -> Result<u64, SqlError> {

@@ -312,6 +312,20 @@ export async function verify(name, jwk, signature, signed) {
   return crypto.subtle.verify(algorithm, key, signature, new TextEncoder().encode(signed));
 }
 
+/** The dataset of Analytics Engine; undefined where it is not bound. */
+export function dataset(env) {
+  return env.SYNC_ANALYTICS;
+}
+
+/** Writes a data point. What is measured must not fail over it. */
+export function writePoint(dataset, index, blobs, doubles) {
+  try {
+    dataset.writeDataPoint({ indexes: [index], blobs, doubles: [...doubles] });
+  } catch (error) {
+    console.error("SYNC_ANALYTICS:", error);
+  }
+}
+
 export function sleep(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }

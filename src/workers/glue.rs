@@ -128,6 +128,17 @@ extern "C" {
         signed: &str,
     ) -> Result<JsValue, JsValue>;
 
+    /// The dataset of Analytics Engine; undefined where it is not bound.
+    pub(super) fn dataset(env: &JsValue) -> Option<js_sys::Object>;
+
+    #[wasm_bindgen(js_name = writePoint)]
+    pub(super) fn write_point(
+        dataset: &js_sys::Object,
+        index: &str,
+        blobs: Vec<String>,
+        doubles: &[f64],
+    );
+
     #[wasm_bindgen(js_name = giveUp)]
     pub(super) fn give_up();
 

@@ -20,13 +20,14 @@ use super::internal::{
 };
 use super::readers::Readers;
 use super::router::{config, now};
-use super::{faults, glue, respond};
+use super::{faults, glue, log, respond};
 use crate::auth::Claims;
-use crate::config::{Credentials, Publisher};
+use crate::config::{Credentials, Log, Publisher};
 use crate::digest::hex;
 use crate::engine::{Call, Effects, Engine, Input, Reply};
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, SessionId, Space};
+use crate::observe::{Event, Observer};
 use crate::protocol::{self, Close, Code, Problem};
 use crate::session::Grant;
 use crate::store::{Seed, space_of};
@@ -35,12 +36,15 @@ use crate::store::{Seed, space_of};
 const ALARM_AGAIN_MS: u64 = 60_000;
 
 /// Drives the engine of one space. Every handler of the Durable Object is one call here.
-pub struct Host<A = Configured> {
+pub struct Host<A = Configured, O = ()> {
     sockets: glue::Sockets,
     pub(super) readers: Readers,
     database: Database,
     env: Env,
     authenticator: Rc<A>,
+    observer: Rc<O>,
+    /// Where data points go.
+    dataset: Option<js_sys::Object>,
     /// The space, by the name of the object.
     named: Option<Space>,
     life: Rc<RefCell<Life>>,
@@ -49,7 +53,7 @@ pub struct Host<A = Configured> {
 }
 
 /// The same host: readers that stay need one for as long.
-impl<A> Clone for Host<A> {
+impl<A, O> Clone for Host<A, O> {
     fn clone(&self) -> Self {
         Self {
             sockets: self.sockets.clone(),
@@ -57,6 +61,8 @@ impl<A> Clone for Host<A> {
             database: self.database.clone(),
             env: self.env.clone(),
             authenticator: Rc::clone(&self.authenticator),
+            observer: Rc::clone(&self.observer),
+            dataset: self.dataset.clone(),
             named: self.named.clone(),
             life: Rc::clone(&self.life),
             instance: Rc::clone(&self.instance),
@@ -79,6 +85,7 @@ pub(super) struct Running {
     next: u32,
     /// The earliest time that the alarm was asked for in this life.
     alarm: Option<Millis>,
+    log: Log,
 }
 
 /// Tokens that must be judged elsewhere.
@@ -106,6 +113,8 @@ impl<A: Authenticator> Host<A> {
             database: Database::new(&storage),
             env: env.clone(),
             authenticator: Rc::new(authenticator),
+            observer: Rc::new(()),
+            dataset: glue::dataset(env),
             named: state.id().name().and_then(|name| Space::parse(&name).ok()),
             life: Rc::new(RefCell::new(Life::New)),
             instance: random_name().into(),
@@ -118,11 +127,30 @@ impl<A: Authenticator> Host<A> {
         host
     }
 
+    /// Has a team's own observer told of every operation.
+    #[must_use]
+    pub fn observed_by<P: Observer>(self, observer: P) -> Host<A, P> {
+        Host {
+            sockets: self.sockets,
+            readers: self.readers,
+            database: self.database,
+            env: self.env,
+            authenticator: self.authenticator,
+            observer: Rc::new(observer),
+            dataset: self.dataset,
+            named: self.named,
+            life: self.life,
+            instance: self.instance,
+        }
+    }
+}
+
+impl<A: Authenticator, O: Observer> Host<A, O> {
     /// Opens the log, making it where there is none. `space` is the name in the log: an object that
     /// an alarm has woken is not always told its own.
     fn open(&self, space: Option<Space>) {
         let space = self.named.clone().or(space);
-        match Running::open::<A>(self, space) {
+        match Running::open(self, space) {
             Ok(running) => *self.life.borrow_mut() = Life::Running(Box::new(running)),
             Err(problem) => self.fail(&problem),
         }
@@ -157,13 +185,14 @@ impl<A: Authenticator> Host<A> {
     /// # Errors
     /// Only if a response cannot be made.
     pub async fn fetch(&self, request: Request) -> Result<Response> {
+        let began = now();
         match (Route::of(&request), grant_of(&request)) {
             (Some(Route::Connect | Route::Read | Route::Write), Some(_))
                 if self.is_new() && !may_create(&request) =>
             {
                 not_created()
             }
-            (Some(Route::Connect), Some(grant)) => self.connect(&request, grant),
+            (Some(Route::Connect), Some(grant)) => self.connect(&request, grant, began),
             (Some(Route::Read), Some(grant)) => self.read(&request, grant).await,
             (Some(Route::Write), Some(grant)) => self.write(&request, grant).await,
             (Some(Route::Session), Some(grant)) => self.session(grant),
@@ -174,14 +203,25 @@ impl<A: Authenticator> Host<A> {
                 let body = glue::body_text(request.inner(), limits::BODY_BYTES as u32).await?;
                 let body = body.as_string().unwrap_or_default();
                 let key = request.headers().get(IDEMPOTENCY_HEADER)?;
-                self.call(call, &publisher, &body, key.as_deref())
+                self.call(call, &publisher, &body, key.as_deref(), began)
             }
             (Some(Route::Members), _) => self.members(&request).await,
             (Some(Route::NewSpace), _) => {
                 let owner = owner_of(&request).unwrap_or_default();
                 self.reply(Input::NewSpace { owner: &owner })
             }
-            (Some(Route::Stats), _) => self.stats(),
+            (Some(Route::Stats), _) => self.reply(Input::Stats {
+                instance: &self.instance,
+            }),
+            (Some(Route::Metrics), _) => self.metrics(),
+            (Some(Route::Inspect), _) => {
+                let since = glue::body_text(request.inner(), limits::ID_BYTES as u32).await?;
+                let since = since.as_string().and_then(|since| since.parse().ok());
+                self.reply(Input::Inspect {
+                    instance: &self.instance,
+                    since: since.unwrap_or_default(),
+                })
+            }
             #[cfg(feature = "faults")]
             (Some(Route::Faults), _) => faults::arm(&request),
             (Some(Route::Connect | Route::Session | Route::Read | Route::Write) | None, _) => {
@@ -202,7 +242,7 @@ impl<A: Authenticator> Host<A> {
         }
     }
 
-    fn connect(&self, request: &Request, grant: Grant) -> Result<Response> {
+    fn connect(&self, request: &Request, grant: Grant, began: Millis) -> Result<Response> {
         let WebSocketPair { client, server } = WebSocketPair::new()?;
         let Ok(session) = SessionId::parse(&random_name()) else {
             return respond::unavailable("no session", "a random name is no name");
@@ -219,10 +259,10 @@ impl<A: Authenticator> Host<A> {
                 None => self.sockets.accept(conn.0, server.as_ref()),
                 Some(_) => Ok(()),
             };
-            let (reply, _) = self.perform(running, effects);
+            let (reply, _) = self.perform(running, effects, began);
             if let Err(error) = accepted {
                 let effects = self.turn(running, Input::Closed { conn });
-                self.perform(running, effects);
+                self.perform(running, effects, began);
                 return Err(error);
             }
             Ok(reply)
@@ -252,15 +292,19 @@ impl<A: Authenticator> Host<A> {
         publisher: &Publisher,
         body: &str,
         key: Option<&str>,
+        began: Millis,
     ) -> Result<Response> {
         match seed() {
-            Ok(seed) => self.reply(Input::Call {
-                call,
-                publisher,
-                body,
-                idempotency_key: key,
-                seed,
-            }),
+            Ok(seed) => {
+                let input = Input::Call {
+                    call,
+                    publisher,
+                    body,
+                    idempotency_key: key,
+                    seed,
+                };
+                self.reply_since(input, began)
+            }
             Err(problem) => respond::problem(&problem),
         }
     }
@@ -278,19 +322,31 @@ impl<A: Authenticator> Host<A> {
         }
     }
 
-    fn stats(&self) -> Result<Response> {
-        self.reply(Input::Stats {
-            instance: &self.instance,
-            rows_written: self.database.written(),
-        })
+    fn metrics(&self) -> Result<Response> {
+        match self.answer(Input::Metrics, now()) {
+            Ok(Some(reply)) => respond::metrics(reply.body),
+            Ok(None) => respond::unavailable("no reply", "the engine did not answer a call"),
+            Err(problem) => respond::problem(&problem),
+        }
     }
 
     pub(super) fn reply(&self, input: Input<'_>) -> Result<Response> {
-        let reply = self.with(|running| {
+        self.reply_since(input, now())
+    }
+
+    fn answer(
+        &self,
+        input: Input<'_>,
+        began: Millis,
+    ) -> core::result::Result<Option<Reply>, Problem> {
+        self.with(|running| {
             let effects = self.turn(running, input);
-            self.perform(running, effects).0
-        });
-        match reply {
+            self.perform(running, effects, began).0
+        })
+    }
+
+    fn reply_since(&self, input: Input<'_>, began: Millis) -> Result<Response> {
+        match self.answer(input, began) {
             Ok(Some(reply)) => respond::reply(reply),
             Ok(None) => respond::unavailable("no reply", "the engine did not answer a call"),
             Err(problem) => respond::problem(&problem),
@@ -306,14 +362,15 @@ impl<A: Authenticator> Host<A> {
                 Close::Restart.reason(),
             );
         };
-        let conn = ConnId(number);
-        let mut asks = self.run(match message {
+        let (conn, began) = (ConnId(number), now());
+        let input = match message {
             WebSocketIncomingMessage::String(text) => Input::Frame { conn, text },
             WebSocketIncomingMessage::Binary(_) => Input::Binary { conn },
-        });
+        };
+        let mut asks = self.run(input, began);
         while let Some((conn, token)) = asks.pop() {
             let answer = self.judge(&token).await;
-            asks.extend(self.run(Input::Authenticated { conn, answer }));
+            asks.extend(self.run(Input::Authenticated { conn, answer }, began));
         }
     }
 
@@ -337,9 +394,8 @@ impl<A: Authenticator> Host<A> {
         let number = self.sockets.number(socket.as_ref());
         if let Some(number) = number {
             self.sockets.remove(number);
-            self.run(Input::Closed {
-                conn: ConnId(number),
-            });
+            let conn = ConnId(number);
+            self.run(Input::Closed { conn }, now());
         }
         glue::close_socket(socket.as_ref(), code.unwrap_or(1000), "");
     }
@@ -349,6 +405,7 @@ impl<A: Authenticator> Host<A> {
     /// # Errors
     /// When the object cannot work: the platform rings again later.
     pub fn alarm(&self) -> Result<()> {
+        let began = now();
         let rung = self.with(|running| {
             self.database.set_alarm(now().plus(ALARM_AGAIN_MS).0);
             let effects = self.turn(running, Input::Alarm);
@@ -357,15 +414,15 @@ impl<A: Authenticator> Host<A> {
                 Some(due) => self.database.set_alarm(due.0),
                 None => self.database.delete_alarm(),
             }
-            self.perform(running, effects);
+            self.perform(running, effects, began);
         });
         rung.map_err(|problem| worker::Error::RustError(problem.to_string()))
     }
 
-    pub(super) fn run(&self, input: Input<'_>) -> Asks {
+    pub(super) fn run(&self, input: Input<'_>, began: Millis) -> Asks {
         let asks = self.with(|running| {
             let effects = self.turn(running, input);
-            self.perform(running, effects).1
+            self.perform(running, effects, began).1
         });
         asks.unwrap_or_default()
     }
@@ -380,7 +437,12 @@ impl<A: Authenticator> Host<A> {
         effects
     }
 
-    pub(super) fn perform(&self, running: &mut Running, effects: Effects) -> (Option<Reply>, Asks) {
+    pub(super) fn perform(
+        &self,
+        running: &mut Running,
+        effects: Effects,
+        began: Millis,
+    ) -> (Option<Reply>, Asks) {
         for fault in &effects.faults {
             worker::console_error!("fault: {fault}");
         }
@@ -411,22 +473,38 @@ impl<A: Authenticator> Host<A> {
         }
         faults::point();
         self.sockets.end();
+        self.tell(running, effects.events, began);
         for conn in lost {
             let effects = self.turn(running, Input::Closed { conn });
-            self.perform(running, effects);
+            self.perform(running, effects, began);
         }
         (effects.reply, effects.asks)
+    }
+
+    /// Tells observers what has happened, when all of it is done.
+    fn tell(&self, running: &mut Running, mut events: Vec<Event>, began: Millis) {
+        if events.is_empty() {
+            return;
+        }
+        let duration_ms = now().0.saturating_sub(began.0);
+        for event in &mut events {
+            event.duration_ms = duration_ms;
+            self.observer.on_event(event);
+        }
+        log::write(running.log, self.dataset.as_ref(), &events);
+        running.engine.note(events);
     }
 }
 
 impl Running {
-    fn open<A: Authenticator>(
-        host: &Host<A>,
+    fn open<A: Authenticator, O>(
+        host: &Host<A, O>,
         space: Option<Space>,
     ) -> core::result::Result<Self, Problem> {
         let failed = |what: &'static str| Problem::new(Code::Unavailable, what);
         let config = config::<A>(&host.env).map_err(|error| Problem::from(&error))?;
         let space = space.ok_or_else(|| failed("the object has no space's name"))?;
+        let log = config.log;
         let engine = Engine::open(config, space, host.database.clone(), seed()?, now());
         let engine = engine.map_err(|error| {
             worker::console_error!("the log does not open: {error}");
@@ -436,6 +514,7 @@ impl Running {
             engine,
             next: 0,
             alarm: None,
+            log,
         };
         running.restore(host);
         Ok(running)
@@ -449,7 +528,7 @@ impl Running {
     }
 
     /// Takes the open sockets back in.
-    fn restore<A>(&mut self, host: &Host<A>) {
+    fn restore<A, O>(&mut self, host: &Host<A, O>) {
         let sockets = &host.sockets;
         let mut next = self.next;
         let open = sockets.open();

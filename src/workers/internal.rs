@@ -53,6 +53,8 @@ pub(super) enum Route {
     Write,
     Members,
     Stats,
+    Metrics,
+    Inspect,
     NewSpace,
     Call(Call),
     #[cfg(feature = "faults")]
@@ -68,6 +70,8 @@ impl Route {
             Self::Write => "/write",
             Self::Members => "/presence",
             Self::Stats => "/stats",
+            Self::Metrics => "/metrics",
+            Self::Inspect => "/inspect",
             Self::NewSpace => "/new-space",
             Self::Call(call) => call.path(),
             #[cfg(feature = "faults")]
@@ -85,6 +89,8 @@ impl Route {
             Self::Write,
             Self::Members,
             Self::Stats,
+            Self::Metrics,
+            Self::Inspect,
             Self::NewSpace,
             #[cfg(feature = "faults")]
             Self::Faults,
@@ -242,6 +248,18 @@ impl Object {
 
     pub(super) async fn stats(&self) -> Result<Response> {
         self.fetch(Route::Stats, Method::Get, Headers::new(), None)
+            .await
+    }
+
+    pub(super) async fn metrics(&self) -> Result<Response> {
+        self.fetch(Route::Metrics, Method::Get, Headers::new(), None)
+            .await
+    }
+
+    /// Looks into the object; `since` is the number of the last event that was seen.
+    pub(super) async fn inspect(&self, since: u64) -> Result<Response> {
+        let body = since.to_string();
+        self.fetch(Route::Inspect, Method::Post, Headers::new(), Some(&body))
             .await
     }
 

@@ -6,10 +6,12 @@ use worker::{Request, Response, Result};
 
 use super::authenticator::Authenticator;
 use super::host::{Host, random_name};
+use super::router::now;
 use super::{faults, glue, respond};
-use crate::engine::{Effects, End, Event, Input, Stays};
+use crate::engine::{Effects, End, Input, Stays, StreamEvent};
 use crate::limits;
 use crate::names::{ConnId, Millis, SessionId};
+use crate::observe::Observer;
 use crate::protocol::{ReadRequest, event_lines};
 use crate::session::Grant;
 
@@ -60,7 +62,7 @@ impl Readers {
 
     /// Does what a turn has for readers.
     pub(super) fn perform(&self, effects: &Effects) {
-        for Event { to, text } in &effects.events {
+        for StreamEvent { to, text } in &effects.stream_events {
             faults::point();
             let numbers: Vec<u32> = to.iter().map(|(conn, _)| conn.0).collect();
             let ids: Option<Vec<&str>> = to.iter().map(|(_, id)| id.as_deref()).collect();
@@ -85,7 +87,7 @@ impl Readers {
     }
 }
 
-impl<A: Authenticator> Host<A> {
+impl<A: Authenticator, O: Observer> Host<A, O> {
     /// Answers a reader: at once, or with an answer that stays open.
     pub(super) async fn read(&self, request: &Request, grant: Grant) -> Result<Response> {
         let body = glue::body_text(request.inner(), limits::BODY_BYTES as u32).await?;
@@ -104,9 +106,10 @@ impl<A: Authenticator> Host<A> {
                 grant,
                 request,
             };
+            let began = now();
             let effects = self.turn(running, input);
             let response = effects.stays.map(|stays| self.readers.answer(&stays));
-            let (reply, _) = self.perform(running, effects);
+            let (reply, _) = self.perform(running, effects, began);
             (conn, response, reply)
         });
         match begun {
@@ -131,7 +134,7 @@ impl<A: Authenticator> Host<A> {
                     Some(GONE) => (Input::Closed { conn }, true),
                     _ => return,
                 };
-                host.run(input);
+                host.run(input, now());
                 if is_last {
                     return;
                 }

@@ -14,6 +14,15 @@ pub(super) fn json(status: u16, body: String) -> Result<Response> {
         .fixed(body.into_bytes()))
 }
 
+/// The text format of Prometheus.
+pub(super) fn metrics(body: String) -> Result<Response> {
+    let mut response = json(200, body)?;
+    response
+        .headers_mut()
+        .set("content-type", "text/plain; version=0.0.4; charset=utf-8")?;
+    Ok(response)
+}
+
 /// The engine's answer.
 pub(super) fn reply(reply: Reply) -> Result<Response> {
     let mut response = json(reply.status, reply.body)?;

@@ -17,6 +17,7 @@ use crate::digest::{self, hex};
 use crate::engine;
 use crate::limits;
 use crate::names::{Channel, Millis, Space};
+use crate::observe::{Event, Operation, Outcome};
 use crate::protocol::{Code, Problem, PublishBody, ReadRequest};
 use crate::session::Grant;
 
@@ -80,11 +81,14 @@ async fn fetch<A: Authenticator>(
     env: &Env,
     authenticator: &A,
 ) -> Result<Response> {
+    let began = now();
     let url = request.url()?;
     let path = url.path();
     let route = match path {
         "/healthz" => Route::Health,
         "/stats" => Route::Stats,
+        "/metrics" => Route::Metrics,
+        "/inspect" => Route::Inspect,
         "/presence" => Route::Members,
         #[cfg(feature = "faults")]
         "/faults" => Route::Faults,
@@ -111,6 +115,8 @@ async fn fetch<A: Authenticator>(
         env,
         config: &config,
         authenticator,
+        route,
+        began,
     };
     let answer = match route {
         Route::Health => respond::json(200, "{\"ok\":true}".to_owned()).map_err(Refusal::from),
@@ -121,18 +127,25 @@ async fn fetch<A: Authenticator>(
         Route::Call(what) => call.call(what).await,
         Route::Members => call.members().await,
         Route::Stats => call.stats().await,
+        Route::Metrics => call.metrics().await,
+        Route::Inspect => call.inspect().await,
         #[cfg(feature = "faults")]
         Route::Faults => call.arm_fault().await,
     };
     match answer {
         Ok(response) => Ok(response),
-        Err(Refusal::Peer(problem)) => respond::problem(&problem),
+        Err(Refusal::Peer(problem)) => {
+            call.tell_refused(problem.code);
+            respond::problem(&problem)
+        }
         Err(Refusal::Platform(error)) => {
+            call.tell_refused(Code::Unavailable);
             respond::unavailable("the object did not answer", &error.to_string())
         }
     }
 }
 
+#[derive(Clone, Copy)]
 enum Route<'a> {
     Health,
     Connect(Option<&'a str>),
@@ -142,6 +155,8 @@ enum Route<'a> {
     Call(engine::Call),
     Members,
     Stats,
+    Metrics,
+    Inspect,
     #[cfg(feature = "faults")]
     Faults,
 }
@@ -155,23 +170,46 @@ impl Route<'_> {
             | Self::Session
             | Self::Changes
             | Self::Members
-            | Self::Stats => Method::Get,
+            | Self::Stats
+            | Self::Metrics
+            | Self::Inspect => Method::Get,
             #[cfg(feature = "faults")]
             Self::Faults => Method::Get,
         }
     }
 
     fn allowed(&self) -> &'static str {
+        match self.method() {
+            Method::Post => "POST",
+            _ => "GET",
+        }
+    }
+
+    /// The path of a call or question, which needs a key.
+    fn path(&self) -> Option<&'static str> {
         match self {
-            Self::Call(_) | Self::Mutate => "POST",
-            Self::Health
-            | Self::Connect(_)
-            | Self::Session
-            | Self::Changes
-            | Self::Members
-            | Self::Stats => "GET",
+            Self::Call(call) => Some(call.path()),
+            Self::Members => Some("/presence"),
+            Self::Stats => Some("/stats"),
+            Self::Metrics => Some("/metrics"),
+            Self::Inspect => Some("/inspect"),
+            Self::Health | Self::Session | Self::Connect(_) | Self::Changes | Self::Mutate => None,
             #[cfg(feature = "faults")]
-            Self::Faults => "GET",
+            Self::Faults => None,
+        }
+    }
+
+    /// What observers are told that it is; nothing of what nobody's rights depend on.
+    fn operation(&self) -> Option<Operation> {
+        match self {
+            Self::Connect(_) => Some(Operation::Connect),
+            Self::Call(call) => Some(call.operation()),
+            Self::Members | Self::Stats | Self::Metrics | Self::Inspect => Some(Operation::Ask),
+            Self::Changes => Some(Operation::Subscribe),
+            Self::Mutate => Some(Operation::Mutate),
+            Self::Health | Self::Session => None,
+            #[cfg(feature = "faults")]
+            Self::Faults => None,
         }
     }
 }
@@ -194,16 +232,6 @@ impl From<worker::Error> for Refusal {
     }
 }
 
-impl Refusal {
-    /// The status that [`fetch`] answers it with.
-    fn status(&self) -> u16 {
-        match self {
-            Self::Peer(problem) => problem.code.status(),
-            Self::Platform(_) => Code::Unavailable.status(),
-        }
-    }
-}
-
 type Answer = core::result::Result<Response, Refusal>;
 
 struct Call<'a, A> {
@@ -212,6 +240,9 @@ struct Call<'a, A> {
     env: &'a Env,
     config: &'a Config,
     authenticator: &'a A,
+    route: Route<'a>,
+    /// When the request came.
+    began: Millis,
 }
 
 /// The header by which Cloudflare tells a visitor's address. Nobody outside can set it there.
@@ -289,8 +320,8 @@ impl<A: Authenticator> Call<'_, A> {
         Ok((grant, named))
     }
 
-    async fn connect(&self, space: Option<&str>) -> Answer {
-        let space = space_named(space)?;
+    async fn connect(&self, space_name: Option<&str>) -> Answer {
+        let space = space_named(space_name)?;
         let (grant, named) = self.admit(&space).await?;
         let upgrade = self.header("upgrade");
         if !upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
@@ -318,7 +349,14 @@ impl<A: Authenticator> Call<'_, A> {
             Some(response) => Ok(response),
             None if may_create => Err(worker::Error::from("the space cannot be made").into()),
             // Unless somebody else has made it meanwhile.
-            None => Ok(counted),
+            None => {
+                let code = match counted.status_code() {
+                    429 => Code::RateLimited,
+                    _ => Code::Unavailable,
+                };
+                self.tell_refused(code);
+                Ok(counted)
+            }
         }
     }
 
@@ -370,32 +408,14 @@ impl<A: Authenticator> Call<'_, A> {
     }
 
     async fn call(&self, call: engine::Call) -> Answer {
-        let publisher = self.publisher();
-        let (answer, space) = match &publisher {
-            Ok(publisher) => self.call_as(call, publisher).await,
-            Err(problem) => (Err(problem.clone().into()), None),
-        };
-        logged(call.path(), publisher.as_ref().ok(), space.as_ref(), answer)
-    }
-
-    async fn call_as(&self, call: engine::Call, publisher: &Publisher) -> (Answer, Option<Space>) {
-        let body = match self.body().await {
-            Ok(body) => body,
-            Err(refusal) => return (Err(refusal), None),
-        };
-        let space = match self.space_of_call(&body) {
-            Ok(space) => space,
-            Err(problem) => return (Err(problem.into()), None),
-        };
+        let publisher = self.publisher()?;
+        let body = self.body().await?;
+        let space = self.space_of_call(&body)?;
         // Also inside the object. Here it keeps a key from spaces that it has no business in.
-        let allowed = self.config.check_call(publisher, Some(call), &space);
-        let answer = async {
-            allowed?;
-            let object = Object::of(self.env, space.clone())?;
-            let once = self.header(IDEMPOTENCY_HEADER);
-            Ok(object.call(call, publisher, &body, once).await?)
-        };
-        (answer.await, Some(space))
+        self.config.check_call(&publisher, Some(call), &space)?;
+        let object = Object::of(self.env, space)?;
+        let once = self.header(IDEMPOTENCY_HEADER);
+        Ok(object.call(call, &publisher, &body, once).await?)
     }
 
     async fn body(&self) -> core::result::Result<String, Refusal> {
@@ -448,29 +468,48 @@ impl<A: Authenticator> Call<'_, A> {
     }
 
     async fn stats(&self) -> Answer {
-        let publisher = self.publisher();
-        let (answer, space) = match &publisher {
-            Ok(publisher) => self.stats_as(publisher).await,
-            Err(problem) => (Err(problem.clone().into()), None),
-        };
-        logged("/stats", publisher.as_ref().ok(), space.as_ref(), answer)
+        let space = self.space_of_operator()?;
+        Ok(Object::of(self.env, space)?.stats().await?)
     }
 
-    async fn stats_as(&self, publisher: &Publisher) -> (Answer, Option<Space>) {
-        let space = match space_named(self.query("space").as_deref()) {
-            Ok(space) => space,
-            Err(problem) => return (Err(problem.into()), None),
+    async fn metrics(&self) -> Answer {
+        let space = self.space_of_operator()?;
+        Ok(Object::of(self.env, space)?.metrics().await?)
+    }
+
+    /// What the inspector shows.
+    async fn inspect(&self) -> Answer {
+        let space = self.space_of_operator()?;
+        let whole = || Problem::invalid("since", "must be a whole number");
+        let since = self.query("since").map(|since| since.parse());
+        let since = since.transpose().map_err(|_| whole())?.unwrap_or_default();
+        Ok(Object::of(self.env, space)?.inspect(since).await?)
+    }
+
+    /// Tells the log of what never reached an object.
+    fn tell_refused(&self, code: Code) {
+        let (route, began) = (self.route, self.began);
+        let Some(operation) = route.operation() else {
+            return;
         };
-        let allowed = self.config.check_call(publisher, None, &space);
-        let answer = async {
-            allowed?;
-            Ok(Object::of(self.env, space.clone())?.stats().await?)
+        let space = match route {
+            Route::Connect(space) => space.map(str::to_owned),
+            _ => self.query("space"),
         };
-        (answer.await, Some(space))
+        let path = route.path();
+        let publisher = path.and_then(|_| self.publisher().ok());
+        let event = Event {
+            outcome: Outcome::Refused(code),
+            at: began,
+            publisher,
+            path,
+            duration_ms: now().0.saturating_sub(began.0),
+            ..Event::new(operation, space_named(space.as_deref()).ok())
+        };
+        log::write(self.config.log, glue::dataset(self.env).as_ref(), &[event]);
     }
 
     /// The space that an operator asks about, whose key must open that.
-    #[cfg(feature = "faults")]
     fn space_of_operator(&self) -> core::result::Result<Space, Problem> {
         let publisher = self.publisher()?;
         let space = space_named(self.query("space").as_deref())?;
@@ -492,21 +531,6 @@ fn network(address: &str) -> String {
         Ok(IpAddr::V4(address)) => address.to_string(),
         Err(_) => address.to_owned(),
     }
-}
-
-/// Notes in the log whose key a call came with, and what became of it.
-fn logged(
-    path: &'static str,
-    publisher: Option<&Publisher>,
-    space: Option<&Space>,
-    answer: Answer,
-) -> Answer {
-    let status = match &answer {
-        Ok(response) => response.status_code(),
-        Err(refusal) => refusal.status(),
-    };
-    log::call(path, publisher, space, status);
-    answer
 }
 
 fn space_named(name: Option<&str>) -> core::result::Result<Space, Problem> {

@@ -34,6 +34,7 @@ mod legacy;
 mod limiting;
 mod migrating;
 mod mutating;
+mod observing;
 mod once;
 mod operating;
 mod outsiders;

@@ -30,7 +30,7 @@ fn a_stream_is_a_snapshot_and_every_change_as_a_socket_gets_them() {
     let changes = [("update", "k1"), ("delete", "k2")]
         .map(|(action, key)| json!({ "action": action, "key": key, "data": { "done": true } }));
     w.broadcast_batch(json!({ "channel": "todos", "changes": changes }));
-    let events = w.events(bob);
+    let events = w.stream_events(bob);
     assert_eq!(events, w.messages(carol));
     assert_eq!(events.len(), 2);
     let (cursor, view) = (&events[1]["cursor"], &first["view"]);
@@ -44,7 +44,7 @@ fn a_stream_that_breaks_off_resumes_where_it_was() {
     let alice = w.user("alice");
     let bob = w.stream(&reads("bob", "todos"));
     w.create(alice, "m1", "todos", json!({ "id": "k1" }));
-    assert_eq!(w.events(bob).len(), 2);
+    assert_eq!(w.stream_events(bob).len(), 2);
     w.break_off(bob);
     w.create(alice, "m2", "todos", json!({ "id": "k2" }));
     w.delete(alice, "m3", "todos", "k1");
@@ -75,7 +75,7 @@ fn a_long_snapshot_comes_page_by_page_as_it_is_read_and_may_break_off_between() 
     assert_eq!(ids(&w.event(bob)), ["k0", "k1"]);
     // Not live yet: a change that comes now is on a later page, once.
     w.update(alice, "m5", "todos", json!({ "id": "k0", "new": true }));
-    assert_eq!(w.events(bob), NOTHING);
+    assert_eq!(w.stream_events(bob), NOTHING);
     assert!(w.next_page(bob));
     assert_eq!(ids(&w.event(bob)), ["k2", "k3"]);
     w.break_off(bob);
@@ -95,9 +95,9 @@ fn a_stream_gets_what_its_reader_may_see_and_no_presence_and_no_signals() {
     let mut w = World::new();
     let alice = w.user("alice");
     let bob = w.stream(&reads("bob", "gifts"));
-    w.events(bob);
+    w.stream_events(bob);
     w.create(alice, "m1", "gifts", json!({ "id": "g1", "for": "carol" }));
-    assert_eq!(w.events(bob), NOTHING);
+    assert_eq!(w.stream_events(bob), NOTHING);
     w.broadcast(
         json!({ "channel": "gifts", "action": "update", "key": "g1", "data": { "for": "bob" } }),
     );
@@ -111,7 +111,7 @@ fn a_stream_gets_what_its_reader_may_see_and_no_presence_and_no_signals() {
         (&json!("delete"), &Value::Null)
     );
     let open = w.stream(&reads("bob", "open"));
-    w.events(open);
+    w.stream_events(open);
     let carol = w.live("carol", "open");
     let here = w.ask(
         carol,
@@ -122,14 +122,14 @@ fn a_stream_gets_what_its_reader_may_see_and_no_presence_and_no_signals() {
         carol,
         json!({ "type": "signal", "channel": "open", "event": "typing" }),
     );
-    assert_eq!(w.events(open), NOTHING);
+    assert_eq!(w.stream_events(open), NOTHING);
 }
 
 #[test]
 fn a_large_batch_comes_in_parts_and_only_the_last_moves_the_id() {
     let mut w = World::new();
     let bob = w.stream(&reads("bob", "todos"));
-    w.events(bob);
+    w.stream_events(bob);
     let before = w.last_id(bob);
     let row = |i: usize| {
         let data = json!({ "text": "x".repeat(200_000) });
@@ -137,7 +137,7 @@ fn a_large_batch_comes_in_parts_and_only_the_last_moves_the_id() {
     };
     let changes: Vec<Value> = (0..10).map(row).collect();
     w.broadcast_batch(json!({ "channel": "todos", "changes": changes }));
-    let parts = w.events(bob);
+    let parts = w.stream_events(bob);
     assert_eq!(parts.len(), 3);
     assert!(
         parts[..2]
@@ -154,7 +154,7 @@ fn a_reset_ends_a_stream_and_takes_its_place_away() {
     let alice = w.user("alice");
     w.create(alice, "m1", "todos", json!({ "id": "k1" }));
     let bob = w.stream(&reads("bob", "todos"));
-    w.events(bob);
+    w.stream_events(bob);
     w.call(Call::BroadcastReset, json!({ "channel": "todos" }));
     let reset = w.event(bob);
     assert_eq!(
@@ -196,7 +196,7 @@ fn other_topics_are_told_as_changes_and_then_count_for_the_place() {
     publish(&mut w, "r2", "red");
     assert_eq!(w.event(bob)["key"], "r2");
     publish(&mut w, "b2", "blue");
-    assert_eq!(w.events(bob), NOTHING);
+    assert_eq!(w.stream_events(bob), NOTHING);
     w.advance(1);
     let bob = again(&mut w, read(&["red"]), bob);
     let page = w.event(bob);
@@ -214,7 +214,7 @@ fn other_topics_are_told_as_changes_and_then_count_for_the_place() {
 fn too_many_moves_or_a_closed_channel_reset_a_stream() {
     let mut w = World::new();
     let bob = w.stream(&reads("bob", "room:1").topics(&["room:1"]));
-    w.events(bob);
+    w.stream_events(bob);
     w.call(
         Call::Topics,
         json!({ "identity": "bob", "remove": ["room:1"] }),
@@ -227,7 +227,7 @@ fn too_many_moves_or_a_closed_channel_reset_a_stream() {
         w.broadcast_batch(json!({ "channel": "todos", "changes": changes }));
     }
     let bob = w.stream(&reads("bob", "todos"));
-    w.events(bob);
+    w.stream_events(bob);
     w.call(Call::Topics, json!({ "identity": "bob", "add": ["red"] }));
     assert_eq!(w.event(bob)["reason"], "topics");
     assert!(w.reader_ended(bob));
@@ -254,7 +254,7 @@ fn other_topics_between_two_pages_begin_the_answer_anew() {
     assert_eq!(ids(&w.event(bob)), ["k0", "k1"]);
     w.call(Call::Topics, json!({ "identity": "bob", "add": ["red"] }));
     while w.next_page(bob) {}
-    let pages = w.events(bob);
+    let pages = w.stream_events(bob);
     let modes: Vec<&Value> = pages.iter().map(|page| &page["mode"]).collect();
     assert_eq!(modes, ["full", "delta"]);
     let all: Vec<&str> = pages.iter().flat_map(|page| ids(page)).collect();
@@ -269,7 +269,7 @@ fn a_stream_ends_with_its_token_and_says_so() {
     // Its own timer, another turn, or the alarm: whatever comes first.
     for by in 0..3 {
         let bob = w.stream(&read);
-        w.events(bob);
+        w.stream_events(bob);
         w.advance(if by == 2 { 150_000 } else { 90_000 });
         match by {
             0 => w.ring_readers(),
@@ -314,7 +314,7 @@ fn operators_end_streams() {
     ] {
         w.advance(1);
         let bob = w.stream(&reads("bob", "todos"));
-        w.events(bob);
+        w.stream_events(bob);
         assert_eq!(w.call(call, body.clone()).0, 200);
         let error = w.event(bob);
         assert_eq!((code(&error), w.reader_ended(bob)), (why, true));
@@ -334,7 +334,7 @@ fn an_event_channel_streams_its_changes_in_order() {
     let alice = w.user("alice");
     w.create(alice, "m1", "doc:1", json!({ "id": "e1" }));
     let bob = w.stream(&reads("bob", "doc:1"));
-    w.events(bob);
+    w.stream_events(bob);
     w.break_off(bob);
     w.update(alice, "m2", "doc:1", json!({ "id": "e1", "v": 2 }));
     w.update(alice, "m3", "doc:1", json!({ "id": "e1", "v": 3 }));
@@ -369,12 +369,12 @@ fn who_pages_faster_than_the_rate_is_ended_and_resumes() {
     }
     let read = || reads("bob", "todos").with("limit", 1);
     let bob = w.stream(&read());
-    let mut events = w.events(bob);
+    let mut events = w.stream_events(bob);
     assert_eq!(code(&events.pop().unwrap()), "rate_limited");
     assert_eq!(events.len(), 10);
     w.advance(10_000);
     let bob = again(&mut w, read(), bob);
-    let rest = w.events(bob);
+    let rest = w.stream_events(bob);
     assert_eq!(
         rest.iter().flat_map(|page| ids(page)).collect::<Vec<_>>(),
         ["k10", "k11", "k12", "k13", "k14"]
@@ -387,7 +387,7 @@ fn a_crash_cuts_streams_which_resume_and_miss_nothing() {
         let mut w = World::new();
         let streams: Vec<ConnId> = (0..3).map(|_| w.stream(&reads("bob", "todos"))).collect();
         for stream in &streams {
-            w.events(*stream);
+            w.stream_events(*stream);
         }
         w.crash_after = Some(at);
         let body = json!({ "channel": "todos", "action": "create", "key": "k", "data": {} });
@@ -396,7 +396,7 @@ fn a_crash_cuts_streams_which_resume_and_miss_nothing() {
         let committed = !ids(&w.page(&reads("carol", "todos")).1).is_empty();
         for stream in streams {
             let mut keys: Vec<Value> = w
-                .events(stream)
+                .stream_events(stream)
                 .iter()
                 .map(|event| event["key"].clone())
                 .collect();

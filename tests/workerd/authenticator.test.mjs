@@ -172,6 +172,17 @@ test("a token of one channel is still made with JWT_SECRET", async () => {
   await refused(bearer(pass()), [401, "unauthorized"]);
 });
 
+test("the team's own observer is told who came, who went, and who tried what it may not", async () => {
+  const dora = await join("/api/sync", await issue("dora"), ["status"]);
+  has(await dora.mutate("status", "create", "k", {}), { error: { code: "read_only" } });
+  dora.close(1000);
+  const told = () => workers.logs.filter((line) => /audit: dora/.test(line)).map((line) => line.replace(/^\w+: /, ""));
+  for (const begin = Date.now(); told().length < 3 && Date.now() - begin < 5_000; ) await new Promise(setImmediate);
+  assert.deepEqual(told(), ["audit: dora came: done", "audit: dora may not write: read_only", "audit: dora went"]);
+  const line = workers.logs.find((line) => line.includes('"identity":"dora"') && line.includes("mutate"));
+  assert.match(line, /"code":"read_only"/, "the log has its line all the same");
+});
+
 test("no token is in a log", async () => {
   const text = await issue("alice");
   await join("/api/sync", text);

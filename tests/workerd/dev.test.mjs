@@ -35,7 +35,7 @@ async function develop(settings, port) {
   const ready = new Promise((resolve, reject) => {
     child.stdout.setEncoding("utf8").on("data", (text) => {
       dev.output += text;
-      if (/ready at/.test(dev.output)) resolve();
+      if (/inspector is at .*\n/.test(dev.output)) resolve();
     });
     exited.then((code) => reject(new Error(`ended with ${code}:\n${dev.output}${dev.errors}`)));
   });
@@ -88,6 +88,10 @@ describe("make dev", () => {
     bob.close(4321);
     assert.equal((await bob.ended()).code, 4321);
     assert.equal(dev.output.match(/ready at/g).length, 1, "the line comes once");
+    const [, inspector] = /inspector is at (\S+)/.exec(dev.output);
+    assert.equal(inspector, `http://127.0.0.1:${dev.port}/inspector#key=${PUBLISH_KEY}`);
+    const page = await fetch(inspector);
+    assert.match(await page.text(), /<title>Tidewire inspector/);
   });
 
   test("stops on SIGTERM and leaves nobody behind", async () => {

@@ -182,7 +182,7 @@ describe("a frame that is wrong is answered, and neither its socket nor anybody 
     has(await client.mutate("todos", "create", "k", {}), { type: "ack" });
     assert.deepEqual((await witness.rest()).map(({ key }) => key), ["k"]);
     has(await space.stats(), { instance, seq: 1, connections: 2 });
-    const told = workers.logs.filter((line) => !line.startsWith("debug") && !line.includes('"op":"call"'));
+    const told = workers.logs.filter((line) => !line.startsWith("debug") && !line.includes('{"op":'));
     assert.deepEqual(told, []);
   });
 

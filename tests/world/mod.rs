@@ -24,8 +24,8 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tidewire::protocol::Problem;
 use tidewire::{
-    Call, Channel, Claims, Closing, Columns, Config, ConnId, Effects, Grant, Identity, Input,
-    Millis, Param, Publisher, Reply, Seed, SessionId, Space, Sql, SqlError, Topics, limits,
+    Call, Channel, Claims, Closing, Columns, Config, ConnId, Effects, Event, Grant, Identity,
+    Input, Millis, Param, Publisher, Reply, Seed, SessionId, Space, Sql, SqlError, Topics, limits,
 };
 
 use readers::Reader;
@@ -97,6 +97,8 @@ pub struct World {
     asked: Option<Millis>,
     /// What the engine logged as its own failures.
     pub faults: Vec<String>,
+    /// What observers were told.
+    pub events: Vec<Event>,
     /// Tokens that somebody else must judge.
     pub asks: Vec<(ConnId, String)>,
     /// What stands for the address of whoever connects without an identity.
@@ -174,6 +176,7 @@ impl World {
             alarm: None,
             asked: None,
             faults: Vec::new(),
+            events: Vec::new(),
             asks: Vec::new(),
             address: None,
             publisher: Publisher::Unscoped,
@@ -222,7 +225,7 @@ impl World {
         if let Some(stays) = effects.stays {
             self.begin_reader(stays);
         }
-        for event in effects.events {
+        for event in effects.stream_events {
             if self.crashes_here() {
                 return self.crash();
             }
@@ -249,6 +252,8 @@ impl World {
         self.marked = false;
         self.schedule(effects.alarm);
         self.faults.extend(effects.faults);
+        self.events.extend(effects.events.iter().cloned());
+        self.engine.note(effects.events);
         self.asks.extend(effects.asks);
         effects.reply
     }
@@ -563,10 +568,28 @@ impl World {
     pub fn stats(&mut self) -> Value {
         let input = Input::Stats {
             instance: "the world",
-            rows_written: 0,
         };
         let reply = self.input(input).unwrap();
         serde_json::from_str(&reply.body).unwrap()
+    }
+
+    /// What `GET /metrics` says.
+    pub fn metrics(&mut self) -> String {
+        self.input(Input::Metrics).unwrap().body
+    }
+
+    /// What `GET /inspect` says.
+    pub fn inspect(&mut self, since: u64) -> Value {
+        let instance = "the world";
+        let reply = self.input(Input::Inspect { instance, since }).unwrap();
+        serde_json::from_str(&reply.body).unwrap()
+    }
+
+    /// The events since this was last asked, each as its line in the log.
+    pub fn events(&mut self) -> Vec<Value> {
+        let events = std::mem::take(&mut self.events).into_iter();
+        let line = |event: Event| serde_json::from_str(&event.line()).unwrap();
+        events.map(line).collect()
     }
 
     /// What `GET /presence` says of a channel.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tidewire::protocol::ReadRequest;
-use tidewire::{ConnId, End, Event, Input, Millis, Reply, Stays, limits};
+use tidewire::{ConnId, End, Input, Millis, Reply, Stays, StreamEvent, limits};
 
 use super::World;
 
@@ -134,7 +134,7 @@ impl World {
         self.readers.insert(stays.conn, reader);
     }
 
-    pub(super) fn pass_on(&mut self, event: &Event) {
+    pub(super) fn pass_on(&mut self, event: &StreamEvent) {
         assert!(event.text.len() <= limits::FRAME_OUT_BYTES);
         for (conn, id) in &event.to {
             let reader = self.readers.get_mut(conn).unwrap();
@@ -186,14 +186,14 @@ impl World {
     }
 
     /// The events that a stream got since it was last asked.
-    pub fn events(&mut self, conn: ConnId) -> Vec<Value> {
+    pub fn stream_events(&mut self, conn: ConnId) -> Vec<Value> {
         std::mem::take(&mut self.readers.get_mut(&conn).unwrap().events)
     }
 
     /// The one event that it got.
     #[track_caller]
     pub fn event(&mut self, conn: ConnId) -> Value {
-        let mut events = self.events(conn);
+        let mut events = self.stream_events(conn);
         assert_eq!(events.len(), 1, "{events:#?}");
         events.remove(0)
     }

@@ -116,6 +116,11 @@ impl Sql for Sqlite {
         Ok(())
     }
 
+    /// Without index entries, which the platform counts, too.
+    fn written(&self) -> u64 {
+        self.connection.total_changes()
+    }
+
     fn size(&self) -> Result<u64, SqlError> {
         self.sizes.set(self.sizes.get() + 1);
         let pragma = "SELECT (page_count - freelist_count) * page_size

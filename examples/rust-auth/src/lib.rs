@@ -1,5 +1,5 @@
-//! A sync Worker whose team says itself who somebody is, see `api_tokens`. All else is what
-//! `sync-worker` has, too.
+//! A sync Worker whose team says itself who somebody is, see `api_tokens`, and looks on, see
+//! `audit`. All else is what `sync-worker` has, too.
 
 // There are Workers only as wasm; for native commands on the workspace this is empty.
 #![cfg(target_arch = "wasm32")]
@@ -7,8 +7,10 @@
 #![allow(missing_docs)]
 
 mod api_tokens;
+mod audit;
 
 use api_tokens::ApiTokens;
+use audit::Audit;
 use tidewire::workers::{Host, router, start};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -32,13 +34,13 @@ pub fn fetch(request: web_sys::Request, env: Env, _context: JsValue) -> Promise 
 /// One space: its sockets, its log, its engine.
 #[durable_object]
 pub struct SyncEngine {
-    host: Host<ApiTokens>,
+    host: Host<ApiTokens, Audit>,
 }
 
 impl DurableObject for SyncEngine {
     fn new(state: State, env: Env) -> Self {
         Self {
-            host: Host::wake_with(&state, &env, ApiTokens),
+            host: Host::wake_with(&state, &env, ApiTokens).observed_by(Audit),
         }
     }
 
