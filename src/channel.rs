@@ -290,6 +290,13 @@ impl Rules {
         Ok(rule)
     }
 
+    /// All rules, each with its name or `prefix*`.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (String, &Rule)> {
+        let exact = self.exact.iter().map(|(name, rule)| (name.clone(), rule));
+        let prefixes = self.prefixes.iter();
+        exact.chain(prefixes.map(|(prefix, rule)| (format!("{prefix}*"), rule)))
+    }
+
     /// The rule of a channel: an exact name wins over the longest matching prefix.
     ///
     /// # Errors

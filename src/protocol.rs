@@ -13,7 +13,9 @@ pub use client::{
     Action, ClientMessage, Hello, MutateMessage, PresenceChange, PresenceMessage, Refused,
     SignalMessage, SubscribeMessage, decode,
 };
-pub(crate) use codec::{Fields, JsonWriter, from_object, object, text_of, write_text};
+pub(crate) use codec::{
+    Fields, JsonWriter, depth_is_bounded, from_object, object, text_of, write_text,
+};
 pub use error::{Close, Code, Problem};
 pub use publish::{CallBody, ChangeRequest, PublishBody, TopicsBody};
 pub(crate) use server::{
