@@ -301,6 +301,9 @@ pub const EXPORT_PAGE_BYTES: usize = 1024 * 1024;
 /// Lines of such a page, and channels that it looks at.
 pub const EXPORT_PAGE_ROWS: usize = 1_000;
 
+/// Length of what tells where an export stands: names and a checksum.
+pub const EXPORT_PLACE_BYTES: usize = 4 * 1024;
+
 /// Length of one line of an export: a row with its names and audiences.
 pub const EXPORT_LINE_BYTES: usize = ROW_BYTES + 32 * 1024;
 

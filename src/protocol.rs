@@ -6,6 +6,7 @@ mod client;
 mod codec;
 mod error;
 mod publish;
+mod restore;
 mod server;
 
 pub(crate) use client::key_of;
@@ -13,11 +14,14 @@ pub use client::{
     Action, ClientMessage, Hello, MutateMessage, PresenceChange, PresenceMessage, Refused,
     SignalMessage, SubscribeMessage, decode,
 };
+#[cfg(target_arch = "wasm32")]
+pub(crate) use codec::joined;
 pub(crate) use codec::{
     Fields, JsonWriter, depth_is_bounded, from_object, object, text_of, write_text,
 };
 pub use error::{Close, Code, Problem};
 pub use publish::{CallBody, ChangeRequest, PublishBody, TopicsBody};
+pub use restore::RestoreBody;
 pub(crate) use server::{
     ChangeFrame, Snapshot, ack, authed, batch, batch_part, change, change_item, channel_change,
     channel_reset, error, member, members, presence, presence_body, reject, session, signal,

@@ -12,12 +12,12 @@ use super::gateway::ORIGIN_HEADER;
 use super::internal::{IDEMPOTENCY_HEADER, Object, SUBPROTOCOL_HEADER};
 use super::{glue, log, respond};
 use crate::auth::AuthError;
-use crate::config::{Config, ConfigError, Credentials, Publisher};
+use crate::config::{Config, ConfigError, Credentials, Finding, Publisher, Severity, examine};
 use crate::digest::{self, hex};
 use crate::engine;
 use crate::limits;
 use crate::names::{Channel, Millis, Space};
-use crate::protocol::{Code, Problem, PublishBody};
+use crate::protocol::{self, Code, Problem, PublishBody, RestoreBody};
 use crate::session::Grant;
 
 thread_local! {
@@ -36,12 +36,32 @@ pub(super) fn config<A: Authenticator>(env: &Env) -> core::result::Result<Rc<Con
         if A::OWN {
             config = config.map(Config::with_own_authenticator);
         }
-        if let Err(error) = &config {
-            worker::console_error!("configuration: {error}");
+        match &config {
+            Err(error) => worker::console_error!("configuration: {error}"),
+            Ok(_) => warn(&examine(
+                |name| glue::setting(env, name).ok().flatten(),
+                A::OWN,
+            )),
         }
         config.map(Rc::new)
     };
     CONFIG.with(|config| config.get_or_init(read).clone())
+}
+
+/// Says what is risky at start, once an isolate. On a machine of one's own it is meant so.
+fn warn(findings: &[Finding]) {
+    if findings.iter().any(|finding| finding.setting == "DEV") {
+        return;
+    }
+    for finding in findings.iter().filter(|f| f.severity != Severity::Hint) {
+        let Finding {
+            setting,
+            what,
+            way_out,
+            ..
+        } = finding;
+        worker::console_warn!("{}: {setting} {what}; {way_out}", finding.severity.as_str());
+    }
 }
 
 /// The time by the server's clock.
@@ -86,6 +106,10 @@ async fn fetch<A: Authenticator>(
         "/healthz" => Route::Health,
         "/stats" => Route::Stats,
         "/presence" => Route::Members,
+        "/export" => Route::Export,
+        "/import" => Route::Import,
+        "/restore" => Route::Restore,
+        "/doctor" => Route::Doctor,
         #[cfg(feature = "faults")]
         "/faults" => Route::Faults,
         "/api/sync/session" => Route::Session,
@@ -117,6 +141,10 @@ async fn fetch<A: Authenticator>(
         Route::Call(what) => call.call(what).await,
         Route::Members => call.members().await,
         Route::Stats => call.stats().await,
+        Route::Export => call.kept("/export", Keeping::Export).await,
+        Route::Import => call.kept("/import", Keeping::Import).await,
+        Route::Restore => call.kept("/restore", Keeping::Restore).await,
+        Route::Doctor => call.kept("/doctor", Keeping::Doctor).await,
         #[cfg(feature = "faults")]
         Route::Faults => call.arm_fault().await,
     };
@@ -136,28 +164,43 @@ enum Route<'a> {
     Call(engine::Call),
     Members,
     Stats,
+    Export,
+    Import,
+    Restore,
+    Doctor,
     #[cfg(feature = "faults")]
     Faults,
+}
+
+/// A question about a space as a whole.
+#[derive(Clone, Copy)]
+enum Keeping {
+    Export,
+    Import,
+    Restore,
+    Doctor,
 }
 
 impl Route<'_> {
     fn method(&self) -> Method {
         match self {
-            Self::Call(_) => Method::Post,
-            Self::Health | Self::Connect(_) | Self::Session | Self::Members | Self::Stats => {
-                Method::Get
-            }
+            Self::Call(_) | Self::Import | Self::Restore => Method::Post,
+            Self::Health
+            | Self::Connect(_)
+            | Self::Session
+            | Self::Members
+            | Self::Stats
+            | Self::Export
+            | Self::Doctor => Method::Get,
             #[cfg(feature = "faults")]
             Self::Faults => Method::Get,
         }
     }
 
     fn allowed(&self) -> &'static str {
-        match self {
-            Self::Call(_) => "POST",
-            Self::Health | Self::Connect(_) | Self::Session | Self::Members | Self::Stats => "GET",
-            #[cfg(feature = "faults")]
-            Self::Faults => "GET",
+        match self.method() {
+            Method::Post => "POST",
+            _ => "GET",
         }
     }
 }
@@ -199,6 +242,9 @@ struct Call<'a, A> {
     config: &'a Config,
     authenticator: &'a A,
 }
+
+/// How long to wait before each try to renew the epoch of a restored space.
+const RENEWAL_PAUSES_MS: [u32; 5] = [0, 250, 1_000, 3_000, 6_000];
 
 /// The header by which Cloudflare tells a visitor's address. Nobody outside can set it there.
 const ADDRESS_HEADER: &str = "cf-connecting-ip";
@@ -412,6 +458,80 @@ impl<A: Authenticator> Call<'_, A> {
             Ok(Object::of(self.env, space.clone())?.stats().await?)
         };
         (answer.await, Some(space))
+    }
+
+    /// Exports, imports, restores or examines a space: for `PUBLISH_KEY` itself alone.
+    async fn kept(&self, path: &'static str, what: Keeping) -> Answer {
+        let publisher = self.publisher();
+        let space = space_named(self.query("space").as_deref());
+        let answer = match (&publisher, &space) {
+            (Ok(publisher), Ok(space)) => self.keep(publisher, space, what).await,
+            (Err(problem), _) | (Ok(_), Err(problem)) => Err(problem.clone().into()),
+        };
+        logged(path, publisher.as_ref().ok(), space.as_ref().ok(), answer)
+    }
+
+    async fn keep(&self, publisher: &Publisher, space: &Space, what: Keeping) -> Answer {
+        self.config.check_keeps(publisher)?;
+        let object = Object::of(self.env, space.clone())?;
+        match what {
+            Keeping::Export => Ok(object.export(self.env, publisher).await?),
+            Keeping::Import => {
+                let line = self.query("line").unwrap_or_else(|| "1".to_owned());
+                let line = line
+                    .parse()
+                    .ok()
+                    .filter(|line| *line <= limits::SAFE_INTEGER);
+                let line = line.ok_or_else(|| Problem::invalid("line", "counts from 1"))?;
+                let answer = object.import(self.env, publisher, self.request, line);
+                Ok(answer.await?)
+            }
+            Keeping::Restore => self.restore(publisher, space).await,
+            Keeping::Doctor => self.doctor(publisher, &object).await,
+        }
+    }
+
+    /// Restores a space and gives it a new epoch: nothing in it remembers that it was restored.
+    async fn restore(&self, publisher: &Publisher, space: &Space) -> Answer {
+        let body = self.body().await?;
+        RestoreBody::read(&body, now())?;
+        let object = Object::of(self.env, space.clone())?;
+        let mut answer = object.restore(publisher, &body).await?;
+        if answer.status_code() != 200 {
+            return Ok(answer);
+        }
+        let bookmarks = answer.text().await?;
+        object.restart(publisher).await?;
+        for pause in RENEWAL_PAUSES_MS {
+            glue::sleep(pause).await;
+            let call = object.call(engine::Call::Epoch, publisher, "{}", None);
+            if let Ok(mut renewed) = call.await
+                && renewed.status_code() == 200
+            {
+                let epoch = renewed.text().await?;
+                return Ok(respond::json(200, protocol::joined(&bookmarks, &epoch))?);
+            }
+        }
+        worker::console_error!("restored, but no new epoch: {bookmarks}");
+        let what = "the space is restored, but has no new epoch yet: call /epoch now";
+        Err(Problem::new(Code::Unavailable, what).into())
+    }
+
+    /// What is wrong or risky in the settings, and in the rows of the space.
+    async fn doctor(&self, publisher: &Publisher, object: &Object) -> Answer {
+        let after = self.query("after").unwrap_or_default();
+        let mut rows = object.doctor(publisher, &after).await?;
+        if rows.status_code() != 200 {
+            return Ok(rows);
+        }
+        let rows = rows.text().await?;
+        let settings = examine(|name| glue::setting(self.env, name).ok().flatten(), A::OWN);
+        let report = protocol::object(|o| {
+            o.name("settings")
+                .array(|a| settings.iter().for_each(|finding| finding.write(a)));
+            o.raw("rows", &rows);
+        });
+        Ok(respond::json(200, report)?)
     }
 
     /// The space that an operator asks about, whose key must open that.
