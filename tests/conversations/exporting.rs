@@ -311,7 +311,7 @@ fn state(file: &str) -> BTreeMap<(String, String, u64), Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn an_export_is_the_state_at_its_end_whatever_is_written_meanwhile(
