@@ -10,7 +10,6 @@
 //! The checksum is the SHA-256 of all lines before the last, line ends included. Channel by
 //! channel the lines are in the order of their seqs; a later line of a key replaces an earlier one.
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest, Sha256};
@@ -20,7 +19,7 @@ use crate::cursor::Epoch;
 use crate::digest::{hex, unhex};
 use crate::limits;
 use crate::names::{Channel, Identity, Key, Millis, Seq, Space, Topic};
-use crate::protocol::{Code, Fields, Problem, depth_is_bounded, from_object, object};
+use crate::protocol::{Code, Fields, Problem, depth_is_bounded, object, text_of};
 use crate::row;
 use crate::store::{Edit, Event, Exported, StoredRow};
 
@@ -112,10 +111,8 @@ pub(crate) struct Refusal {
 }
 
 /// What the last line says.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug)]
 pub(crate) struct End {
-    end: bool,
     /// The seq of the newest change.
     pub(crate) seq: Seq,
     /// Its time.
@@ -125,41 +122,66 @@ pub(crate) struct End {
     pub(crate) checksum: String,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenHeader {
-    tidewire: u64,
-    space: Space,
-    epoch: String,
-    at: Millis,
+/// A line's fields, taken one by one.
+struct Reader<'a> {
+    fields: Fields<'a>,
+    taken: usize,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenRow<'a> {
-    channel: Channel,
-    key: Key,
-    seq: Seq,
-    at: Millis,
-    by: Option<Identity>,
-    #[serde(borrow)]
-    to: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    nth: Option<u64>,
-    #[serde(borrow)]
-    edit: Option<&'a RawValue>,
-    #[serde(default)]
-    old: bool,
-}
+impl<'a> Reader<'a> {
+    /// A field that may be left out.
+    fn raw(&mut self, name: &str) -> Option<&'a RawValue> {
+        let found = self.fields.get(name);
+        self.taken += usize::from(found.is_some());
+        found
+    }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenRefusal {
-    refused: Identity,
-    topic: Option<Topic>,
-    until: Millis,
-    ends: Millis,
+    /// A name, checked.
+    fn opt<T: TryFrom<String>>(&mut self, name: &str) -> Result<Option<T>, Problem> {
+        let Some(raw) = self.raw(name) else {
+            return Ok(None);
+        };
+        let text = text_of(raw).and_then(|text| T::try_from(text.into_owned()).ok());
+        text.map(Some)
+            .ok_or_else(|| Problem::invalid(name, "is none"))
+    }
+
+    fn name<T: TryFrom<String>>(&mut self, name: &str) -> Result<T, Problem> {
+        self.opt(name)?
+            .ok_or_else(|| Problem::invalid(name, "is missing"))
+    }
+
+    fn opt_number(&mut self, name: &str) -> Result<Option<u64>, Problem> {
+        let Some(raw) = self.raw(name) else {
+            return Ok(None);
+        };
+        let number = raw.get().parse().ok();
+        let number = number.filter(|number| *number <= limits::SAFE_INTEGER);
+        number
+            .map(Some)
+            .ok_or_else(|| Problem::invalid(name, "is no whole number"))
+    }
+
+    fn number(&mut self, name: &str) -> Result<u64, Problem> {
+        self.opt_number(name)?
+            .ok_or_else(|| Problem::invalid(name, "is missing"))
+    }
+
+    fn is_true(&mut self, name: &str) -> Result<bool, Problem> {
+        match self.raw(name).map(RawValue::get) {
+            None => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Problem::invalid(name, "is true, or left out")),
+        }
+    }
+
+    /// Whether no field is left that nobody knows.
+    fn end(&self) -> Result<(), Problem> {
+        match self.fields.iter().count() == self.taken {
+            true => Ok(()),
+            false => Err(Problem::malformed("has a field that no export writes")),
+        }
+    }
 }
 
 /// Writes the first line.
@@ -243,73 +265,99 @@ pub(crate) fn read(line: &str) -> Result<Line<'_>, Problem> {
         return Err(Problem::malformed("nests too deeply"));
     }
     let fields = Fields::parse(line).map_err(|_| malformed())?;
-    if fields.get("channel").is_some() {
-        let row: WrittenRow<'_> = from_object(line).map_err(|_| malformed())?;
-        return row.checked().map(|row| Line::Row(Box::new(row)));
-    }
-    if fields.get("refused").is_some() {
-        let read: WrittenRefusal = from_object(line).map_err(|_| malformed())?;
-        if read.ends.0 > limits::SAFE_INTEGER || read.until > read.ends {
-            return Err(Problem::invalid("ends", "is no time after `until`"));
-        }
-        return Ok(Line::Refusal(Refusal {
-            identity: read.refused,
-            topic: read.topic,
-            until: read.until,
-            ends: read.ends,
-        }));
-    }
-    if fields.get("end").is_some() {
-        let end: End = from_object(line).map_err(|_| malformed())?;
-        if !end.end || end.seq.0 > limits::IMPORT_SEQ {
-            return Err(malformed());
-        }
-        return Ok(Line::End(end));
-    }
-    let header: WrittenHeader = from_object(line).map_err(|_| malformed())?;
-    if header.tidewire != VERSION {
+    let mut reader = Reader { fields, taken: 0 };
+    let has = |name: &str| reader.fields.get(name).is_some();
+    let read = match (has("channel"), has("refused"), has("end"), has("tidewire")) {
+        (true, ..) => Line::Row(Box::new(read_row(&mut reader)?)),
+        (_, true, ..) => Line::Refusal(read_refusal(&mut reader)?),
+        (_, _, true, _) => Line::End(read_end(&mut reader)?),
+        (_, _, _, true) => read_header(&mut reader)?,
+        _ => return Err(malformed()),
+    };
+    reader.end()?;
+    Ok(read)
+}
+
+/// Nothing of it counts: the space is the one that is asked for, the epoch is new.
+fn read_header(line: &mut Reader<'_>) -> Result<Line<'static>, Problem> {
+    if line.number("tidewire")? != VERSION {
         let message = "is of a format that this version does not read";
         return Err(Problem::new(Code::UnsupportedVersion, message));
     }
-    // Nothing of it counts here: the space is the one that is asked for, the epoch is new.
-    let _ = (header.space, header.at);
-    Epoch::parse(&header.epoch).ok_or_else(malformed)?;
+    line.name::<Space>("space")?;
+    line.number("at")?;
+    let epoch: String = line.name("epoch")?;
+    Epoch::parse(&epoch).ok_or_else(|| Problem::invalid("epoch", "is none"))?;
     Ok(Line::Header)
 }
 
-impl<'a> WrittenRow<'a> {
-    fn checked(self) -> Result<RowLine<'a>, Problem> {
-        if !(1..=limits::IMPORT_SEQ).contains(&self.seq.0) {
-            return Err(Problem::invalid("seq", "is out of bounds"));
-        }
-        let event = match (self.nth, self.edit) {
-            // Every change of a channel takes a seq.
-            (Some(nth), _) if nth == 0 || nth > self.seq.0 => {
-                return Err(Problem::invalid("nth", "is out of bounds"));
-            }
-            (Some(nth), edit) => Some(Event {
-                nth,
-                edit: edit.map(edit_of).transpose()?,
-            }),
-            (None, None) if !self.old => None,
-            (None, _) => return Err(Problem::invalid("nth", "is missing")),
-        };
-        let data = self.data.map(RawValue::get);
-        if let Some(data) = data {
-            row::check(&self.key, data, limits::ROW_BYTES)?;
-        }
-        Ok(RowLine {
-            audience: self.to.map_or(Ok(Audience::All), Audience::from_wire)?,
-            channel: self.channel,
-            key: self.key,
-            seq: self.seq,
-            at: self.at,
-            by: self.by,
-            data,
-            event,
-            old: self.old,
-        })
+fn read_refusal(line: &mut Reader<'_>) -> Result<Refusal, Problem> {
+    let refusal = Refusal {
+        identity: line.name("refused")?,
+        topic: line.opt("topic")?,
+        until: Millis(line.number("until")?),
+        ends: Millis(line.number("ends")?),
+    };
+    if refusal.until > refusal.ends {
+        return Err(Problem::invalid("ends", "is before `until`"));
     }
+    Ok(refusal)
+}
+
+fn read_end(line: &mut Reader<'_>) -> Result<End, Problem> {
+    let is_end = line.is_true("end")?;
+    let end = End {
+        seq: Seq(line.number("seq")?),
+        clock: Millis(line.number("clock")?),
+        lines: line.number("lines")?,
+        checksum: line.name("checksum")?,
+    };
+    if !is_end || end.seq.0 > limits::IMPORT_SEQ {
+        return Err(Problem::invalid("seq", "is out of bounds"));
+    }
+    Ok(end)
+}
+
+fn read_row<'a>(line: &mut Reader<'a>) -> Result<RowLine<'a>, Problem> {
+    let (channel, key) = (line.name("channel")?, line.name("key")?);
+    let (seq, at) = (line.number("seq")?, Millis(line.number("at")?));
+    if !(1..=limits::IMPORT_SEQ).contains(&seq) {
+        return Err(Problem::invalid("seq", "is out of bounds"));
+    }
+    let (edit, old) = (line.raw("edit"), line.is_true("old")?);
+    let event = match line.opt_number("nth")? {
+        // Every change of a channel takes a seq.
+        Some(nth) if nth == 0 || nth > seq => {
+            return Err(Problem::invalid("nth", "is out of bounds"));
+        }
+        Some(nth) => Some(Event {
+            nth,
+            edit: edit.map(edit_of).transpose()?,
+        }),
+        None if edit.is_none() && !old => None,
+        None => return Err(Problem::invalid("nth", "is missing")),
+    };
+    let data = line.raw("data").map(RawValue::get);
+    let data = data.ok_or_else(|| Problem::invalid("data", "is missing"))?;
+    let data = Some(data).filter(|data| *data != "null");
+    if let Some(data) = data {
+        row::check(&key, data, limits::ROW_BYTES)?;
+    }
+    let audience = line
+        .raw("to")
+        .map_or(Ok(Audience::All), Audience::from_wire)?;
+    let by = line.opt("by")?;
+    Ok(RowLine {
+        channel,
+        key,
+        seq: Seq(seq),
+        at,
+        by,
+        audience,
+        data,
+        event,
+        old,
+    })
 }
 
 fn edit_of(edit: &RawValue) -> Result<Edit, Problem> {

@@ -7,18 +7,15 @@
 
 use std::ops::ControlFlow;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Engine, Failure};
 use crate::backup::{self, Checksum};
 use crate::config::Publisher;
 use crate::limits;
 use crate::names::{Channel, Millis, Seq};
-use crate::protocol::{Code, Problem, from_object};
+use crate::protocol::{Code, Problem};
 use crate::store::Sql;
 
-/// Where a walk stands.
-#[derive(Serialize, Deserialize)]
+/// Where a walk stands. As text: its parts, the channel's name last.
 struct At {
     epoch: String,
     /// The round is over what has changed after `since`, up to `upto`.
@@ -29,6 +26,43 @@ struct At {
     seq: Seq,
     lines: u64,
     checksum: String,
+}
+
+impl At {
+    fn to_text(&self) -> String {
+        let Self {
+            epoch,
+            since,
+            upto,
+            seq,
+            lines,
+            ..
+        } = self;
+        format!(
+            "{epoch} {since} {upto} {seq} {lines} {} {}",
+            self.checksum, self.channel
+        )
+    }
+
+    fn of_text(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(7, ' ');
+        let mut next = || parts.next();
+        let epoch = next()?.to_owned();
+        let mut number = || next()?.parse().ok();
+        let [since, upto, seq, lines] = [number()?, number()?, number()?, number()?];
+        let checksum = next()?.to_owned();
+        let channel = next()?.to_owned();
+        let [since, upto, seq] = [Seq(since), Seq(upto), Seq(seq)];
+        Some(Self {
+            epoch,
+            since,
+            upto,
+            channel,
+            seq,
+            lines,
+            checksum,
+        })
+    }
 }
 
 /// A page that is being written.
@@ -106,9 +140,7 @@ impl<S: Sql> Engine<S> {
             return Ok(format!("\n{}{end}\n", page.text));
         }
         (at.lines, at.checksum) = (page.lines, page.checksum.put_away());
-        let unwritten = |_| Problem::new(Code::Internal, "the walk cannot be told");
-        let at = serde_json::to_string(&at).map_err(unwritten)?;
-        Ok(format!("{at}\n{}", page.text))
+        Ok(format!("{}\n{}", at.to_text(), page.text))
     }
 
     fn begin_export(&self, now: Millis) -> (At, Page) {
@@ -133,7 +165,7 @@ impl<S: Sql> Engine<S> {
 
     fn resume_export(&self, after: &str) -> Result<(At, Page), Problem> {
         let malformed = || Problem::malformed("no export stands there");
-        let at: At = from_object(after).map_err(|_| malformed())?;
+        let at = At::of_text(after).ok_or_else(malformed)?;
         if at.epoch != self.store.epoch().as_str() {
             let message = "the space was restored or imported meanwhile: export it again";
             return Err(Problem::new(Code::Conflict, message));
