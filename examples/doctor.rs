@@ -1,6 +1,9 @@
 //! The half of `make doctor` that judges: reads what `scripts/doctor.mjs` has gathered, as JSON on
 //! standard input, and writes what it finds, as JSON, on standard output.
 
+// Of JSON, what is not there reads as null.
+#![allow(clippy::indexing_slicing)]
+
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -41,7 +44,7 @@ fn var(config: &Value, name: &str) -> Option<String> {
 }
 
 fn of_settings(sync: &Value, found: &mut Vec<Finding>) {
-    for mut finding in examine(|name| var(sync, name), false) {
+    for mut finding in examine(&|name| var(sync, name), false) {
         if SECRETS.contains(&finding.setting.as_str()) && finding.what.starts_with("is not set") {
             finding.severity = Severity::Hint;
             finding.what = "is not in the file, as it should be: secrets are set by `wrangler \

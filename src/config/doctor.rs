@@ -70,8 +70,8 @@ impl Finding {
 /// Examines the settings of a sync Worker, the worst findings first. `get` gives a setting's text;
 /// `own` says that a team's own authenticator tells who somebody is.
 #[must_use]
-pub fn examine(get: impl Fn(&str) -> Option<String>, own: bool) -> Vec<Finding> {
-    let mut found = match Config::read(&get) {
+pub fn examine(get: &dyn Fn(&str) -> Option<String>, own: bool) -> Vec<Finding> {
+    let mut found = match Config::read(get) {
         Err(error) => vec![Finding::new(
             Severity::Wrong,
             error.setting,
@@ -85,10 +85,7 @@ pub fn examine(get: impl Fn(&str) -> Option<String>, own: bool) -> Vec<Finding> 
                 .collect()
         }
     };
-    let settings = Settings {
-        dev: false,
-        get: &get,
-    };
+    let settings = Settings { dev: false, get };
     of_secrets(&settings, own, &mut found);
     of_versions(&settings, &mut found);
     if settings.list("SYNC_SPACES").iter().any(|name| name == "*") {
@@ -250,7 +247,7 @@ mod tests {
             let found = settings.iter().find(|(setting, _)| *setting == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        examine(get, false)
+        examine(&get, false)
     }
 
     /// The findings of sound settings with some in place of theirs, in short.
@@ -362,7 +359,7 @@ mod tests {
             "PUBLISH_KEY" => Some(KEY.1.to_owned()),
             _ => None,
         };
-        assert_eq!(examine(get, true), []);
-        assert_eq!(examine(get, false).len(), 1);
+        assert_eq!(examine(&get, true), []);
+        assert_eq!(examine(&get, false).len(), 1);
     }
 }

@@ -32,7 +32,7 @@ fn is_owner(field: &str) -> bool {
     let plain: String = field
         .chars()
         .filter(|c| *c != '_' && *c != '-')
-        .flat_map(char::to_lowercase)
+        .map(|c| c.to_ascii_lowercase())
         .collect();
     OWNERS.contains(&plain.as_str())
 }

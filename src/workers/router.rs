@@ -32,16 +32,14 @@ thread_local! {
 /// The setting that is missing or wrong.
 pub(super) fn config<A: Authenticator>(env: &Env) -> core::result::Result<Rc<Config>, ConfigError> {
     let read = || {
-        let mut config = Config::read(|name| glue::setting(env, name).ok().flatten());
+        let get: &dyn Fn(&str) -> Option<String> = &|name| glue::setting(env, name).ok().flatten();
+        let mut config = Config::read(get);
         if A::OWN {
             config = config.map(Config::with_own_authenticator);
         }
         match &config {
             Err(error) => worker::console_error!("configuration: {error}"),
-            Ok(_) => warn(&examine(
-                |name| glue::setting(env, name).ok().flatten(),
-                A::OWN,
-            )),
+            Ok(_) => warn(&examine(get, A::OWN)),
         }
         config.map(Rc::new)
     };
@@ -525,7 +523,7 @@ impl<A: Authenticator> Call<'_, A> {
             return Ok(rows);
         }
         let rows = rows.text().await?;
-        let settings = examine(|name| glue::setting(self.env, name).ok().flatten(), A::OWN);
+        let settings = examine(&|name| glue::setting(self.env, name).ok().flatten(), A::OWN);
         let report = protocol::object(|o| {
             o.name("settings")
                 .array(|a| settings.iter().for_each(|finding| finding.write(a)));
