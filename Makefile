@@ -8,7 +8,7 @@ SECONDS ?= 600
 export PORT STATE ENV_FILE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build dev test fuzz mutants check deploy clean distclean
+.PHONY: help setup build dev test fuzz mutants check doctor deploy clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ mutants: setup ## Break one promise at a time and demand that the model test fai
 
 check: build ## Formatting, lints, documentation, licences, and both deployments as a dry run
 	@scripts/check.sh
+
+doctor: setup ## Say what is wrong or risky in the settings [URL= TIDEWIRE_KEY= SPACE=global STRICT=1]
+	@scripts/doctor.sh
 
 deploy: build ## Deploy both Workers to Cloudflare, the sync Worker first
 	@scripts/deploy.sh

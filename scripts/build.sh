@@ -31,6 +31,7 @@ build() { # worker output-folder [cargo option...]
   WASM_BINDGEN_USE_JS_SYS=1 cargo build -p "${worker##*/}" --lib --release --locked \
     --target wasm32-unknown-unknown "$@"
   quietly worker-build "$worker" --release --out-dir "$PWD/$out" --locked "$@"
+  node scripts/strip-names.mjs "$out/index_bg.wasm"
   echo "$want" >"$stamp"
 }
 

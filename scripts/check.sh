@@ -43,6 +43,10 @@ else
   unchecked "npm audit" "the packages of package-lock.json"
 fi
 
+say "Size"
+bytes=$(gzip -9c sync-worker/build/index_bg.wasm | wc -c)
+[ "$bytes" -le 500000 ] || die "the sync Worker has $bytes bytes gzipped, 500000 at most"
+
 for config in wrangler.sync.jsonc wrangler.jsonc examples/ts-publisher/wrangler.jsonc; do
   say "Deployment of $config, dry run"
   quietly wrangler deploy --dry-run -c "$config"

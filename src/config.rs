@@ -1,5 +1,6 @@
 //! Settings: read once from the environment, refused by name when they are missing or wrong.
 
+pub(crate) mod doctor;
 mod origins;
 mod pattern;
 mod publishers;
@@ -17,6 +18,7 @@ use origins::Origins;
 use pattern::Patterns;
 use publishers::Publishers;
 
+pub use doctor::{Finding, Severity, examine};
 pub use publishers::Publisher;
 pub use tokens::{Credentials, Endpoint, Judgement, Tokens};
 
@@ -278,6 +280,21 @@ impl Config {
     ) -> Result<(), Problem> {
         self.check_call(publisher, Some(Call::Broadcast), space)?;
         self.check_publishes(publisher, channel)
+    }
+
+    /// Whether a publisher's key may move a space as a whole: export, import, restore. Only
+    /// `PUBLISH_KEY` may: it is all rows of all channels.
+    ///
+    /// # Errors
+    /// `forbidden` if it may not.
+    pub fn check_keeps(&self, publisher: &Publisher) -> Result<(), Problem> {
+        match publisher {
+            Publisher::Unscoped => Ok(()),
+            Publisher::Named(_) => {
+                let message = "only PUBLISH_KEY opens that, no key of PUBLISH_KEYS";
+                Err(Problem::new(Code::Forbidden, message))
+            }
+        }
     }
 
     /// What somebody may do in a space.

@@ -17,6 +17,12 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
+/// What [`hex`] wrote.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let pair = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(pair).collect()
+}
+
 /// The digest of a request's parts: 128 bits, enough to tell a repeat from other content.
 pub(crate) fn content(parts: &[&str]) -> String {
     let mut hash = Sha256::new();

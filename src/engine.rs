@@ -3,8 +3,11 @@
 mod call;
 mod change;
 mod connect;
+mod doctor;
+mod export;
 mod fanout;
 mod frame;
+mod import;
 mod inspect;
 mod legacy;
 mod mutate;
@@ -156,6 +159,33 @@ pub enum Input<'a> {
         instance: &'a str,
         /// The number of the last event that it has seen in this life of the object.
         since: u64,
+    },
+    /// An operator, whose key has been checked, wants the next page of an export. The answer's
+    /// first line says where it ends, and comes with the question after it.
+    Export {
+        /// Whose key it was.
+        publisher: &'a Publisher,
+        /// Where the page before ended; empty for the first, and after the last.
+        after: &'a str,
+    },
+    /// An operator, whose key has been checked, brings the next lines of an import.
+    Import {
+        /// Whose key it was.
+        publisher: &'a Publisher,
+        /// The number of the first line in `text`, from 1. Lines that are in already are skipped;
+        /// 1 begins anew.
+        line: u64,
+        /// Whole lines.
+        text: &'a str,
+        /// Chance, drawn by the host, for the new epoch.
+        seed: Seed,
+    },
+    /// An operator, whose key has been checked, asks what is wrong or risky here.
+    Doctor {
+        /// Whose key it was.
+        publisher: &'a Publisher,
+        /// Channels after this one are looked at.
+        after: &'a str,
     },
     /// The alarm rang.
     Alarm,
@@ -367,6 +397,15 @@ impl<S: Sql> Engine<S> {
         self.room = Room::default();
         self.expire(now);
         match input {
+            Input::Connect { .. }
+            | Input::Session { .. }
+            | Input::Read { .. }
+            | Input::Write { .. }
+            | Input::Call { .. }
+            | Input::Members { .. }
+            | Input::Export { .. }
+            | Input::Doctor { .. }
+                if self.is_importing() => {}
             Input::Connect {
                 conn,
                 session,
@@ -419,6 +458,14 @@ impl<S: Sql> Engine<S> {
             Input::Stats { instance } => self.stats(instance),
             Input::Metrics => self.metrics(),
             Input::Inspect { instance, since } => self.inspect(instance, since, now),
+            Input::Export { publisher, after } => self.export(publisher, after, now),
+            Input::Import {
+                publisher,
+                line,
+                text,
+                seed,
+            } => self.import(publisher, import::Piece { line, text, seed }, now),
+            Input::Doctor { publisher, after } => self.doctor(publisher, after),
             Input::Alarm => self.retain(now),
         }
         self.finish(now)

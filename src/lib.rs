@@ -17,6 +17,7 @@
 
 mod audience;
 mod auth;
+mod backup;
 mod channel;
 mod config;
 mod cursor;
@@ -43,7 +44,10 @@ pub use auth::{
     Secret, Verified, read_answer,
 };
 pub use channel::{Access, FieldScope, Keep, Retain, Rule, Rules, Scope};
-pub use config::{Config, ConfigError, Credentials, Endpoint, Judgement, Log, Publisher, Tokens};
+pub use config::{
+    Config, ConfigError, Credentials, Endpoint, Finding, Judgement, Log, Publisher, Severity,
+    Tokens, examine,
+};
 pub use cursor::{Cursor, Epoch};
 pub use engine::{Call, Closing, Effects, End, Engine, Input, Reply, Stays, StreamEvent};
 pub use names::{

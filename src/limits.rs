@@ -359,6 +359,45 @@ pub const STORAGE_BYTES: u64 = 9_000_000_000;
 /// How many bytes may be written before the database's size is looked at again.
 pub const STORAGE_STEP_BYTES: usize = 64 * 1024;
 
+/// What one page of an export holds about: a turn of the object reads so much, and no more is in
+/// memory on the way.
+pub const EXPORT_PAGE_BYTES: usize = 1024 * 1024;
+
+/// Lines of such a page, and channels that it looks at.
+pub const EXPORT_PAGE_ROWS: usize = 1_000;
+
+/// Length of what tells where an export stands: names and a checksum.
+pub const EXPORT_PLACE_BYTES: usize = 4 * 1024;
+
+/// Length of one line of an export: a row with its names and audiences.
+pub const EXPORT_LINE_BYTES: usize = ROW_BYTES + 32 * 1024;
+
+/// Length of the pieces in which an import reaches the object, each one turn; more by a line at the
+/// most.
+pub const IMPORT_CHUNK_BYTES: usize = 512 * 1024;
+
+/// How far the clock that wrote an export may be ahead of ours: a day. A time further on would hold
+/// the clock of rows there.
+pub const IMPORT_AHEAD_MS: u64 = DAY_MS;
+
+/// The highest seq that is imported: as many are left for what comes.
+pub const IMPORT_SEQ: u64 = 1 << 52;
+
+/// How far back a space can be restored: as long as the platform keeps its history, 30 days.
+pub const RESTORE_MS: u64 = 30 * DAY_MS;
+
+/// Length of a bookmark of the platform's history.
+pub const BOOKMARK_BYTES: usize = 256;
+
+/// Channels whose rows one `/doctor` looks at.
+pub const DOCTOR_CHANNELS: usize = 100;
+
+/// The newest rows that it looks at in each.
+pub const DOCTOR_ROWS: usize = 100;
+
+/// What it reads of rows at once, about.
+pub const DOCTOR_BYTES: usize = 8 * 1024 * 1024;
+
 /// The bounds that `SYNC_LIMITS` can set; all others are fixed. Most can only be lowered, because
 /// the wire contract or the platform gives the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]

@@ -7,6 +7,7 @@ mod codec;
 mod error;
 mod publish;
 mod read;
+mod restore;
 mod server;
 
 pub(crate) use client::decode_mutations;
@@ -15,10 +16,15 @@ pub use client::{
     Action, ClientMessage, Hello, MutateMessage, PresenceChange, PresenceMessage, Refused,
     SignalMessage, SubscribeMessage, decode,
 };
-pub(crate) use codec::{Fields, JsonWriter, from_object, object, text_of, write_text};
+#[cfg(target_arch = "wasm32")]
+pub(crate) use codec::joined;
+pub(crate) use codec::{
+    Fields, JsonWriter, depth_is_bounded, from_object, object, text_of, write_text,
+};
 pub use error::{Close, Code, Problem};
 pub use publish::{CallBody, ChangeRequest, PublishBody, TopicsBody};
 pub use read::{ReadRequest, Stay, event_lines};
+pub use restore::RestoreBody;
 pub(crate) use server::{
     ChangeFrame, Snapshot, ack, authed, batch, batch_part, change, change_item, channel_change,
     channel_reset, error, member, members, presence, presence_body, reject, results, session,

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use crate::limits;
 use crate::names::Key;
-use crate::protocol::{Fields, JsonWriter, Problem};
+use crate::protocol::{Fields, JsonWriter, Problem, text_of};
 
 /// Fields that JavaScript gives a meaning of its own; a merge on a client's side could reach
 /// every object through them.
@@ -73,6 +73,23 @@ pub(crate) fn merge(row: &str, data: &str, most: usize) -> Result<String, Proble
         }
     });
     bounded(merged, most)
+}
+
+/// Whether the text is the row of `key` as it may be stored, of at most `most` bytes.
+///
+/// # Errors
+/// `invalid` as for [`create`], and where its `id` is not the key.
+pub(crate) fn check(key: &Key, row: &str, most: usize) -> Result<(), Problem> {
+    let fields = checked(row)?;
+    let id = fields.get("id").and_then(text_of);
+    if id.as_deref() != Some(key.as_str()) {
+        return Err(Problem::invalid("id", "must be the key"));
+    }
+    if row.len() > most {
+        let message = format!("the row must be at most {most} bytes");
+        return Err(Problem::invalid("data", message));
+    }
+    Ok(())
 }
 
 /// What the deleted row of a key is acknowledged with.

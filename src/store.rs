@@ -1,7 +1,9 @@
 //! All SQL of the engine: rows, outcomes, and what a space knows of itself.
 
 mod events;
+mod export;
 mod figures;
+mod import;
 mod new_spaces;
 mod outcomes;
 mod refusals;
@@ -18,6 +20,8 @@ use crate::cursor::{Cursor, Epoch, Seal};
 use crate::names::{Channel, Millis, Seq, Space};
 
 pub(crate) use events::{Edit, Event, is_crowded};
+pub(crate) use export::Exported;
+pub(crate) use import::Progress;
 pub(crate) use outcomes::{Outcome, Owner};
 pub(crate) use refusals::Standing;
 pub(crate) use retain::Sweep;
@@ -39,6 +43,8 @@ struct Log {
     sweep_at: Option<Millis>,
     /// The earliest round of trimming that was asked for since the one under way began.
     sweep_next: Option<Millis>,
+    /// The import that is under way.
+    import: Option<Progress>,
 }
 
 /// The log of one space over its SQLite database.

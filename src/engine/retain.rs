@@ -9,7 +9,7 @@ use crate::store::Sql;
 impl<S: Sql> Engine<S> {
     pub(super) fn retain(&mut self, now: Millis) {
         let due = self.store.sweep_at().is_some_and(|at| at <= now);
-        if !due && self.sweep.is_none() {
+        if self.store.importing().is_some() || !due && self.sweep.is_none() {
             return;
         }
         let at = self.sweep.take().unwrap_or_default();

@@ -245,6 +245,14 @@ pub(crate) fn object(fields: impl FnOnce(&mut JsonWriter)) -> String {
     out.finish()
 }
 
+/// Two objects as one, the fields of the second after those of the first. Neither is empty.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn joined(first: &str, second: &str) -> String {
+    let first = first.strip_suffix('}').unwrap_or(first);
+    let second = second.strip_prefix('{').unwrap_or(second);
+    format!("{first},{second}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

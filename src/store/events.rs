@@ -8,9 +8,10 @@
 use std::ops::ControlFlow;
 
 use crate::audience::{Audience, Topics};
+use crate::backup::RowLine;
 use crate::channel::Retain;
 use crate::limits;
-use crate::names::{Channel, Key, Millis, Seq};
+use crate::names::{Channel, Identity, Key, Millis, Seq};
 
 use super::sql::{Param, Sql, SqlError};
 use super::{Floor, PageRow, Store, collect};
@@ -92,6 +93,26 @@ impl<S: Sql> Store<S> {
              SELECT channel, seq, key, data, audience, author, at, nth, edit FROM rows
              WHERE channel = ? AND key = ?",
             &[Param::Text(channel.as_str()), Param::Text(key.as_str())],
+        )
+    }
+
+    /// Writes what an edit has replaced, where only that is known.
+    pub(super) fn put_version(&self, line: &RowLine<'_>, event: &Event) -> Result<(), SqlError> {
+        let edit = event.edit.as_ref().map(Edit::to_column);
+        self.exec(
+            "INSERT INTO versions (channel, seq, key, data, audience, author, at, nth, edit)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            &[
+                Param::Text(line.channel.as_str()),
+                Param::Int(line.seq.0),
+                Param::Text(line.key.as_str()),
+                line.data.into(),
+                line.audience.to_column().as_deref().into(),
+                line.by.as_ref().map(Identity::as_str).into(),
+                Param::Int(line.at.0),
+                Param::Int(event.nth),
+                edit.as_deref().into(),
+            ],
         )
     }
 

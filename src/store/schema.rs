@@ -20,7 +20,7 @@ use crate::limits;
 use crate::names::{Millis, Seq, Space};
 
 use super::sql::{Param, Sql, SqlError};
-use super::{Log, collect};
+use super::{Log, Progress, collect};
 
 /// Raised with every change of the tables; older spaces are migrated on waking.
 const SCHEMA_VERSION: u64 = 3;
@@ -45,26 +45,51 @@ const VERSIONS: &str = "CREATE TABLE versions (
     author TEXT, at INTEGER NOT NULL, nth INTEGER, edit TEXT,
     PRIMARY KEY (channel, seq)) WITHOUT ROWID";
 
+const ROWS: &str = "CREATE TABLE rows (
+    channel TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, data TEXT,
+    audience TEXT, author TEXT, at INTEGER NOT NULL, lost TEXT,
+    nth INTEGER, edit TEXT,
+    PRIMARY KEY (channel, key)) WITHOUT ROWID";
+
+const ROWS_BY_SEQ: &str = "CREATE INDEX rows_by_seq ON rows (channel, seq)";
+
+const CHANNELS: &str = "CREATE TABLE channels (
+    name TEXT PRIMARY KEY, floor INTEGER NOT NULL, floor_at INTEGER NOT NULL,
+    swept INTEGER NOT NULL, trimmed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID";
+
+const REFUSALS: &str = "CREATE TABLE refusals (
+    identity TEXT PRIMARY KEY, until INTEGER NOT NULL, ends INTEGER NOT NULL) WITHOUT ROWID";
+
+const REMOVALS: &str = "CREATE TABLE removals (
+    identity TEXT NOT NULL, topic TEXT NOT NULL, until INTEGER NOT NULL,
+    ends INTEGER NOT NULL, PRIMARY KEY (identity, topic)) WITHOUT ROWID";
+
 const TABLES: [&str; 10] = [
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE rows (
-        channel TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, data TEXT,
-        audience TEXT, author TEXT, at INTEGER NOT NULL, lost TEXT,
-        nth INTEGER, edit TEXT,
-        PRIMARY KEY (channel, key)) WITHOUT ROWID",
-    "CREATE INDEX rows_by_seq ON rows (channel, seq)",
-    "CREATE TABLE channels (
-        name TEXT PRIMARY KEY, floor INTEGER NOT NULL, floor_at INTEGER NOT NULL,
-        swept INTEGER NOT NULL, trimmed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
+    ROWS,
+    ROWS_BY_SEQ,
+    CHANNELS,
     OUTCOMES_CREATE[0],
     OUTCOMES_CREATE[1],
-    "CREATE TABLE refusals (
-        identity TEXT PRIMARY KEY, until INTEGER NOT NULL, ends INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE removals (
-        identity TEXT NOT NULL, topic TEXT NOT NULL, until INTEGER NOT NULL,
-        ends INTEGER NOT NULL, PRIMARY KEY (identity, topic)) WITHOUT ROWID",
+    REFUSALS,
+    REMOVALS,
     NEW_SPACES,
     VERSIONS,
+];
+
+/// Empties what an import fills. Dropping a table writes no rows, deleting from it would.
+pub(super) const WIPE: [&str; 11] = [
+    "DROP TABLE rows",
+    "DROP TABLE versions",
+    "DROP TABLE channels",
+    "DROP TABLE refusals",
+    "DROP TABLE removals",
+    ROWS,
+    ROWS_BY_SEQ,
+    VERSIONS,
+    CHANNELS,
+    REFUSALS,
+    REMOVALS,
 ];
 
 pub(super) const OUTCOMES_CREATE: [&str; 2] = [
@@ -127,6 +152,7 @@ pub(super) fn open(
         outcomes_day: number("outcomes_day"),
         sweep_at: Some(Millis(number("sweep_at"))).filter(|at| at.0 > 0),
         sweep_next: None,
+        import: Progress::from_column(text("import")),
     };
     for (head, clock) in [newest(sql)?, newest_floor(sql)?] {
         log.head = log.head.max(head);
@@ -204,7 +230,7 @@ fn create(sql: &impl Sql, space: &Space, seed: Seed, now: Millis) -> Result<(), 
 
 /// The seq and the time of the newest row: a loose scan, one step per channel, because
 /// `max(seq)` would read every row.
-fn newest(sql: &impl Sql) -> Result<(Seq, Millis), SqlError> {
+pub(super) fn newest(sql: &impl Sql) -> Result<(Seq, Millis), SqlError> {
     let newest = collect(
         sql,
         "WITH RECURSIVE names (name) AS (

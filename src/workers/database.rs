@@ -8,6 +8,7 @@ use js_sys::Array;
 use wasm_bindgen::{JsCast, JsValue};
 
 use super::glue;
+use crate::protocol::RestoreBody;
 use crate::store::{Columns, Param, Sql, SqlError};
 
 /// Rows that cross from JavaScript at once.
@@ -40,6 +41,18 @@ impl Database {
 
     pub(super) fn delete_alarm(&self) {
         self.glue.delete_alarm();
+    }
+
+    /// Has the storage restored when the object is next made. The bookmarks of what it will be, and
+    /// of how it is.
+    pub(super) async fn restore(&self, to: &RestoreBody) -> Result<(String, String), JsValue> {
+        let (at, bookmark) = match to {
+            RestoreBody::Time(at) => (JsValue::from(at.0 as f64), JsValue::UNDEFINED),
+            RestoreBody::Bookmark(bookmark) => (JsValue::UNDEFINED, JsValue::from(bookmark)),
+        };
+        let bookmarks: Array = self.glue.restore(at, bookmark).await?.unchecked_into();
+        let text = |index| bookmarks.get(index).as_string().unwrap_or_default();
+        Ok((text(0), text(1)))
     }
 
     fn read(

@@ -20,7 +20,17 @@ const FALLBACK: &str = "SYNC_WORKER_URL";
 pub(super) const ORIGIN_HEADER: &str = "x-tidewire-origin";
 
 /// The sync Worker's paths beside its calls, `/api/sync`, and what lies below that.
-const PATHS: [&str; 5] = ["/stats", "/metrics", "/inspect", "/presence", "/healthz"];
+const PATHS: [&str; 9] = [
+    "/stats",
+    "/metrics",
+    "/inspect",
+    "/presence",
+    "/healthz",
+    "/export",
+    "/import",
+    "/restore",
+    "/doctor",
+];
 
 /// Whether a path is the sync Worker's.
 #[must_use]

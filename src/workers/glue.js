@@ -59,6 +59,15 @@ export class Database {
     });
   }
 
+  /**
+   * Has the storage restored when the object is next made: to a bookmark, or to a time. The bookmark
+   * that it will be, and the one that takes it back.
+   */
+  async restore(at, bookmark) {
+    const to = bookmark ?? (await this.#storage.getBookmarkForTime(at));
+    return [to, await this.#storage.onNextSessionRestoreBookmark(to)];
+  }
+
   setAlarm(at) {
     this.#alarm ??= Promise.resolve();
     this.#moveAlarm(() => this.#storage.setAlarm(at).then(() => at));
@@ -203,6 +212,13 @@ export class Sockets {
     });
   }
 
+  /** Ends the object, which the next question makes anew. Whoever asks for it gets no answer. */
+  async restart() {
+    await this.#state.storage.sync();
+    this.#state.abort("restore");
+    await new Promise(() => {});
+  }
+
   end() {
     interrupted.delete(this.#name);
   }
@@ -341,4 +357,104 @@ export async function fetchWithin(fetcher, request, ms) {
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** How often a question to an object is asked that did not answer. Each pause is longer. */
+const ATTEMPTS = 4;
+const PAUSE_MS = 250;
+
+/** How long an object may take for one page or piece. */
+const TURN_MS = 30_000;
+
+/** Asks an object until it answers. It must not matter whether it has heard the question before. */
+async function persistently(objects, space, request) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await fetchWithin(objects.getByName(space), request(), TURN_MS);
+    } catch (error) {
+      if (attempt === ATTEMPTS) throw error;
+      await sleep(attempt * PAUSE_MS);
+    }
+  }
+}
+
+/**
+ * A space as a stream: its pages, each asked for when the one before has been read. The first line
+ * of each, which the next is asked for with, is taken off; it is empty in the last. A refusal of
+ * the first page is the answer; whoever reads on from a page that does not come finds no end.
+ */
+export async function exported(objects, space, url, headers) {
+  const ask = (after) =>
+    persistently(objects, space, () => new Request(url, { method: "POST", headers, body: after }));
+  const taken = async (response) => {
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    const end = bytes.indexOf(10);
+    return [bytes.subarray(0, end), bytes.subarray(end + 1)];
+  };
+  const first = await ask("");
+  if (first.status !== 200) return first;
+  let [after, page] = await taken(first);
+  const body = new ReadableStream({
+    async pull(controller) {
+      try {
+        if (page === undefined) {
+          const response = await ask(after);
+          if (response.status !== 200) throw new Error(await response.text());
+          [after, page] = await taken(response);
+        }
+      } catch (error) {
+        console.error("an export broke off:", error);
+        throw error;
+      }
+      controller.enqueue(page);
+      page = undefined;
+      if (after.length === 0) controller.close();
+    },
+  });
+  const type = "application/x-ndjson; charset=utf-8";
+  return new Response(body, { headers: { "content-type": type, "cache-control": "no-store" } });
+}
+
+/**
+ * Hands a body to an object in pieces of whole lines of about `bytes`, one after the other; `line`
+ * is the number of the first, and goes along under the name `lineHeader`. The answer to the last
+ * piece, or to the first that was refused; the body is read to its end also then.
+ */
+export async function imported(objects, space, url, headers, lineHeader, request, line, bytes) {
+  let refused;
+  let answer;
+  let held = [];
+  let size = 0;
+  const send = async (piece) => {
+    const numbered = new Headers(headers);
+    numbered.set(lineHeader, line);
+    const ask = () => new Request(url, { method: "POST", headers: numbered, body: piece });
+    answer = await persistently(objects, space, ask);
+    if (answer.status !== 200) refused = answer;
+    for (let at = piece.indexOf(10); at >= 0; at = piece.indexOf(10, at + 1)) line += 1;
+  };
+  for await (const chunk of request.body ?? []) {
+    if (refused) continue;
+    held.push(chunk);
+    size += chunk.byteLength;
+    if (size < bytes) continue;
+    const all = joined(held, size);
+    // A line that does not end is sent as it is, to be refused.
+    const end = all.lastIndexOf(10) + 1 || (size > 2 * bytes ? size : 0);
+    if (end > 0) await send(all.subarray(0, end));
+    held = [all.slice(end)];
+    size -= end;
+  }
+  if (!refused && (size > 0 || !answer)) await send(joined(held, size));
+  return refused ?? answer;
+}
+
+function joined(chunks, size) {
+  const all = new Uint8Array(size);
+  let at = 0;
+  for (const chunk of chunks) {
+    all.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  return all;
 }

@@ -35,6 +35,13 @@ extern "C" {
         body: &mut dyn FnMut() -> Result<JsValue, JsValue>,
     ) -> Result<(), JsValue>;
 
+    #[wasm_bindgen(method, catch)]
+    pub(super) async fn restore(
+        this: &Database,
+        at: JsValue,
+        bookmark: JsValue,
+    ) -> Result<JsValue, JsValue>;
+
     #[wasm_bindgen(method, js_name = ringBy)]
     pub(super) fn ring_by(this: &Database, at: f64);
 
@@ -84,6 +91,9 @@ extern "C" {
 
     #[wasm_bindgen(method)]
     pub(super) fn end(this: &Sockets);
+
+    #[wasm_bindgen(method, catch)]
+    pub(super) async fn restart(this: &Sockets) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(method, js_name = wasInterrupted)]
     pub(super) fn was_interrupted(this: &Sockets) -> bool;
@@ -144,12 +154,37 @@ extern "C" {
 
     pub(super) fn answered(answer: &js_sys::Promise) -> js_sys::Promise;
 
+    #[wasm_bindgen(catch)]
+    pub(super) async fn exported(
+        objects: &JsValue,
+        space: &str,
+        url: &str,
+        headers: &web_sys::Headers,
+    ) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(catch)]
+    pub(super) async fn imported(
+        objects: &JsValue,
+        space: &str,
+        url: &str,
+        headers: &web_sys::Headers,
+        line_header: &str,
+        request: &web_sys::Request,
+        line: f64,
+        bytes: u32,
+    ) -> Result<JsValue, JsValue>;
+
     #[wasm_bindgen(js_name = fetchWithin, catch)]
     pub(super) async fn fetch_within(
         fetcher: &JsValue,
         request: &web_sys::Request,
         ms: u32,
     ) -> Result<JsValue, JsValue>;
+}
+
+/// A binding as JavaScript knows it.
+pub(super) fn binding(env: &JsValue, name: &str) -> JsValue {
+    js_sys::Reflect::get(env, &name.into()).unwrap_or_default()
 }
 
 /// What JavaScript threw, as text for the log.

@@ -6,6 +6,7 @@ use worker::{Env, Headers, Method, ObjectNamespace, Request, RequestInit, Respon
 use super::glue;
 use crate::config::Publisher;
 use crate::engine::Call;
+use crate::limits;
 use crate::names::{Channel, Space};
 use crate::session::Grant;
 
@@ -25,12 +26,16 @@ const NEW_SPACE_HEADER: &str = "x-tidewire-new-space";
 /// Carries who wants to bring a space into being.
 const OWNER_HEADER: &str = "x-tidewire-owner";
 
+/// Carries the number of the first line of a piece of an import.
+const LINE_HEADER: &str = "x-tidewire-line";
+
 /// Headers that mean something inside. The app Worker takes them from every request.
-pub(super) const INTERNAL_HEADERS: [&str; 5] = [
+pub(super) const INTERNAL_HEADERS: [&str; 6] = [
     GRANT_HEADER,
     PUBLISHER_HEADER,
     NEW_SPACE_HEADER,
     OWNER_HEADER,
+    LINE_HEADER,
     super::gateway::ORIGIN_HEADER,
 ];
 
@@ -56,6 +61,11 @@ pub(super) enum Route {
     Metrics,
     Inspect,
     NewSpace,
+    Export,
+    Import,
+    Restore,
+    Restart,
+    Doctor,
     Call(Call),
     #[cfg(feature = "faults")]
     Faults,
@@ -73,6 +83,11 @@ impl Route {
             Self::Metrics => "/metrics",
             Self::Inspect => "/inspect",
             Self::NewSpace => "/new-space",
+            Self::Export => "/export",
+            Self::Import => "/import",
+            Self::Restore => "/restore",
+            Self::Restart => "/restart",
+            Self::Doctor => "/doctor",
             Self::Call(call) => call.path(),
             #[cfg(feature = "faults")]
             Self::Faults => "/faults",
@@ -92,6 +107,11 @@ impl Route {
             Self::Metrics,
             Self::Inspect,
             Self::NewSpace,
+            Self::Export,
+            Self::Import,
+            Self::Restore,
+            Self::Restart,
+            Self::Doctor,
             #[cfg(feature = "faults")]
             Self::Faults,
         ]
@@ -132,6 +152,11 @@ fn headers_of(publisher: &Publisher) -> Result<Headers> {
 /// Who wants to bring a space into being.
 pub(super) fn owner_of(request: &Request) -> Option<String> {
     request.headers().get(OWNER_HEADER).ok()?
+}
+
+/// The number of the first line of a piece of an import.
+pub(super) fn line_of(request: &Request) -> Option<u64> {
+    request.headers().get(LINE_HEADER).ok()??.parse().ok()
 }
 
 /// Whether a connection may bring the space into being.
@@ -263,6 +288,62 @@ impl Object {
             .await
     }
 
+    /// The space as a file, streamed.
+    pub(super) async fn export(&self, env: &Env, publisher: &Publisher) -> Result<Response> {
+        let objects = glue::binding(env, NAMESPACE);
+        let headers = headers_of(publisher)?;
+        let url = url_of(Route::Export);
+        response_of(glue::exported(&objects, self.space.as_str(), &url, &headers.0).await)
+    }
+
+    /// Passes the lines of a file on, from `line` on.
+    pub(super) async fn import(
+        &self,
+        env: &Env,
+        publisher: &Publisher,
+        request: &Request,
+        line: u64,
+    ) -> Result<Response> {
+        let objects = glue::binding(env, NAMESPACE);
+        let headers = headers_of(publisher)?;
+        let url = url_of(Route::Import);
+        let answer = glue::imported(
+            &objects,
+            self.space.as_str(),
+            &url,
+            &headers.0,
+            LINE_HEADER,
+            request.inner(),
+            line as f64,
+            limits::IMPORT_CHUNK_BYTES as u32,
+        );
+        response_of(answer.await)
+    }
+
+    /// Asks for the state of another time, which is there when the object is made anew.
+    pub(super) async fn restore(&self, publisher: &Publisher, body: &str) -> Result<Response> {
+        let headers = headers_of(publisher)?;
+        self.fetch(Route::Restore, Method::Post, headers, Some(body))
+            .await
+    }
+
+    /// Ends the object, which the next question makes anew. That it breaks off is the answer.
+    pub(super) async fn restart(&self, publisher: &Publisher) -> Result<()> {
+        let headers = headers_of(publisher)?;
+        let answer = self.fetch(Route::Restart, Method::Post, headers, None);
+        match answer.await {
+            Ok(_) => Err("the object did not end".into()),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// What the doctor sees in the rows of the channels after this one.
+    pub(super) async fn doctor(&self, publisher: &Publisher, after: &str) -> Result<Response> {
+        let headers = headers_of(publisher)?;
+        self.fetch(Route::Doctor, Method::Post, headers, Some(after))
+            .await
+    }
+
     /// Arms a fault, see `faults`.
     #[cfg(feature = "faults")]
     pub(super) async fn arm_fault(&self, at: &str) -> Result<Response> {
@@ -282,12 +363,25 @@ impl Object {
         init.with_method(method)
             .with_headers(headers)
             .with_body(body.map(wasm_bindgen::JsValue::from));
-        let url = format!("https://sync-engine{}", route.path());
-        let request = Request::new_with_init(&url, &init)?;
+        let request = Request::new_with_init(&url_of(route), &init)?;
         let stub: wasm_bindgen::JsValue =
             self.namespace.get_by_name(self.space.as_str())?.into_rpc();
         within(&stub, request.inner()).await
     }
+}
+
+fn url_of(route: Route) -> String {
+    format!("https://sync-engine{}", route.path())
+}
+
+fn response_of(
+    answer: core::result::Result<wasm_bindgen::JsValue, wasm_bindgen::JsValue>,
+) -> Result<Response> {
+    use wasm_bindgen::JsCast;
+    let response = answer?
+        .dyn_into::<worker::worker_sys::web_sys::Response>()
+        .map_err(worker::Error::from)?;
+    Ok(response.into())
 }
 
 /// Fetches from a Worker, an object, or (`fetcher` undefined) the network, in bounded time.
@@ -295,10 +389,5 @@ pub(super) async fn within(
     fetcher: &wasm_bindgen::JsValue,
     request: &worker::worker_sys::web_sys::Request,
 ) -> Result<Response> {
-    use wasm_bindgen::JsCast;
-    let response = glue::fetch_within(fetcher, request, DEADLINE_MS).await?;
-    let response = response
-        .dyn_into::<worker::worker_sys::web_sys::Response>()
-        .map_err(worker::Error::from)?;
-    Ok(response.into())
+    response_of(glue::fetch_within(fetcher, request, DEADLINE_MS).await)
 }

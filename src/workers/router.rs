@@ -12,13 +12,13 @@ use super::gateway::ORIGIN_HEADER;
 use super::internal::{IDEMPOTENCY_HEADER, Object, SUBPROTOCOL_HEADER, Visit};
 use super::{glue, log, respond};
 use crate::auth::AuthError;
-use crate::config::{Config, ConfigError, Credentials, Publisher};
+use crate::config::{Config, ConfigError, Credentials, Finding, Publisher, Severity, examine};
 use crate::digest::{self, hex};
 use crate::engine;
 use crate::limits;
 use crate::names::{Channel, Millis, Space};
 use crate::observe::{Event, Operation, Outcome};
-use crate::protocol::{Code, Problem, PublishBody, ReadRequest};
+use crate::protocol::{self, Code, Problem, PublishBody, ReadRequest, RestoreBody};
 use crate::session::Grant;
 
 thread_local! {
@@ -33,16 +33,34 @@ thread_local! {
 /// The setting that is missing or wrong.
 pub(super) fn config<A: Authenticator>(env: &Env) -> core::result::Result<Rc<Config>, ConfigError> {
     let read = || {
-        let mut config = Config::read(|name| glue::setting(env, name).ok().flatten());
+        let get: &dyn Fn(&str) -> Option<String> = &|name| glue::setting(env, name).ok().flatten();
+        let mut config = Config::read(get);
         if A::OWN {
             config = config.map(Config::with_own_authenticator);
         }
-        if let Err(error) = &config {
-            worker::console_error!("configuration: {error}");
+        match &config {
+            Err(error) => worker::console_error!("configuration: {error}"),
+            Ok(_) => warn(&examine(get, A::OWN)),
         }
         config.map(Rc::new)
     };
     CONFIG.with(|config| config.get_or_init(read).clone())
+}
+
+/// Says what is risky at start, once an isolate. On a machine of one's own it is meant so.
+fn warn(findings: &[Finding]) {
+    if findings.iter().any(|finding| finding.setting == "DEV") {
+        return;
+    }
+    for finding in findings.iter().filter(|f| f.severity != Severity::Hint) {
+        let Finding {
+            setting,
+            what,
+            way_out,
+            ..
+        } = finding;
+        worker::console_warn!("{}: {setting} {what}; {way_out}", finding.severity.as_str());
+    }
 }
 
 /// The time by the server's clock.
@@ -90,6 +108,10 @@ async fn fetch<A: Authenticator>(
         "/metrics" => Route::Metrics,
         "/inspect" => Route::Inspect,
         "/presence" => Route::Members,
+        "/export" => Route::Export,
+        "/import" => Route::Import,
+        "/restore" => Route::Restore,
+        "/doctor" => Route::Doctor,
         #[cfg(feature = "faults")]
         "/faults" => Route::Faults,
         "/api/sync/session" => Route::Session,
@@ -129,6 +151,10 @@ async fn fetch<A: Authenticator>(
         Route::Stats => call.stats().await,
         Route::Metrics => call.metrics().await,
         Route::Inspect => call.inspect().await,
+        Route::Export => call.kept(Keeping::Export).await,
+        Route::Import => call.kept(Keeping::Import).await,
+        Route::Restore => call.kept(Keeping::Restore).await,
+        Route::Doctor => call.kept(Keeping::Doctor).await,
         #[cfg(feature = "faults")]
         Route::Faults => call.arm_fault().await,
     };
@@ -157,14 +183,27 @@ enum Route<'a> {
     Stats,
     Metrics,
     Inspect,
+    Export,
+    Import,
+    Restore,
+    Doctor,
     #[cfg(feature = "faults")]
     Faults,
+}
+
+/// A question about a space as a whole.
+#[derive(Clone, Copy)]
+enum Keeping {
+    Export,
+    Import,
+    Restore,
+    Doctor,
 }
 
 impl Route<'_> {
     fn method(&self) -> Method {
         match self {
-            Self::Call(_) | Self::Mutate => Method::Post,
+            Self::Call(_) | Self::Mutate | Self::Import | Self::Restore => Method::Post,
             Self::Health
             | Self::Connect(_)
             | Self::Session
@@ -172,7 +211,9 @@ impl Route<'_> {
             | Self::Members
             | Self::Stats
             | Self::Metrics
-            | Self::Inspect => Method::Get,
+            | Self::Inspect
+            | Self::Export
+            | Self::Doctor => Method::Get,
             #[cfg(feature = "faults")]
             Self::Faults => Method::Get,
         }
@@ -193,6 +234,10 @@ impl Route<'_> {
             Self::Stats => Some("/stats"),
             Self::Metrics => Some("/metrics"),
             Self::Inspect => Some("/inspect"),
+            Self::Export => Some("/export"),
+            Self::Import => Some("/import"),
+            Self::Restore => Some("/restore"),
+            Self::Doctor => Some("/doctor"),
             Self::Health | Self::Session | Self::Connect(_) | Self::Changes | Self::Mutate => None,
             #[cfg(feature = "faults")]
             Self::Faults => None,
@@ -204,6 +249,7 @@ impl Route<'_> {
         match self {
             Self::Connect(_) => Some(Operation::Connect),
             Self::Call(call) => Some(call.operation()),
+            Self::Export | Self::Import | Self::Restore | Self::Doctor => Some(Operation::Operate),
             Self::Members | Self::Stats | Self::Metrics | Self::Inspect => Some(Operation::Ask),
             Self::Changes => Some(Operation::Subscribe),
             Self::Mutate => Some(Operation::Mutate),
@@ -244,6 +290,9 @@ struct Call<'a, A> {
     /// When the request came.
     began: Millis,
 }
+
+/// How long to wait before each try to renew the epoch of a restored space.
+const RENEWAL_PAUSES_MS: [u32; 5] = [0, 250, 1_000, 3_000, 6_000];
 
 /// The header by which Cloudflare tells a visitor's address. Nobody outside can set it there.
 const ADDRESS_HEADER: &str = "cf-connecting-ip";
@@ -488,6 +537,10 @@ impl<A: Authenticator> Call<'_, A> {
 
     /// Tells the log of what never reached an object.
     fn tell_refused(&self, code: Code) {
+        self.tell(Outcome::Refused(code));
+    }
+
+    fn tell(&self, outcome: Outcome) {
         let (route, began) = (self.route, self.began);
         let Some(operation) = route.operation() else {
             return;
@@ -499,7 +552,7 @@ impl<A: Authenticator> Call<'_, A> {
         let path = route.path();
         let publisher = path.and_then(|_| self.publisher().ok());
         let event = Event {
-            outcome: Outcome::Refused(code),
+            outcome,
             at: began,
             publisher,
             path,
@@ -507,6 +560,84 @@ impl<A: Authenticator> Call<'_, A> {
             ..Event::new(operation, space_named(space.as_deref()).ok())
         };
         log::write(self.config.log, glue::dataset(self.env).as_ref(), &[event]);
+    }
+
+    /// Exports, imports, restores or examines a space: for `PUBLISH_KEY` itself alone.
+    /// It takes many turns, so its one line in the log is written here.
+    async fn kept(&self, what: Keeping) -> Answer {
+        let publisher = self.publisher()?;
+        let space = space_named(self.query("space").as_deref())?;
+        let answer = self.keep(&publisher, &space, what).await?;
+        self.tell(match answer.status_code() {
+            200 => Outcome::Done,
+            400 => Outcome::Refused(Code::Invalid),
+            409 => Outcome::Refused(Code::Conflict),
+            _ => Outcome::Refused(Code::Unavailable),
+        });
+        Ok(answer)
+    }
+
+    async fn keep(&self, publisher: &Publisher, space: &Space, what: Keeping) -> Answer {
+        self.config.check_keeps(publisher)?;
+        let object = Object::of(self.env, space.clone())?;
+        match what {
+            Keeping::Export => Ok(object.export(self.env, publisher).await?),
+            Keeping::Import => {
+                let line = self.query("line").unwrap_or_else(|| "1".to_owned());
+                let line = line
+                    .parse()
+                    .ok()
+                    .filter(|line| *line <= limits::SAFE_INTEGER);
+                let line = line.ok_or_else(|| Problem::invalid("line", "counts from 1"))?;
+                let answer = object.import(self.env, publisher, self.request, line);
+                Ok(answer.await?)
+            }
+            Keeping::Restore => self.restore(publisher, space).await,
+            Keeping::Doctor => self.doctor(publisher, &object).await,
+        }
+    }
+
+    /// Restores a space and gives it a new epoch: nothing in it remembers that it was restored.
+    async fn restore(&self, publisher: &Publisher, space: &Space) -> Answer {
+        let body = self.body().await?;
+        RestoreBody::read(&body, now())?;
+        let object = Object::of(self.env, space.clone())?;
+        let mut answer = object.restore(publisher, &body).await?;
+        if answer.status_code() != 200 {
+            return Ok(answer);
+        }
+        let bookmarks = answer.text().await?;
+        object.restart(publisher).await?;
+        for pause in RENEWAL_PAUSES_MS {
+            glue::sleep(pause).await;
+            let call = object.call(engine::Call::Epoch, publisher, "{}", None);
+            if let Ok(mut renewed) = call.await
+                && renewed.status_code() == 200
+            {
+                let epoch = renewed.text().await?;
+                return Ok(respond::json(200, protocol::joined(&bookmarks, &epoch))?);
+            }
+        }
+        worker::console_error!("restored, but no new epoch: {bookmarks}");
+        let what = "the space is restored, but has no new epoch yet: call /epoch now";
+        Err(Problem::new(Code::Unavailable, what).into())
+    }
+
+    /// What is wrong or risky in the settings, and in the rows of the space.
+    async fn doctor(&self, publisher: &Publisher, object: &Object) -> Answer {
+        let after = self.query("after").unwrap_or_default();
+        let mut rows = object.doctor(publisher, &after).await?;
+        if rows.status_code() != 200 {
+            return Ok(rows);
+        }
+        let rows = rows.text().await?;
+        let settings = examine(&|name| glue::setting(self.env, name).ok().flatten(), A::OWN);
+        let report = protocol::object(|o| {
+            o.name("settings")
+                .array(|a| settings.iter().for_each(|finding| finding.write(a)));
+            o.raw("rows", &rows);
+        });
+        Ok(respond::json(200, report)?)
     }
 
     /// The space that an operator asks about, whose key must open that.

@@ -45,7 +45,7 @@ async function develop(settings, port) {
     child.kill("SIGTERM");
     throw error;
   }
-  dev.deployment = new Deployment(undefined, `http://127.0.0.1:${port}`, [], published);
+  dev.deployment = new Deployment(undefined, `http://127.0.0.1:${port}`, { logs: [], warnings: [] }, published);
   return dev;
 }
 

@@ -34,7 +34,7 @@ export const heartbeat = '{"type":"ping"}';
 export async function start(options = {}) {
   const { workers = ["app", "sync"], vars, appVars, binding = true, faults, publisher } = options;
   const { amend = (sync) => sync, others = [] } = options;
-  const logs = [];
+  const [logs, warnings] = [[], []];
   const made = {
     app: () => {
       const app = worker("wrangler.jsonc", appVars);
@@ -60,12 +60,16 @@ export async function start(options = {}) {
       logRequests: false,
       resourcePersistencePath: options.state,
       log: new Log(LogLevel.NONE),
-      handleStructuredLogs: ({ level, message }) => logs.push(`${level}: ${message}`),
+      handleStructuredLogs: ({ level, message }) => {
+        // What the doctor says of a test's settings comes when an isolate starts, amid anything.
+        const said = level === "warn" && /^(risky|wrong): /.test(message) ? warnings : logs;
+        said.push(`${level}: ${message}`);
+      },
       workers: [...workers.map((name) => made[name]()), ...others],
     }),
   );
   const url = await runtime.ready;
-  return new Deployment(runtime, url.origin, logs, { ...secrets, ...vars });
+  return new Deployment(runtime, url.origin, { logs, warnings }, { ...secrets, ...vars });
 }
 
 /** A Worker's options for Miniflare, from its wrangler file. */
@@ -133,13 +137,15 @@ export class Deployment {
   #settings;
   #clients = new Set();
 
-  constructor(runtime, origin, logs, settings) {
+  constructor(runtime, origin, { logs, warnings }, settings) {
     this.#runtime = runtime;
     this.#settings = settings;
     this.origin = origin;
     this.host = new URL(origin).host;
     /** What the Workers wrote to their logs, one text a line. */
     this.logs = logs;
+    /** What the doctor warned of, the same way. */
+    this.warnings = warnings;
   }
 
   async stop() {

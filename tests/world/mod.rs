@@ -592,6 +592,73 @@ impl World {
         events.map(line).collect()
     }
 
+    /// One page of an export: where the walk stands after it, and its lines.
+    pub fn export_page(&mut self, after: &str) -> Result<(String, String), Reply> {
+        let publisher = self.publisher.clone();
+        let reply = self.input(Input::Export {
+            publisher: &publisher,
+            after,
+        });
+        let reply = reply.unwrap();
+        match reply.status {
+            200 => {
+                let (at, page) = reply.body.split_once('\n').unwrap();
+                Ok((at.to_owned(), page.to_owned()))
+            }
+            _ => Err(reply),
+        }
+    }
+
+    /// A whole export; `between` happens after each of its pages.
+    pub fn export_while(&mut self, mut between: impl FnMut(&mut Self)) -> String {
+        let (mut at, mut file) = self.export_page("").unwrap();
+        while !at.is_empty() {
+            between(self);
+            let (next, page) = self.export_page(&at).unwrap();
+            at = next;
+            file += &page;
+        }
+        file
+    }
+
+    pub fn export(&mut self) -> String {
+        self.export_while(|_| {})
+    }
+
+    /// Lines of an import, the first of them with its number.
+    pub fn import_at(&mut self, line: u64, text: &str) -> (u16, Value) {
+        let reply = self.try_import(line, text).unwrap();
+        (reply.status, serde_json::from_str(&reply.body).unwrap())
+    }
+
+    /// As [`Self::import_at`]; no reply if the object crashed over it.
+    pub fn try_import(&mut self, line: u64, text: &str) -> Option<Reply> {
+        self.seeds = self.seeds.wrapping_add(1);
+        let publisher = self.publisher.clone();
+        self.input(Input::Import {
+            publisher: &publisher,
+            line,
+            text,
+            seed: Seed([self.seeds; 32]),
+        })
+    }
+
+    /// A whole import at once.
+    pub fn import(&mut self, file: &str) -> (u16, Value) {
+        self.import_at(1, file)
+    }
+
+    /// What the doctor sees in the rows.
+    pub fn doctor(&mut self, after: &str) -> (u16, Value) {
+        let publisher = self.publisher.clone();
+        let reply = self.input(Input::Doctor {
+            publisher: &publisher,
+            after,
+        });
+        let reply = reply.unwrap();
+        (reply.status, serde_json::from_str(&reply.body).unwrap())
+    }
+
     /// What `GET /presence` says of a channel.
     pub fn presence(&mut self, channel: &str) -> (u16, Value) {
         let (status, body) = self.presence_text(channel);
