@@ -47,9 +47,12 @@ function namedIn(text) {
 
 for (const document of ["docs/protocol.md", "docs/security.md"]) {
   const text = readFileSync(document, "utf8");
+  const seen = new Set();
   for (const item of text.split(/\n(?=- \*\*[A-Z]+\d+\*\*|\n|\|)/)) {
     const statement = /^\s*- \*\*([A-Z]+\d+)\*\*/.exec(item)?.[1];
     const tests = /\n\s*(?:Test|By construction): (.*)/s.exec(item)?.[1];
+    if (statement !== undefined && seen.has(statement)) fault(document, `${statement} comes twice`);
+    seen.add(statement);
     if (statement === undefined || item.includes("*For clients.*")) continue;
     if (tests === undefined) fault(document, `${statement} names no test`);
     if (/\n\s*By construction:/.test(item)) continue;
