@@ -1,6 +1,7 @@
 // Holds the documentation to its word: each numbered statement names the tests that would fail
 // without it, and each test that is named is there. What binds clients alone says so. Snippets are
 // parts of tested examples.
+import { execSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
 
 const files = (folder, ...endings) =>
@@ -81,5 +82,8 @@ for (const document of ["docs/publishing.md"]) {
     }
   }
 }
+
+const readme = readFileSync("README.md", "utf8");
+if (!readme.includes(`$ make help\n${execSync("make -s help")}\`\`\``)) fault("README.md", "make help says something else");
 
 if (faults > 0) process.exit(1);
