@@ -77,12 +77,9 @@ impl<S: Sql> Engine<S> {
             path: Some(CHANGES),
             ..self.event(Operation::Subscribe).by(&id, &grant)
         };
-        match self.begin_to_read(conn, id, grant, request, now) {
+        match self.begin_to_read((conn, id), grant, request, &mut event, now) {
             Ok(None) => {}
-            Ok(Some(page)) => {
-                event.sent(&page, 1);
-                self.reply(Ok(page));
-            }
+            Ok(Some(page)) => self.reply(Ok(page)),
             Err(failure) => {
                 let problem = self.problem(failure);
                 event.refuse(&problem);
@@ -95,10 +92,10 @@ impl<S: Sql> Engine<S> {
     /// The page, unless its reader stays.
     fn begin_to_read(
         &mut self,
-        conn: ConnId,
-        id: SessionId,
+        (conn, id): (ConnId, SessionId),
         grant: Grant,
         mut request: ReadRequest,
+        event: &mut Event,
         now: Millis,
     ) -> Result<Option<String>, Failure> {
         let grant = self.admitted(grant, now)?;
@@ -128,6 +125,9 @@ impl<S: Sql> Engine<S> {
             }
         }
         self.took(&sender, page.len(), now);
+        if ends == Some(now) || streams {
+            event.sent(&page, 1);
+        }
         if ends == Some(now) {
             return Ok(Some(page));
         }

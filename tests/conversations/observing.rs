@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tidewire::{Call, Publisher, limits};
 
 use super::NOTHING;
+use super::world::readers::reads;
 use super::world::{World, config_with};
 
 /// The events since the last look, each cut down to these fields.
@@ -558,4 +559,62 @@ fn an_inspector_sees_no_more_parts_than_their_bound() {
         assert_eq!(open["present"], parts + more);
         assert_eq!(listed(open, "members"), parts);
     }
+}
+
+#[test]
+fn readers_and_writers_over_http_are_told_by_what_they_ask() {
+    const FIELDS: [&str; 6] = ["op", "outcome", "code", "identity", "path", "rows"];
+    let mut w = World::new();
+    let bob = w.live("bob", "todos");
+    w.events();
+    let mutation = |id: &str, key: &str| json!({ "id": id, "channel": "todos", "action": "create", "data": { "id": key } });
+    let (status, _) = w.write(
+        Some("alice"),
+        json!([
+            mutation("m1", "k"),
+            mutation("m1", "k"),
+            mutation("m1", "l")
+        ]),
+    );
+    assert_eq!(status, 200);
+    w.messages(bob);
+    let mutate = |outcome: &str, code: Value, rows: u64| {
+        json!(["mutate", outcome, code, "alice", "/api/sync/mutate", rows])
+    };
+    let told_of = told(&mut w, &FIELDS);
+    assert_eq!(told_of.len(), 3);
+    let first = told_of[0][5].as_u64().expect("rows");
+    assert!(first > 0);
+    assert_eq!(
+        told_of,
+        [
+            mutate("done", Value::Null, first),
+            mutate("repeated", Value::Null, 0),
+            mutate("refused", json!("conflict"), 0)
+        ]
+    );
+    let page = w.page_text(&reads("alice", "todos")).1;
+    let stream = w.stream(&reads("alice", "todos"));
+    let sent = w.stream_events(stream)[0].to_string();
+    w.page(&reads("alice", "nowhere"));
+    w.break_off(stream);
+    let subscribe = |outcome: &str, code: Value, bytes: usize| {
+        json!([
+            "subscribe",
+            outcome,
+            code,
+            "alice",
+            "/api/sync/changes",
+            bytes
+        ])
+    };
+    let fields = ["op", "outcome", "code", "identity", "path", "bytes"];
+    assert_eq!(
+        told(&mut w, &fields),
+        [
+            subscribe("done", Value::Null, page.len()),
+            subscribe("done", Value::Null, sent.len()),
+            subscribe("refused", json!("unknown_channel"), 0)
+        ]
+    );
 }
