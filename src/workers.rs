@@ -4,6 +4,7 @@
 //! - `router` — the sync Worker: public routes, tokens, keys, and which object a request is for.
 //! - `host` — inside the object: drives the engine and performs its effects.
 //! - `authenticator` — who somebody is, where keys or the app's endpoint must be asked.
+//! - `keep` — a space as a whole: exported, imported, restored, examined.
 //! - `readers` — open answers of readers over HTTP.
 //! - `log` — what becomes of events; `inspector` — the page that shows them.
 //! - `internal` — the path between router and host, defined once for both.
@@ -16,6 +17,7 @@ mod glue;
 pub mod host;
 pub mod inspector;
 mod internal;
+mod keep;
 mod log;
 mod readers;
 mod respond;

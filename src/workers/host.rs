@@ -15,8 +15,8 @@ use worker::{
 use super::authenticator::{Authenticator, Configured};
 use super::database::Database;
 use super::internal::{
-    IDEMPOTENCY_HEADER, Route, SUBPROTOCOL_HEADER, grant_of, line_of, may_create, not_created,
-    owner_of, publisher_of,
+    IDEMPOTENCY_HEADER, Route, SUBPROTOCOL_HEADER, grant_of, may_create, not_created, owner_of,
+    publisher_of,
 };
 use super::readers::Readers;
 use super::router::{config, now};
@@ -28,7 +28,7 @@ use crate::engine::{Call, Effects, Engine, Input, Reply};
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, SessionId, Space};
 use crate::observe::{Event, Observer};
-use crate::protocol::{self, Close, Code, Problem, RestoreBody};
+use crate::protocol::{self, Close, Code, Problem};
 use crate::session::Grant;
 use crate::store::{Seed, space_of};
 
@@ -37,9 +37,9 @@ const ALARM_AGAIN_MS: u64 = 60_000;
 
 /// Drives the engine of one space. Every handler of the Durable Object is one call here.
 pub struct Host<A = Configured, O = ()> {
-    sockets: glue::Sockets,
+    pub(super) sockets: glue::Sockets,
     pub(super) readers: Readers,
-    database: Database,
+    pub(super) database: Database,
     env: Env,
     authenticator: Rc<A>,
     observer: Rc<O>,
@@ -327,97 +327,6 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         }
     }
 
-    /// What goes with a call that moves a whole space: whose key it was, and the text.
-    async fn operator(
-        &self,
-        request: &Request,
-        most: usize,
-    ) -> Result<Option<(Publisher, String)>> {
-        let body = glue::body_text(request.inner(), most as u32).await?;
-        // What is no text is no line and no place either.
-        let body = body.as_string().unwrap_or_else(|| "\0".to_owned());
-        Ok(publisher_of(request).map(|publisher| (publisher, body)))
-    }
-
-    async fn export(&self, request: &Request) -> Result<Response> {
-        match self.operator(request, limits::EXPORT_PLACE_BYTES).await? {
-            Some((publisher, after)) => self.reply(Input::Export {
-                publisher: &publisher,
-                after: &after,
-            }),
-            None => respond::not_found(),
-        }
-    }
-
-    async fn import(&self, request: &Request) -> Result<Response> {
-        let most = 3 * limits::IMPORT_CHUNK_BYTES;
-        let asked = self.operator(request, most).await?.zip(line_of(request));
-        match (asked, seed()) {
-            (Some(((publisher, text), line)), Ok(seed)) => self.reply(Input::Import {
-                publisher: &publisher,
-                line,
-                text: &text,
-                seed,
-            }),
-            (None, _) => respond::not_found(),
-            (Some(_), Err(problem)) => respond::problem(&problem),
-        }
-    }
-
-    async fn doctor(&self, request: &Request) -> Result<Response> {
-        match self.operator(request, limits::CHANNEL_BYTES).await? {
-            Some((publisher, after)) => self.reply(Input::Doctor {
-                publisher: &publisher,
-                after: &after,
-            }),
-            None => respond::not_found(),
-        }
-    }
-
-    /// Has the platform restore what was. It is there when the object is made anew.
-    async fn restore(&self, request: &Request) -> Result<Response> {
-        let asked = self.operator(request, limits::BODY_BYTES).await?;
-        let Some((Publisher::Unscoped, body)) = asked else {
-            return respond::not_found();
-        };
-        let to = match RestoreBody::read(&body, now()) {
-            Ok(to) => to,
-            Err(problem) => return respond::problem(&problem),
-        };
-        match self.database.restore(&to).await {
-            Ok((to, undo)) => respond::json(
-                200,
-                protocol::object(|o| {
-                    o.text("restoredTo", &to);
-                    o.text("undo", &undo);
-                }),
-            ),
-            Err(error) => {
-                let cause = glue::thrown(&error);
-                worker::console_error!("restore: {cause}");
-                let local = cause.contains("point-in-time recovery");
-                let (status, what) = match local {
-                    true => (501, "this runtime keeps no history; nothing was changed"),
-                    false => (
-                        503,
-                        "the platform cannot restore to that; nothing was changed",
-                    ),
-                };
-                respond::problem_with(status, Code::Unavailable, what)
-            }
-        }
-    }
-
-    async fn restart(&self, request: &Request) -> Result<Response> {
-        match publisher_of(request) {
-            Some(Publisher::Unscoped) => {
-                self.sockets.restart().await?;
-                Response::empty()
-            }
-            Some(Publisher::Named(_)) | None => respond::not_found(),
-        }
-    }
-
     fn metrics(&self) -> Result<Response> {
         match self.answer(Input::Metrics, now()) {
             Ok(Some(reply)) => respond::metrics(reply.body),
@@ -654,7 +563,7 @@ impl Running {
 }
 
 /// Chance for a new epoch.
-fn seed() -> core::result::Result<Seed, Problem> {
+pub(super) fn seed() -> core::result::Result<Seed, Problem> {
     let mut seed = [0; 32];
     match getrandom::fill(&mut seed) {
         Ok(()) => Ok(Seed(seed)),

@@ -10,6 +10,7 @@ use worker::{Env, Method, Request, Response, Result, Url};
 use super::authenticator::{Authenticator, Configured};
 use super::gateway::ORIGIN_HEADER;
 use super::internal::{IDEMPOTENCY_HEADER, Object, SUBPROTOCOL_HEADER, Visit};
+use super::keep::Keeping;
 use super::{glue, log, respond};
 use crate::auth::AuthError;
 use crate::config::{Config, ConfigError, Credentials, Finding, Publisher, Severity, examine};
@@ -18,7 +19,7 @@ use crate::engine;
 use crate::limits;
 use crate::names::{Channel, Millis, Space};
 use crate::observe::{Event, Operation, Outcome};
-use crate::protocol::{self, Code, Problem, PublishBody, ReadRequest, RestoreBody};
+use crate::protocol::{Code, Problem, PublishBody, ReadRequest};
 use crate::session::Grant;
 
 thread_local! {
@@ -191,15 +192,6 @@ enum Route<'a> {
     Faults,
 }
 
-/// A question about a space as a whole.
-#[derive(Clone, Copy)]
-enum Keeping {
-    Export,
-    Import,
-    Restore,
-    Doctor,
-}
-
 impl Route<'_> {
     fn method(&self) -> Method {
         match self {
@@ -261,7 +253,7 @@ impl Route<'_> {
 }
 
 /// Why a request is not answered as asked: the peer's fault, or the platform's.
-enum Refusal {
+pub(super) enum Refusal {
     Peer(Problem),
     Platform(worker::Error),
 }
@@ -278,21 +270,18 @@ impl From<worker::Error> for Refusal {
     }
 }
 
-type Answer = core::result::Result<Response, Refusal>;
+pub(super) type Answer = core::result::Result<Response, Refusal>;
 
-struct Call<'a, A> {
-    request: &'a Request,
+pub(super) struct Call<'a, A> {
+    pub(super) request: &'a Request,
     url: &'a Url,
-    env: &'a Env,
-    config: &'a Config,
-    authenticator: &'a A,
+    pub(super) env: &'a Env,
+    pub(super) config: &'a Config,
+    pub(super) authenticator: &'a A,
     route: Route<'a>,
     /// When the request came.
     began: Millis,
 }
-
-/// How long to wait before each try to renew the epoch of a restored space.
-const RENEWAL_PAUSES_MS: [u32; 5] = [0, 250, 1_000, 3_000, 6_000];
 
 /// The header by which Cloudflare tells a visitor's address. Nobody outside can set it there.
 const ADDRESS_HEADER: &str = "cf-connecting-ip";
@@ -302,7 +291,7 @@ impl<A: Authenticator> Call<'_, A> {
         self.request.headers().get(name).ok().flatten()
     }
 
-    fn query(&self, name: &str) -> Option<String> {
+    pub(super) fn query(&self, name: &str) -> Option<String> {
         let mut pairs = self.url.query_pairs();
         pairs.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
     }
@@ -452,7 +441,7 @@ impl<A: Authenticator> Call<'_, A> {
     }
 
     /// Whose key the call comes with.
-    fn publisher(&self) -> core::result::Result<Publisher, Problem> {
+    pub(super) fn publisher(&self) -> core::result::Result<Publisher, Problem> {
         self.config.publisher(self.bearer().as_deref())
     }
 
@@ -467,7 +456,7 @@ impl<A: Authenticator> Call<'_, A> {
         Ok(object.call(call, &publisher, &body, once).await?)
     }
 
-    async fn body(&self) -> core::result::Result<String, Refusal> {
+    pub(super) async fn body(&self) -> core::result::Result<String, Refusal> {
         let bytes = limits::BODY_BYTES as u32;
         let body = glue::body_text(self.request.inner(), bytes).await;
         let body = body.map_err(worker::Error::from)?;
@@ -540,7 +529,7 @@ impl<A: Authenticator> Call<'_, A> {
         self.tell(Outcome::Refused(code));
     }
 
-    fn tell(&self, outcome: Outcome) {
+    pub(super) fn tell(&self, outcome: Outcome) {
         let (route, began) = (self.route, self.began);
         let Some(operation) = route.operation() else {
             return;
@@ -560,84 +549,6 @@ impl<A: Authenticator> Call<'_, A> {
             ..Event::new(operation, space_named(space.as_deref()).ok())
         };
         log::write(self.config.log, glue::dataset(self.env).as_ref(), &[event]);
-    }
-
-    /// Exports, imports, restores or examines a space: for `PUBLISH_KEY` itself alone.
-    /// It takes many turns, so its one line in the log is written here.
-    async fn kept(&self, what: Keeping) -> Answer {
-        let publisher = self.publisher()?;
-        let space = space_named(self.query("space").as_deref())?;
-        let answer = self.keep(&publisher, &space, what).await?;
-        self.tell(match answer.status_code() {
-            200 => Outcome::Done,
-            400 => Outcome::Refused(Code::Invalid),
-            409 => Outcome::Refused(Code::Conflict),
-            _ => Outcome::Refused(Code::Unavailable),
-        });
-        Ok(answer)
-    }
-
-    async fn keep(&self, publisher: &Publisher, space: &Space, what: Keeping) -> Answer {
-        self.config.check_keeps(publisher)?;
-        let object = Object::of(self.env, space.clone())?;
-        match what {
-            Keeping::Export => Ok(object.export(self.env, publisher).await?),
-            Keeping::Import => {
-                let line = self.query("line").unwrap_or_else(|| "1".to_owned());
-                let line = line
-                    .parse()
-                    .ok()
-                    .filter(|line| *line <= limits::SAFE_INTEGER);
-                let line = line.ok_or_else(|| Problem::invalid("line", "counts from 1"))?;
-                let answer = object.import(self.env, publisher, self.request, line);
-                Ok(answer.await?)
-            }
-            Keeping::Restore => self.restore(publisher, space).await,
-            Keeping::Doctor => self.doctor(publisher, &object).await,
-        }
-    }
-
-    /// Restores a space and gives it a new epoch: nothing in it remembers that it was restored.
-    async fn restore(&self, publisher: &Publisher, space: &Space) -> Answer {
-        let body = self.body().await?;
-        RestoreBody::read(&body, now())?;
-        let object = Object::of(self.env, space.clone())?;
-        let mut answer = object.restore(publisher, &body).await?;
-        if answer.status_code() != 200 {
-            return Ok(answer);
-        }
-        let bookmarks = answer.text().await?;
-        object.restart(publisher).await?;
-        for pause in RENEWAL_PAUSES_MS {
-            glue::sleep(pause).await;
-            let call = object.call(engine::Call::Epoch, publisher, "{}", None);
-            if let Ok(mut renewed) = call.await
-                && renewed.status_code() == 200
-            {
-                let epoch = renewed.text().await?;
-                return Ok(respond::json(200, protocol::joined(&bookmarks, &epoch))?);
-            }
-        }
-        worker::console_error!("restored, but no new epoch: {bookmarks}");
-        let what = "the space is restored, but has no new epoch yet: call /epoch now";
-        Err(Problem::new(Code::Unavailable, what).into())
-    }
-
-    /// What is wrong or risky in the settings, and in the rows of the space.
-    async fn doctor(&self, publisher: &Publisher, object: &Object) -> Answer {
-        let after = self.query("after").unwrap_or_default();
-        let mut rows = object.doctor(publisher, &after).await?;
-        if rows.status_code() != 200 {
-            return Ok(rows);
-        }
-        let rows = rows.text().await?;
-        let settings = examine(&|name| glue::setting(self.env, name).ok().flatten(), A::OWN);
-        let report = protocol::object(|o| {
-            o.name("settings")
-                .array(|a| settings.iter().for_each(|finding| finding.write(a)));
-            o.raw("rows", &rows);
-        });
-        Ok(respond::json(200, report)?)
     }
 
     /// The space that an operator asks about, whose key must open that.
@@ -664,7 +575,7 @@ fn network(address: &str) -> String {
     }
 }
 
-fn space_named(name: Option<&str>) -> core::result::Result<Space, Problem> {
+pub(super) fn space_named(name: Option<&str>) -> core::result::Result<Space, Problem> {
     match name {
         None => Ok(Space::default_space()),
         Some(name) => {
