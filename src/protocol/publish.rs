@@ -139,11 +139,9 @@ impl<'a> Written<'a> {
         let object = || Problem::invalid("data", "must be an object without doubled fields");
         crate::row::check_length(self.data)?;
         let id = match (self.data, action) {
-            (Some(data), Action::Create | Action::Update) => {
-                Fields::parse(data.get()).map_err(|_| object())?.get("id")
-            }
+            (Some(data), _) => Fields::parse(data.get()).map_err(|_| object())?.get("id"),
             (None, Action::Create | Action::Update) => return Err(object()),
-            (_, Action::Delete) => None,
+            (None, Action::Delete) => None,
         };
         Ok(ChangeRequest {
             channel,

@@ -55,6 +55,36 @@ fn hello_is_welcomed_and_its_subscriptions_are_answered_in_the_same_turn() {
 }
 
 #[test]
+fn a_welcome_names_the_bounds_as_they_are_set() {
+    let mut w = World::with_limits(&json!({
+        "frameBytes": 2_000, "rowBytes": 1_000, "subscriptions": 9, "messagesPerSecond": 7
+    }));
+    let alice = w.connect(Some("alice"), &[]);
+    let welcome = w.ask(alice, json!({ "type": "hello", "v": 1 }));
+    assert_eq!(
+        welcome["limits"],
+        json!({
+            "frameBytes": 2_000, "frameMessages": 1_000, "channelBytes": 256, "keyBytes": 256,
+            "idBytes": 128, "rowBytes": 1_000, "pageRows": 1_000, "subscriptions": 9,
+            "subscriptionsBytes": 8_192, "stateBytes": 1_024, "presenceBytes": 2_048,
+            "presences": 16, "signalBytes": 16_384, "messagesPerSecond": 7
+        })
+    );
+}
+
+#[test]
+fn a_sessions_name_is_told_to_others_and_opens_nothing() {
+    let mut w = World::new();
+    let alice = w.connect(Some("alice"), &[]);
+    let welcome = w.ask(alice, json!({ "type": "hello", "v": 1 }));
+    let nobody = w.nobody();
+    let name = welcome["session"].clone();
+    let answer = w.ask(nobody, json!({ "type": "auth", "token": name }));
+    assert_eq!(code(&answer), "unauthorized");
+    assert_eq!(w.subscribe(nobody, "todos")["type"], "reject");
+}
+
+#[test]
 fn hello_needs_nothing_but_its_version() {
     let mut w = World::new();
     let nobody = w.connect(None, &[]);

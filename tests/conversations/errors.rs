@@ -1,9 +1,111 @@
 //! Errors: what cannot be read, what cannot be tied to a request, and what a refusal tells.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
+use tidewire::protocol::{Close, Code};
+use tidewire::{Call, limits};
 
 use super::world::World;
+use super::world::readers::reads;
 use super::{NOTHING, code};
+
+const CODES: [Code; 15] = [
+    Code::Malformed,
+    Code::FrameTooLarge,
+    Code::UnsupportedVersion,
+    Code::SchemaOutdated,
+    Code::Unauthorized,
+    Code::Forbidden,
+    Code::UnknownChannel,
+    Code::ReadOnly,
+    Code::Invalid,
+    Code::NotFound,
+    Code::Conflict,
+    Code::RateLimited,
+    Code::TooManySubscriptions,
+    Code::Unavailable,
+    Code::Internal,
+];
+
+/// The statuses of the table of errors in `docs/protocol.md`, by code.
+fn table() -> BTreeMap<&'static str, u16> {
+    let text = include_str!("../../docs/protocol.md");
+    let rows = text
+        .lines()
+        .skip_while(|line| !line.starts_with("| code | HTTP |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let entry = |row: &'static str| {
+        let mut cells = row.split('|').skip(1);
+        let codes = cells.next().unwrap().split('`').skip(1).step_by(2);
+        let codes = codes.filter(|code| !["field", "current", "retryAfterMs"].contains(code));
+        let status: u16 = cells.next().unwrap().trim().parse().unwrap();
+        codes.map(move |code| (code, status))
+    };
+    rows.flat_map(entry).collect()
+}
+
+#[test]
+fn each_code_has_the_status_of_the_table() {
+    let own = CODES.map(|code| (code.as_str(), code.status()));
+    assert_eq!(table(), BTreeMap::from(own));
+    let mut w = World::with_limits(&json!({ "messagesPerSecond": 1 }));
+    let body = json!({ "channel": "todos" }).to_string();
+    w.publish(Call::BroadcastChange, &body, Some("key"));
+    let mut answers = vec![
+        w.page(&reads("alice", "nowhere")),
+        w.page(&reads("alice", "room:1")),
+        w.page(&reads("alice", "todos").with("limit", 0)),
+        w.call(Call::BroadcastChange, json!({})),
+        w.publish(Call::BroadcastReset, &body, Some("key")),
+        w.session("alice", w.now),
+    ];
+    w.call(Call::Disconnect, json!({ "identity": "bob" }));
+    answers.push(w.page(&reads("bob", "todos")));
+    for _ in 0..limits::BURST_SECONDS {
+        w.page(&reads("carol", "todos"));
+    }
+    answers.push(w.page(&reads("carol", "todos")));
+    w.sqlite.fail_after(0);
+    answers.push(w.call(Call::BroadcastReset, json!({ "channel": "todos" })));
+    let mut seen = Vec::new();
+    for (status, answer) in answers.iter().filter(|(status, _)| *status != 200) {
+        let code = code(answer);
+        assert_eq!(table().get(code), Some(status), "{answer}");
+        let again = ["rate_limited", "unavailable"].contains(&code);
+        assert_eq!(answer["error"]["retryable"], again, "{answer}");
+        seen.push(code);
+    }
+    seen.sort_unstable();
+    assert_eq!(
+        seen,
+        [
+            "conflict",
+            "forbidden",
+            "invalid",
+            "malformed",
+            "rate_limited",
+            "unauthorized",
+            "unavailable",
+            "unknown_channel"
+        ]
+    );
+}
+
+#[test]
+fn a_close_code_says_whether_to_come_back() {
+    let come_back = [Close::Restart, Close::AuthExpired, Close::RateLimited];
+    assert_eq!(come_back.map(Close::code), [4000, 4001, 4008]);
+    let stay_away = [
+        Close::Forbidden,
+        Close::Protocol,
+        Close::Version,
+        Close::Schema,
+        Close::Revoked,
+    ];
+    assert_eq!(stay_away.map(Close::code), [4501, 4502, 4503, 4504, 4505]);
+}
 
 /// Frames that hold no request that could be answered by its id.
 const MALFORMED: [&str; 36] = [
@@ -125,6 +227,27 @@ fn a_request_that_can_be_named_is_refused_by_its_id() {
         );
         assert_eq!(reject["channel"].as_str(), channel, "{message}");
         assert_eq!(code(&reject), "malformed", "{message}");
+    }
+}
+
+#[test]
+fn what_is_no_request_is_answered_without_an_id() {
+    let mut w = World::new();
+    let alice = w.user("alice");
+    for message in [
+        json!({ "type": "teleport", "id": "r1", "channel": "todos" }),
+        json!({ "type": "unsubscribe", "id": "r1", "channel": 7 }),
+        json!({ "type": "auth", "id": "r1" }),
+        json!({ "type": "presence", "id": "r1", "channel": "todos" }),
+        json!({ "type": "signal", "id": "r1", "channel": "todos" }),
+    ] {
+        let error = w.ask(alice, message.clone());
+        assert_eq!(
+            (&error["type"], error.get("id")),
+            (&json!("error"), None),
+            "{message}"
+        );
+        assert_eq!(code(&error), "malformed", "{message}");
     }
 }
 

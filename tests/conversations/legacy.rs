@@ -236,14 +236,19 @@ fn what_left_its_sight_while_it_was_away_is_deleted() {
 fn a_refused_subscription_has_the_id_subscribe_and_a_plain_text() {
     let mut w = World::new();
     let alice = connect(&mut w);
-    w.send(alice, json!({ "type": "subscribe", "channel": "room:1" }));
-    let [reject] = single(&mut w, alice).try_into().unwrap();
-    assert_eq!(
-        (&reject["type"], &reject["id"]),
-        (&json!("reject"), &json!("subscribe"))
-    );
-    assert_eq!(reject["channel"], "room:1");
-    assert!(reject["error"].is_string());
+    for message in [
+        json!({ "type": "subscribe", "channel": "room:1" }),
+        json!({ "type": "subscribe", "id": "s1", "channel": "room:1" }),
+    ] {
+        w.send(alice, message);
+        let [reject] = single(&mut w, alice).try_into().unwrap();
+        assert_eq!(
+            (&reject["type"], &reject["id"]),
+            (&json!("reject"), &json!("subscribe"))
+        );
+        assert_eq!(reject["channel"], "room:1");
+        assert!(reject["error"].is_string());
+    }
 }
 
 #[test]

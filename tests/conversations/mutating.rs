@@ -219,6 +219,29 @@ fn a_writer_need_not_subscribe() {
 }
 
 #[test]
+fn an_acks_cursor_is_a_place_only_where_the_channel_is_live() {
+    for live in [false, true] {
+        let mut w = World::new();
+        let (alice, bob) = (w.user("alice"), w.user("bob"));
+        let at = w.subscribe(alice, "todos");
+        if !live {
+            w.send(alice, json!({ "type": "unsubscribe", "channel": "todos" }));
+        }
+        w.create(bob, "m1", "todos", json!({ "id": "k1" }));
+        let heard = gist(&w.messages(alice));
+        let ack = w.create(alice, "m2", "todos", json!({ "id": "k2" }));
+        assert_eq!(seq(&ack), 2);
+        let place = if live { &ack["cursor"] } else { &at["cursor"] };
+        let missing = w.resume(alice, "todos", place, &at["view"]);
+        assert_eq!(missing["mode"], "delta");
+        match live {
+            true => assert_eq!((heard.len(), ids(&missing)), (1, vec![])),
+            false => assert_eq!((heard.len(), ids(&missing)), (0, vec!["k1", "k2"])),
+        }
+    }
+}
+
+#[test]
 fn the_last_write_to_arrive_wins() {
     let mut w = World::new();
     let (alice, bob) = (w.user("alice"), w.user("bob"));

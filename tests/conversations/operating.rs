@@ -164,6 +164,14 @@ fn a_removed_topic_holds_against_tokens_issued_until_now() {
     // Given back, also the earlier tokens grant it again.
     let body = json!({ "identity": "alice", "add": ["team:a"] });
     assert_eq!(w.call(Call::Topics, body).1["sessions"], 2);
+    for (call, sees) in [("remove", vec![]), ("add", vec!["k"])] {
+        w.call(
+            Call::Topics,
+            json!({ "identity": "alice", call: ["team:a"] }),
+        );
+        let token_of_before = w.member("alice", &["team:a"]);
+        assert_eq!(ids(&w.subscribe(token_of_before, "todos")), sees, "{call}");
+    }
 }
 
 #[test]

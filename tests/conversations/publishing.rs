@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tidewire::Call;
 
 use super::world::World;
+use super::world::readers::reads;
 use super::{NOTHING, blame, code, gist, ids};
 
 fn change(channel: &str, action: &str, key: &str, data: Value) -> Value {
@@ -33,6 +34,21 @@ fn a_publish_answers_its_cursor_its_seq_and_its_receivers() {
         (&Value::Null, &json!({ "id": "k", "a": 1 }))
     );
     assert_eq!(w.messages(carol), NOTHING);
+}
+
+#[test]
+fn readers_that_stay_are_receivers_and_each_counts_once() {
+    let mut w = World::new();
+    w.live("alice", "todos");
+    let (_, at) = w.page(&reads("bob", "todos"));
+    w.wait(&reads("bob", "todos").with("wait", 25).after(&at));
+    w.stream(&reads("carol", "todos"));
+    w.stream(&reads("dave", "feed"));
+    let create = |key: &str| json!({ "action": "create", "key": key, "data": {} });
+    let both = json!({ "channel": "todos", "changes": [create("k"), create("l")] });
+    assert_eq!(w.broadcast_batch(both).1["receivers"], 3);
+    let third = change("todos", "create", "m", json!({}));
+    assert_eq!(w.broadcast(third).1["receivers"], 2, "bob has his page");
 }
 
 #[test]
@@ -76,10 +92,14 @@ fn data_id_may_be_left_out_and_must_agree_where_given() {
     for (action, data) in [
         ("create", json!({ "id": "x" })),
         ("update", json!({ "id": "x" })),
+        ("delete", json!({ "id": "x" })),
     ] {
         let (status, body) = w.broadcast(change("todos", action, "k", data));
         assert_eq!((status, blame(&body)), (400, ("invalid", "key")));
     }
+    let by_id = json!({ "channel": "todos", "action": "delete", "data": { "id": "i" } });
+    assert_eq!(w.broadcast(by_id).0, 200);
+    assert_eq!(gist(&w.messages(alice)), ["delete i"]);
 }
 
 #[test]

@@ -98,12 +98,12 @@ fn a_signal_holds_16_kib_and_not_a_byte_more() {
     assert_eq!(w.messages(bob), NOTHING);
     w.send(alice, signal("lobby", of(limits::SIGNAL_BYTES)));
     assert_eq!(w.one(bob)["data"], of(limits::SIGNAL_BYTES));
-    let named =
-        |bytes: usize| json!({ "type": "signal", "channel": "lobby", "event": "e".repeat(bytes) });
-    for bytes in [0, limits::ID_BYTES + 1] {
-        assert_eq!(code(&w.ask(alice, named(bytes))), "malformed");
+    let named = |event: &str| json!({ "type": "signal", "channel": "lobby", "event": event });
+    let longest = "e".repeat(limits::ID_BYTES);
+    for event in ["", "a\u{7}b", "a\u{9f}", &format!("{longest}e")] {
+        assert_eq!(code(&w.ask(alice, named(event))), "malformed", "{event:?}");
     }
-    w.send(alice, named(limits::ID_BYTES));
+    w.send(alice, named(&longest));
     assert_eq!(w.one(bob)["type"], "signal");
 }
 

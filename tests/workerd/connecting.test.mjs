@@ -121,14 +121,16 @@ describe("a space", () => {
 
   test("of a bad or reserved name is none", async () => {
     for (const name of ["Team", "a.b", "a/b", "%61", "x".repeat(65), ""]) {
-      const { status } = await workers.upgrade(`/api/sync/${name}`, {
+      const { status, body } = await workers.upgrade(`/api/sync/${name}`, {
         headers: bearer(token("alice", { space: name })),
       });
-      assert.ok([400, 401, 404].includes(status), `${name}: ${status}`);
+      assert.deepEqual([status, body.error.code, body.error.field], [400, "invalid", "space"], name);
     }
     for (const name of ["changes", "mutate", "session"]) {
       const { status } = await workers.upgrade(`/api/sync/${name}`);
       assert.notEqual(status, 101, name);
+      const asked = await workers.http(`/api/sync/session?space=${name}`);
+      assert.deepEqual([asked.status, asked.body.error.field], [400, "space"], name);
     }
   });
 

@@ -158,6 +158,20 @@ describe("a stream", () => {
     second.abort();
   });
 
+  test("tells its reader to come back after 1 to 5 s, by chance", async () => {
+    const space = workers.space();
+    const pauses = new Set();
+    for (let i = 0; i < 5; i += 1) {
+      const { response, abort } = await stream(space, "bob");
+      const { value } = await response.body.getReader().read();
+      const [, retry] = /^retry: (\d+)\n\n/.exec(new TextDecoder().decode(value)) ?? [];
+      assert.ok(Number(retry) >= 1_000 && Number(retry) <= 5_000, retry);
+      pauses.add(retry);
+      abort();
+    }
+    assert.ok(pauses.size > 1, "all would come back at once");
+  });
+
   test("carries rows whose JSON breaks lines", async () => {
     const space = workers.space();
     const bob = await stream(space, "bob");
