@@ -246,9 +246,9 @@ pub struct Effects {
     pub stays: Option<Stays>,
     /// What goes to streams.
     pub stream_events: Vec<StreamEvent>,
-    /// Streams that lack another page. Each is answered by [`Input::NextPage`], once what was sent
-    /// to it has been read.
-    pub lacking: Vec<ConnId>,
+    /// Streams that lack another page. Each is answered by [`Input::NextPage`], once so many
+    /// milliseconds are over and what was sent to it has been read.
+    pub lacking: Vec<(ConnId, u64)>,
     /// Readers to end. The engine has forgotten them.
     pub ends: Vec<End>,
     /// Sockets to close. The engine has forgotten them.
@@ -387,6 +387,8 @@ impl<S: Sql> Engine<S> {
         let expiry = self.hub.next_expiry().map(grain);
         let trimming = match self.sweep {
             Some(_) => Some(now.plus(limits::SWEEP_STEP_MS)),
+            // What is being imported is trimmed when all of it is there.
+            None if self.store.importing().is_some() => None,
             None => self.store.sweep_at().map(grain),
         };
         [expiry, trimming].into_iter().flatten().min()

@@ -26,19 +26,29 @@ pub(crate) struct Lanes {
 const AHEAD_US: u64 = limits::DELTAS_AHEAD_MS * 1000;
 
 impl Lanes {
-    /// Whether there is room for another answer.
+    /// Whether there is room for another answer. Whoever was told a time has one from then on,
+    /// whoever else asks meanwhile; it is kept in `turn`.
     ///
     /// # Errors
     /// [`TooFast`] with the time until it is whoever asks' turn.
-    pub(crate) fn admit(&mut self, now: Millis) -> Result<(), TooFast> {
+    pub(crate) fn admit(&mut self, turn: &mut Option<u64>, now: Millis) -> Result<(), TooFast> {
         let now = self.clock(now);
+        let latest = now + limits::DELTA_WAIT_MOST_MS * 1000;
         let room_at = self.free_at.saturating_sub(AHEAD_US);
-        if room_at <= now {
+        // A time of another clock, or one that was not used for long, is none.
+        let given =
+            turn.filter(|at| *at <= latest && now <= at + limits::DELTA_WAIT_MOST_MS * 1000);
+        if room_at <= now || given.is_some_and(|at| at <= now) {
+            *turn = None;
             return Ok(());
         }
-        let latest = now + limits::DELTA_WAIT_MOST_MS * 1000;
-        self.told = (self.told.max(room_at) + self.usual).min(latest);
-        let wait = (self.told - now).div_ceil(1000);
+        let at = given.unwrap_or_else(|| {
+            self.told = (self.told.max(room_at) + self.usual).min(latest);
+            self.told
+        });
+        // Beyond the longest wait nobody has a time of its own.
+        *turn = Some(at).filter(|at| *at < latest);
+        let wait = (at - now).div_ceil(1000);
         Err(TooFast {
             retry_after_ms: wait.max(limits::DELTA_WAIT_LEAST_MS),
         })
@@ -79,7 +89,7 @@ mod tests {
     /// How many answers are given at once.
     fn at_once(lanes: &mut Lanes, of: u32, bytes: usize, now: Millis) -> usize {
         let answer = |_: &usize| {
-            let admitted = lanes.admit(now).is_ok();
+            let admitted = lanes.admit(&mut None, now).is_ok();
             if admitted {
                 lanes.answered(of, bytes, now);
             }
@@ -116,7 +126,7 @@ mod tests {
         let mut lanes = Lanes::default();
         at_once(&mut lanes, 5, LARGE, NOW);
         let told: Vec<u64> = (0..100)
-            .map(|_| lanes.admit(NOW).unwrap_err().retry_after_ms)
+            .map(|_| lanes.admit(&mut None, NOW).unwrap_err().retry_after_ms)
             .collect();
         assert!(told.iter().all(|wait| *wait >= limits::DELTA_WAIT_LEAST_MS));
         assert_eq!(
@@ -126,7 +136,7 @@ mod tests {
         );
         for wait in told {
             let then = NOW.plus(wait);
-            assert_eq!(lanes.admit(then), Ok(()), "after {wait} ms");
+            assert_eq!(lanes.admit(&mut None, then), Ok(()), "after {wait} ms");
             lanes.answered(5, LARGE, then);
         }
     }
@@ -135,12 +145,12 @@ mod tests {
     fn nobody_waits_longer_than_a_minute_nor_for_a_clock_that_jumped() {
         let mut lanes = Lanes::default();
         at_once(&mut lanes, 1, LARGE, NOW);
-        let longest = (0..2_000).map(|_| lanes.admit(NOW).unwrap_err().retry_after_ms);
+        let longest = (0..2_000).map(|_| lanes.admit(&mut None, NOW).unwrap_err().retry_after_ms);
         assert_eq!(longest.max(), Some(limits::DELTA_WAIT_MOST_MS));
         let back = Millis(NOW.0 - 10_000);
-        let told = lanes.admit(back).unwrap_err().retry_after_ms;
+        let told = lanes.admit(&mut None, back).unwrap_err().retry_after_ms;
         assert_eq!(told, limits::DELTA_WAIT_MOST_MS, "as long as before");
-        let before = lanes.admit(back.plus(200));
+        let before = lanes.admit(&mut None, back.plus(200));
         assert_eq!(
             before,
             Ok(()),

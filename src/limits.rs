@@ -188,6 +188,9 @@ pub const WAIT_SECONDS: u64 = 25;
 /// and resumes by the id of its last event.
 pub const STREAM_BYTES: usize = 2 * FRAME_OUT_BYTES;
 
+/// Pages that are on their way to streams which do not read, together: the fullest are ended beyond it.
+pub const STREAMS_BYTES: usize = 24 * 1024 * 1024;
+
 /// How often an open answer is sent something that means nothing, in seconds: that a reader has gone is
 /// noticed by writing alone. Nobody keeps a place for longer than two of these.
 pub const PING_SECONDS: u64 = 10;

@@ -3,7 +3,7 @@
 //! Kept in memory alone. A bucket holds [`limits::BURST_SECONDS`] of messages, the time without
 //! events after which an object sleeps: who is forgotten by sleep had a full bucket anyway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::limits::{self, Limits};
@@ -51,6 +51,10 @@ struct Flow {
     asked_at: u64,
     /// How often it has asked for which channel lately.
     asked: BTreeMap<Channel, Bucket>,
+    /// The channels of which it was given a page that is not the last.
+    paging: BTreeSet<Channel>,
+    /// When it is its turn to be answered, in microseconds, see [`crate::lanes`].
+    turn: Option<u64>,
     /// Until when it was told to wait.
     wait_until: Millis,
     /// Frames that came all the same.
@@ -208,6 +212,31 @@ impl Rates {
         self.flow(sender).asks(channel, interval_ms, now)
     }
 
+    /// Notes whether a connection was given a page of a channel that is not the last.
+    pub(crate) fn pages(&mut self, conn: ConnId, channel: &Channel, more: bool) {
+        let flow = self.flows.entry(conn).or_default();
+        if !more {
+            flow.paging.remove(channel);
+            return;
+        }
+        // Forgetting them counts their next pages as questions.
+        if flow.paging.len() >= ASKED {
+            flow.paging.clear();
+        }
+        flow.paging.insert(channel.clone());
+    }
+
+    /// Whether a connection is in the midst of an answer's pages.
+    pub(crate) fn is_paging(&self, conn: ConnId, channel: &Channel) -> bool {
+        let flow = self.flows.get(&conn);
+        flow.is_some_and(|flow| flow.paging.contains(channel))
+    }
+
+    /// When it is somebody's turn to be answered, if it was told a time.
+    pub(crate) fn turn(&mut self, sender: &Sender) -> &mut Option<u64> {
+        &mut self.flow(sender).turn
+    }
+
     /// Whether somebody may ask for another page, after what pages have brought it.
     ///
     /// # Errors
@@ -236,7 +265,7 @@ impl Rates {
         if self.callers.len() > self.callers_most {
             let us = now.0.saturating_mul(1000);
             self.callers
-                .retain(|_, flow| flow.bucket.0 > us || flow.read_at > us);
+                .retain(|_, flow| flow.bucket.0 > us || flow.read_at > us || flow.turn > Some(us));
             self.callers_most = 2 * self.callers.len() + 64;
             self.identities.retain(|_, bucket| bucket.0 > us);
         }

@@ -1,6 +1,6 @@
 //! Import: the lines of an export, in pieces, into a space that holds nothing.
 
-use super::{Closing, Engine, Failure};
+use super::{Engine, Failure};
 use crate::backup::{self, End, Line, RowLine};
 use crate::config::Publisher;
 use crate::limits;
@@ -53,6 +53,9 @@ impl<S: Sql> Engine<S> {
         now: Millis,
     ) -> Result<String, Failure> {
         self.config.check_keeps(publisher)?;
+        if let Some(lines) = self.ended_with(piece.text)? {
+            return Ok(self.import_answer(lines, true));
+        }
         let mut progress = self.begin(piece.line, now)?;
         let known = progress.lines + 1 - piece.line;
         let context = Context {
@@ -84,25 +87,42 @@ impl<S: Sql> Engine<S> {
             }
             match end {
                 None => store.set_import(progress.clone())?,
-                Some(end) => store.end_import((end.seq, end.clock), piece.seed, now)?,
+                Some(end) => store.end_import(&end, piece.seed, now)?,
             }
             Ok::<_, Failure>(store.importing().is_none())
         });
         match done {
-            Ok(ended) => Ok(protocol::object(|o| {
-                o.number("lines", progress.lines);
-                if ended {
-                    o.text("epoch", self.store.epoch().as_str());
-                    o.number("seq", self.store.head().0);
-                }
-                o.bool("done", ended);
-            })),
+            Ok(ended) => Ok(self.import_answer(progress.lines, ended)),
             Err(Failure::Peer(problem)) => {
                 self.store.transaction(Store::wipe)?;
                 Err(problem.into())
             }
             Err(storage) => Err(storage),
         }
+    }
+
+    /// How many lines the import had that this piece has ended: whoever has lost the answer asks again.
+    fn ended_with(&self, text: &str) -> Result<Option<u64>, Failure> {
+        if self.store.importing().is_some() {
+            return Ok(None);
+        }
+        let last = text.strip_suffix('\n').unwrap_or(text);
+        let last = last.rsplit('\n').next().unwrap_or_default();
+        Ok(match backup::read(last) {
+            Ok(Line::End(end)) if self.store.imported(&end)? => Some(end.lines + 1),
+            Ok(_) | Err(_) => None,
+        })
+    }
+
+    fn import_answer(&self, lines: u64, ended: bool) -> String {
+        protocol::object(|o| {
+            o.number("lines", lines);
+            if ended {
+                o.text("epoch", self.store.epoch().as_str());
+                o.number("seq", self.store.head().0);
+            }
+            o.bool("done", ended);
+        })
     }
 
     /// How far the import is that the line belongs to. Line 1 begins one.
@@ -125,9 +145,7 @@ impl<S: Sql> Engine<S> {
             Some(_) | None => {
                 // Whoever is connected has seen an empty space, and comes back when all is in.
                 for conn in self.hub.all() {
-                    if self.forget(conn, now).is_some() {
-                        self.effects.closes.push(Closing::new(conn, Close::Restart));
-                    }
+                    self.close(conn, Close::Restart, now);
                 }
                 let begun = Progress::default();
                 self.store.transaction(|store| {

@@ -15,7 +15,7 @@ use crate::names::{ConnId, Millis, SessionId};
 use crate::observe::{Event, Operation};
 use crate::outbox::{Outgoing, Place};
 use crate::protocol::{self, Close, Code, Problem, ReadRequest, Snapshot, Stay};
-use crate::rate::Sender;
+use crate::rate::{Sender, TooFast};
 use crate::session::{Dialect, Grant, Session};
 use crate::store::Sql;
 
@@ -179,7 +179,7 @@ impl<S: Sql> Engine<S> {
         let (to, text) = (vec![conn], page.into());
         self.out.send(Outgoing { to, text, place });
         if !is_last {
-            self.effects.lacking.push(conn);
+            self.effects.lacking.push((conn, 0));
         }
     }
 
@@ -196,6 +196,11 @@ impl<S: Sql> Engine<S> {
         }
         let (limits, identity) = (&self.config.limits, session.grant.identity.as_ref());
         let sender = Sender::Caller(Rc::clone(&reading.caller));
+        let turn = self.rates.reads(&sender, now);
+        let turn = turn.and_then(|()| self.lanes.admit(self.rates.turn(&sender), now));
+        if let Err(TooFast { retry_after_ms }) = turn {
+            return self.effects.lacking.push((conn, retry_after_ms));
+        }
         let taken = self.rates.take(&sender, identity, limits, now);
         let taken = taken.map_err(Problem::from).map_err(Failure::from);
         let answer = taken.and_then(|()| {

@@ -33,6 +33,7 @@ impl<S: Sql> Engine<S> {
             Ok(answer) => {
                 let bytes = answer.frames.iter().map(String::len).sum();
                 self.took(&Sender::Conn(conn), bytes, now);
+                self.rates.pages(conn, &message.channel, !answer.live);
                 // Without an await between page and stream, nothing is lost or doubled.
                 match answer.live {
                     true => self.hub.subscribe(conn, &message.channel, answer.how),
@@ -71,15 +72,22 @@ impl<S: Sql> Engine<S> {
         message: &SubscribeMessage<'_>,
         now: Millis,
     ) -> Result<(), TooFast> {
-        let cursor = message.cursor.as_deref().and_then(Cursor::parse);
         // The next page of an answer is no other question. And over HTTP one caller may be many.
-        let is_question = cursor.is_none_or(|cursor| cursor.page.is_none());
-        if is_question && matches!(sender, Sender::Conn(_)) {
+        if let Sender::Conn(conn) = sender
+            && !self.continues(*conn, message)
+        {
             let interval = self.config.limits.min_interval_ms;
             self.rates.asks(sender, &message.channel, interval, now)?;
         }
         self.rates.reads(sender, now)?;
-        self.lanes.admit(now)
+        self.lanes.admit(self.rates.turn(sender), now)
+    }
+
+    /// Whether a connection asks for the next page of an answer that it is in the midst of.
+    fn continues(&self, conn: ConnId, message: &SubscribeMessage<'_>) -> bool {
+        let cursor = message.cursor.as_deref().and_then(Cursor::parse);
+        cursor.is_some_and(|cursor| cursor.page.is_some())
+            && self.rates.is_paging(conn, &message.channel)
     }
 
     /// Notes that somebody was answered.
@@ -119,7 +127,7 @@ impl<S: Sql> Engine<S> {
         let sender = Sender::Conn(conn);
         let taken = match is_legacy {
             // It asks for everything at once, and in no other way.
-            true => self.lanes.admit(now),
+            true => self.lanes.admit(self.rates.turn(&sender), now),
             false => self.take_time(&sender, message, now),
         };
         if is_legacy && taken.is_err() {

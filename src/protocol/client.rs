@@ -274,17 +274,51 @@ pub(crate) fn decode_mutations(
     #[derive(Deserialize)]
     struct Body<'a> {
         #[serde(borrow)]
-        mutations: Vec<&'a RawValue>,
+        mutations: Few<'a>,
     }
     if !depth_is_bounded(body) {
         return Err(Problem::malformed("nested too deeply"));
     }
     let bad = |_| Problem::malformed("the body is an object with a list of mutations");
-    let Body { mutations } = from_object(body).map_err(bad)?;
+    let Body {
+        mutations: Few(mutations),
+    } = from_object(body).map_err(bad)?;
     if !(1..=limits::FRAME_MESSAGES).contains(&mutations.len()) {
         return Err(Problem::invalid("mutations", "must be 1 to 1000"));
     }
     Ok(mutations.into_iter().map(mutation).collect())
+}
+
+/// The first messages of a list, one more than there may be: a body has room for millions of them.
+struct Few<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Few<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Few<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut list: A,
+            ) -> Result<Self::Value, A::Error> {
+                let mut few = Vec::new();
+                while few.len() <= limits::FRAME_MESSAGES {
+                    match list.next_element()? {
+                        Some(item) => few.push(item),
+                        None => return Ok(Few(few)),
+                    }
+                }
+                while list.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                Ok(Few(few))
+            }
+        }
+        deserializer.deserialize_seq(Visitor)
+    }
 }
 
 fn mutation(raw: &RawValue) -> Result<MutateMessage<'_>, Refused> {

@@ -1,7 +1,7 @@
 //! What an import writes. How far it has come is stored with the rows, so that it outlives sleep
 //! and crashes; until it is complete the space opens to nobody.
 
-use crate::backup::{Checksum, Refusal, RowLine};
+use crate::backup::{Checksum, End, Refusal, RowLine};
 use crate::names::{Channel, Millis, Seq};
 
 use super::schema::WIPE;
@@ -57,7 +57,7 @@ impl<S: Sql> Store<S> {
             self.exec(statement, &[])?;
         }
         self.exec(
-            "DELETE FROM meta WHERE name IN ('import', 'head', 'clock')",
+            "DELETE FROM meta WHERE name IN ('import', 'imported', 'head', 'clock')",
             &[],
         )?;
         self.log.import = None;
@@ -132,13 +132,27 @@ impl<S: Sql> Store<S> {
         }
     }
 
-    /// Ends an import: the space goes on from `head` in a new epoch.
+    /// Whether the space is what an import of this end has made, and nothing was written since.
+    pub(crate) fn imported(&self, end: &End) -> Result<bool, SqlError> {
+        let found = collect(
+            &self.sql,
+            "SELECT value FROM meta WHERE name = 'imported'",
+            &[],
+            |row| row.text(0),
+        )?;
+        Ok(self.log.head == end.seq && found.first() == Some(&end.checksum))
+    }
+
+    /// Ends an import: the space goes on from where its source was in a new epoch. What ended it is
+    /// remembered.
     pub(crate) fn end_import(
         &mut self,
-        (head, clock): (Seq, Millis),
+        end: &End,
         seed: Seed,
         now: Millis,
     ) -> Result<(), SqlError> {
+        let (head, clock) = (end.seq, end.clock);
+        self.put_meta("imported", &end.checksum)?;
         self.put_meta("head", &head.0.to_string())?;
         self.put_meta("clock", &clock.0.to_string())?;
         self.exec("DELETE FROM meta WHERE name = 'import'", &[])?;

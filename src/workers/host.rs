@@ -109,7 +109,7 @@ impl<A: Authenticator> Host<A> {
         let storage = storage.unwrap_or_default();
         let host = Self {
             sockets: glue::Sockets::new(state.as_raw()),
-            readers: Readers::new(&storage),
+            readers: Readers::new(&storage, limits::STREAMS_BYTES as u32),
             database: Database::new(&storage),
             env: env.clone(),
             authenticator: Rc::new(authenticator),

@@ -8,6 +8,7 @@ use crate::config::Publisher;
 use crate::engine::Call;
 use crate::limits;
 use crate::names::{Channel, Space};
+use crate::protocol::Fields;
 use crate::session::Grant;
 
 /// The Durable Object's binding in `wrangler.sync.jsonc`.
@@ -327,14 +328,21 @@ impl Object {
             .await
     }
 
-    /// Ends the object, which the next question makes anew. That it breaks off is the answer.
+    /// Ends the object, which the next question makes anew. It breaks off, and so does an answer that
+    /// never reached it: only another [`Self::instance`] tells that it has ended.
     pub(super) async fn restart(&self, publisher: &Publisher) -> Result<()> {
         let headers = headers_of(publisher)?;
         let answer = self.fetch(Route::Restart, Method::Post, headers, None);
-        match answer.await {
-            Ok(_) => Err("the object did not end".into()),
-            Err(_) => Ok(()),
-        }
+        answer.await.map(drop)
+    }
+
+    /// The name of the object's life.
+    pub(super) async fn instance(&self) -> Result<String> {
+        let mut answer = self.stats().await?;
+        let stats = answer.text().await?;
+        let fields = Fields::parse(&stats).unwrap_or_default();
+        let name = fields.get("instance").map(|name| name.get().to_owned());
+        name.ok_or_else(|| "the object does not say which one it is".into())
     }
 
     /// What the doctor sees in the rows of the channels after this one.

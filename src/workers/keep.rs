@@ -25,7 +25,7 @@ pub(super) enum Keeping {
 }
 
 /// How long to wait before each try to renew the epoch of a restored space.
-const RENEWAL_PAUSES_MS: [u32; 5] = [0, 250, 1_000, 3_000, 6_000];
+const RENEWAL_PAUSES_MS: [u32; 6] = [0, 0, 250, 1_000, 3_000, 6_000];
 
 impl<A: Authenticator> Call<'_, A> {
     /// Exports, imports, restores or examines a space: for `PUBLISH_KEY` itself alone.
@@ -38,6 +38,7 @@ impl<A: Authenticator> Call<'_, A> {
             200 => Outcome::Done,
             400 => Outcome::Refused(Code::Invalid),
             409 => Outcome::Refused(Code::Conflict),
+            413 => Outcome::Refused(Code::FrameTooLarge),
             _ => Outcome::Refused(Code::Unavailable),
         });
         Ok(answer)
@@ -68,14 +69,22 @@ impl<A: Authenticator> Call<'_, A> {
         let body = self.body().await?;
         RestoreBody::read(&body, now())?;
         let object = Object::of(self.env, space.clone())?;
+        // One that cannot work does not say; it may need the restore most.
+        let before = object.instance().await.ok();
         let mut answer = object.restore(publisher, &body).await?;
         if answer.status_code() != 200 {
             return Ok(answer);
         }
         let bookmarks = answer.text().await?;
-        object.restart(publisher).await?;
         for pause in RENEWAL_PAUSES_MS {
             glue::sleep(pause).await;
+            // A new epoch counts only in the life that has begun with what was restored.
+            let instance = object.instance().await.ok();
+            if instance.is_none() || instance == before {
+                // That it breaks off is the answer.
+                _ = object.restart(publisher).await;
+                continue;
+            }
             let call = object.call(engine::Call::Epoch, publisher, "{}", None);
             if let Ok(mut renewed) = call.await
                 && renewed.status_code() == 200
@@ -85,7 +94,7 @@ impl<A: Authenticator> Call<'_, A> {
             }
         }
         worker::console_error!("restored, but no new epoch: {bookmarks}");
-        let what = "the space is restored, but has no new epoch yet: call /epoch now";
+        let what = "the space is being restored, but has no new epoch yet: call /epoch when /stats has another instance";
         Err(Problem::new(Code::Unavailable, what).into())
     }
 

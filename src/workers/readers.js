@@ -18,9 +18,12 @@ class Reader {
   #controller;
   #forget;
   #timer;
+  #later;
   #ping;
   /** Whether another page is to be asked for as soon as all is read. */
   #lacks = false;
+  /** Bytes that were sent to it alone since it had read all. */
+  #own = 0;
   /** Whether nothing has been read since the last ping. */
   #stalls = false;
   #open = true;
@@ -62,6 +65,16 @@ class Reader {
     return 1 - this.#controller.desiredSize;
   }
 
+  /** Bytes of memory that are held for it and nobody else. */
+  get held() {
+    return this.#open ? Math.min(this.#own, this.#queued) : 0;
+  }
+
+  /** Notes that so many bytes are for it alone. */
+  own(bytes) {
+    this.#own += bytes;
+  }
+
   send(...chunks) {
     if (!this.#open) return;
     if (this.#queued > this.#most) return this.fail("too slow");
@@ -74,14 +87,20 @@ class Reader {
     }
   }
 
-  /** Asks for another page once all has been read. */
-  lack() {
+  /** Asks for another page once all has been read, after some time. */
+  lack(ms) {
+    if (!this.#open) return;
+    if (ms > 0) {
+      this.#later = setTimeout(() => this.lack(0), ms);
+      return;
+    }
     this.#lacks = true;
     if (this.#open && this.#controller.desiredSize > 0) this.#drained();
   }
 
   #drained() {
     this.#stalls = false;
+    this.#own = 0;
     if (!this.#lacks) return;
     this.#lacks = false;
     this.#want(PAGE);
@@ -109,6 +128,7 @@ class Reader {
     if (!this.#open) return;
     this.#open = false;
     clearTimeout(this.#timer);
+    clearTimeout(this.#later);
     clearInterval(this.#ping);
     this.#forget();
     this.#want(why);
@@ -130,12 +150,15 @@ class Reader {
 /** The readers of an object by number. */
 export class Readers {
   #storage;
+  #most;
   #byNumber = new Map();
   /** What was told to readers before. */
   #told = Promise.resolve();
 
-  constructor(storage) {
+  /** `most` bytes may be held for streams that do not read. */
+  constructor(storage, most) {
     this.#storage = storage;
+    this.#most = most;
   }
 
   /**
@@ -183,12 +206,29 @@ export class Readers {
         const end = each === undefined ? "\n" : `id: ${each[at]}\n\n`;
         this.#byNumber.get(number)?.send(data, encoder.encode(end));
       });
+      // What goes to many is one piece of memory; a page is its reader's own.
+      if (to.length === 1) {
+        this.#byNumber.get(to[0])?.own(data.byteLength);
+        this.#makeRoom();
+      }
     });
   }
 
-  /** Has a stream ask for another page once all that it got is read. */
-  lack(number) {
-    this.#tell(() => this.#byNumber.get(number)?.lack());
+  /** Breaks the fullest streams off, where they hold too much together. */
+  #makeRoom() {
+    const readers = [...this.#byNumber.values()];
+    let held = readers.reduce((sum, reader) => sum + reader.held, 0);
+    if (held <= this.#most) return;
+    for (const reader of readers.toSorted((a, b) => b.held - a.held)) {
+      held -= reader.held;
+      reader.fail("too slow");
+      if (held <= this.#most) return;
+    }
+  }
+
+  /** Has a stream ask for another page once some time is over and all that it got is read. */
+  lack(number, ms) {
+    this.#tell(() => this.#byNumber.get(number)?.lack(ms));
   }
 
   /** Ends an answer, with its last words. */

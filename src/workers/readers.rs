@@ -21,7 +21,7 @@ extern "C" {
     pub(super) type Readers;
 
     #[wasm_bindgen(constructor)]
-    pub(super) fn new(storage: &JsValue) -> Readers;
+    pub(super) fn new(storage: &JsValue, most: u32) -> Readers;
 
     #[wasm_bindgen(method)]
     fn begin(
@@ -40,7 +40,7 @@ extern "C" {
     fn send(this: &Readers, numbers: &[u32], ids: Option<&str>, lines: &str);
 
     #[wasm_bindgen(method)]
-    fn lack(this: &Readers, number: u32);
+    fn lack(this: &Readers, number: u32, ms: f64);
 
     #[wasm_bindgen(method)]
     fn end(this: &Readers, number: u32, text: Option<&str>);
@@ -69,8 +69,8 @@ impl Readers {
             let ids = ids.map(|ids| ids.join("\n"));
             self.send(&numbers, ids.as_deref(), &event_lines(text));
         }
-        for conn in &effects.lacking {
-            self.lack(conn.0);
+        for (conn, ms) in &effects.lacking {
+            self.lack(conn.0, *ms as f64);
         }
         for End {
             conn,

@@ -5,6 +5,7 @@ use tidewire::{Call, limits};
 
 use super::exporting::{content, copy, put};
 use super::world::World;
+use super::world::readers::reads;
 use super::{blame, code, ids};
 
 /// A world whose space holds a bit of everything, and its export.
@@ -26,6 +27,9 @@ fn source() -> (World, String) {
     let file = w.export();
     (w, file)
 }
+
+/// The first line of a file.
+const HEADER: &str = "{\"tidewire\":1,\"space\":\"global\",\"epoch\":\"abc\",\"at\":1}\n";
 
 fn empty(w: &World) -> World {
     let mut empty = World::new();
@@ -146,8 +150,14 @@ fn only_a_space_that_was_never_written_takes_an_import() {
     refusing.call(Call::Disconnect, json!({ "identity": "eve" }));
     assert_eq!(refusing.import(&file).0, 409);
     let mut copied = copy(&w, &file);
-    assert_eq!(copied.import(&file).0, 409);
+    assert_eq!(
+        copied.import(&file).0,
+        200,
+        "the same again, whose answer may be lost"
+    );
     assert_eq!(content(&copied.export()), content(&file));
+    put(&mut copied, "todos", "create", "k9", &json!({}));
+    assert_eq!(copied.import(&file).0, 409);
 }
 
 #[test]
@@ -410,7 +420,7 @@ fn nothing_is_trimmed_until_all_is_in_and_then_by_the_rules_of_the_space() {
     let half = end_of(&file);
     w.import(&file[..half]);
     w.advance(8 * limits::DAY_MS);
-    assert!(w.ring());
+    assert!(!w.ring());
     assert_eq!(w.sqlite.number("SELECT count(*) FROM rows"), 5);
     assert_eq!(w.import_at(7, &file[half..]).0, 200);
     w.advance(60_000);
@@ -432,4 +442,48 @@ fn a_file_of_another_format_is_refused_by_its_version() {
     let other = forged(&file, "{\"tidewire\":1", "{\"tidewire\":2");
     let (status, answer) = w.import(&other);
     assert_eq!((status, code(&answer)), (400, "unsupported_version"));
+}
+
+#[test]
+fn the_last_piece_of_an_import_may_come_twice() {
+    let mut w = World::new();
+    let alice = w.user("alice");
+    w.create(alice, "m1", "todos", json!({ "id": "k1" }));
+    let file = w.export();
+    let mut other = World::new();
+    other.now = w.now;
+    assert_eq!(other.import_at(1, &file).0, 200);
+    // The answer was lost, and `persistently` asks again.
+    let (status, body) = other.import_at(1, &file);
+    assert_eq!(status, 200, "{body}");
+}
+
+#[test]
+fn an_abandoned_import_does_not_ring_every_minute() {
+    let mut w = World::new();
+    assert_eq!(w.import_at(1, HEADER).0, 200);
+    w.advance(8 * limits::DAY_MS);
+    let mut rang = 0;
+    for _ in 0..60 {
+        w.advance(60_000);
+        rang += u64::from(w.ring());
+    }
+    assert!(rang < 5, "rang {rang} times in an hour");
+}
+
+#[test]
+fn readers_of_an_empty_space_end_when_an_import_begins() {
+    let mut w = World::new();
+    let at = w.page(&reads("bob", "todos")).1;
+    let waits = w.wait(&reads("bob", "todos").with("wait", 25).after(&at));
+    let streams = w.stream(&reads("bob", "todos"));
+    let (status, body) = w.import_at(1, HEADER);
+    assert_eq!(status, 200, "{body}");
+    w.advance(60_000);
+    w.ring_readers();
+    assert!(
+        w.answer(waits).is_some(),
+        "the waiting reader is never answered"
+    );
+    assert!(w.reader_ended(streams), "the stream is never ended");
 }

@@ -19,6 +19,7 @@ mod crashing;
 mod crowding;
 mod doctoring;
 mod editing_events;
+mod elbowing;
 mod errors;
 mod events;
 mod exporting;

@@ -231,8 +231,8 @@ impl World {
             }
             self.pass_on(&event);
         }
-        for conn in effects.lacking {
-            self.reader_lacks_a_page(conn);
+        for (conn, ms) in effects.lacking {
+            self.reader_lacks_a_page(conn, ms);
         }
         for end in effects.ends {
             if self.crashes_here() {

@@ -17,6 +17,8 @@ pub struct Reader {
     last_id: String,
     /// Whether another page is wanted.
     lacks: bool,
+    /// When at the earliest.
+    lacks_at: Millis,
     /// What a reader that waits was answered.
     answer: Option<Value>,
     ended: bool,
@@ -118,7 +120,8 @@ impl World {
     /// The reader has read all that was sent; whether it then wants another page.
     pub fn next_page(&mut self, conn: ConnId) -> bool {
         let reader = self.readers.get_mut(&conn).unwrap();
-        let lacks = std::mem::take(&mut reader.lacks) && !reader.ended;
+        let lacks = reader.lacks && !reader.ended && reader.lacks_at <= self.now;
+        reader.lacks &= !lacks;
         if lacks {
             self.input(Input::NextPage { conn });
         }
@@ -149,8 +152,10 @@ impl World {
         }
     }
 
-    pub(super) fn reader_lacks_a_page(&mut self, conn: ConnId) {
-        self.readers.get_mut(&conn).unwrap().lacks = true;
+    pub(super) fn reader_lacks_a_page(&mut self, conn: ConnId, ms: u64) {
+        let lacks_at = self.now.plus(ms);
+        let reader = self.readers.get_mut(&conn).unwrap();
+        (reader.lacks, reader.lacks_at) = (true, lacks_at);
     }
 
     pub(super) fn end_reader(&mut self, end: End) {
