@@ -75,7 +75,7 @@ for (const row of readFileSync("docs/security.md", "utf8").split("\n").filter((l
 const lines = (text) => text.split("\n").map((line) => line.trim()).join("\n");
 for (const document of ["docs/publishing.md"]) {
   const text = readFileSync(document, "utf8");
-  for (const [, language, path, snippet] of text.matchAll(/^```(ts|rust|jsonc)\b ?(.*)\n([^]*?)^```$/gm)) {
+  for (const [, language, path, snippet] of text.matchAll(/^```(ts|rust|jsonc|sql)\b ?(.*)\n([^]*?)^```$/gm)) {
     if (path === "") fault(document, `a snippet in ${language} names no file`);
     else if (!`\n${lines(readFileSync(path, "utf8"))}`.includes(`\n${lines(snippet)}`)) {
       fault(document, `a snippet is not part of ${path}: ${snippet.split("\n")[0]}`);

@@ -5,6 +5,7 @@
 // and ends with a test failure when that does not come.
 import assert from "node:assert/strict";
 import { createHmac, randomUUID } from "node:crypto";
+import { readFileSync, readdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
@@ -86,6 +87,7 @@ function worker(file, overrides, build = "build") {
   ]);
   const services = (config.services ?? []).map(({ binding, service }) => [binding, service]);
   const kv = (config.kv_namespaces ?? []).map(({ binding }) => [binding, binding]);
+  const databases = (config.d1_databases ?? []).map(({ binding, database_id: id }) => [binding, id]);
   const settings = Object.entries({ ...config.vars, ...overrides });
   const { producers = [], consumers = [] } = config.queues ?? {};
   return {
@@ -101,6 +103,7 @@ function worker(file, overrides, build = "build") {
     durableObjects: Object.fromEntries(objects),
     serviceBindings: Object.fromEntries(services),
     kvNamespaces: Object.fromEntries(kv),
+    d1Databases: Object.fromEntries(databases),
     queueProducers: Object.fromEntries(producers.map(({ binding, queue }) => [binding, queue])),
     queueConsumers: Object.fromEntries(consumers.map((consumer) => [consumer.queue, consumption(consumer)])),
   };
@@ -194,6 +197,23 @@ export class Deployment {
   async deliver(name, queue, messages) {
     const worker = await this.#runtime.getWorker(name);
     return worker.queue(queue, messages);
+  }
+
+  /** Calls a Worker's `scheduled` handler as a cron trigger does: its outcome. */
+  async trigger(name) {
+    const worker = await this.#runtime.getWorker(name);
+    return (await worker.scheduled({ cron: "* * * * *" })).outcome;
+  }
+
+  /** A D1 database of a Worker, with the migrations of its folder applied. */
+  async database(name, binding, folder) {
+    const db = await this.#runtime.getD1Database(binding, name);
+    for (const file of readdirSync(folder).toSorted()) {
+      const sql = readFileSync(`${folder}/${file}`, "utf8").replaceAll(/^--.*$/gm, "");
+      const statements = sql.split(";").filter((statement) => statement.trim() !== "");
+      await db.batch(statements.map((statement) => db.prepare(statement)));
+    }
+    return db;
   }
 
   /** A key-value namespace of a Worker. */

@@ -48,7 +48,8 @@ export interface Part<T> {
   readonly items: readonly T[];
 }
 
-const ENVELOPE = '{"events":[]}';
+/** What a body is beside its changes. */
+export const ENVELOPE = '{"events":[]}';
 
 /** The body of a batch. */
 export function batchOf(changes: readonly string[]): string {

@@ -4,6 +4,15 @@
  * @module
  */
 export { TidewireError, type ErrorCode, type ErrorDetails } from "./error.ts";
+export {
+  drainOutbox,
+  intoOutbox,
+  type Drained,
+  type OutboxDatabase,
+  type OutboxOptions,
+  type OutboxStatement,
+  type OutboxTable,
+} from "./outbox.ts";
 export { syncProxy, type Route, type RouteEvent } from "./proxy.ts";
 export {
   createBulkPublisher,

@@ -49,7 +49,7 @@ const LONGEST_PAUSE_SECONDS = 300;
 const QUEUE_PAUSE_SECONDS = 43_200;
 
 /** Codes that say that something is wrong with what was sent, not with who sent it, or now. */
-const BLAMED = ["malformed", "invalid", "frame_too_large", "unknown_channel", "forbidden", "not_found"];
+export const BLAMED: readonly string[] = ["malformed", "invalid", "frame_too_large", "unknown_channel", "forbidden", "not_found"];
 
 interface Entry {
   readonly message: QueueMessage;
@@ -134,7 +134,7 @@ async function publishPart(
 }
 
 /** The place of the change that the server names. */
-function placeOf(error: TidewireError): number | undefined {
+export function placeOf(error: TidewireError): number | undefined {
   const place = /^events\[(\d+)\]/.exec(error.field ?? "")?.[1];
   return place === undefined ? undefined : Number(place);
 }

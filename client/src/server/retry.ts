@@ -45,6 +45,11 @@ export function attemptsOf(retry: Retry): number {
   return bounded("attempts", retry.attempts, ATTEMPTS);
 }
 
+/** How long all attempts take at most, in milliseconds. */
+export function timeoutOf(retry: Retry): number {
+  return bounded("timeoutMs", retry.timeoutMs, TIMEOUT_MS);
+}
+
 /**
  * Makes a call until it succeeds, fails for good, or attempts or time are used up; then the last
  * error is thrown. `attempt` gets the milliseconds that it may take. A pause that would outlast the
@@ -56,7 +61,7 @@ export async function retrying<T>(
   { now, random, sleep }: Clock = clock,
 ): Promise<T> {
   const attempts = attemptsOf(retry);
-  const end = now() + bounded("timeoutMs", retry.timeoutMs, TIMEOUT_MS);
+  const end = now() + timeoutOf(retry);
   for (let made = 1; ; made += 1) {
     try {
       return await attempt(Math.min(ATTEMPT_MS, end - now()));

@@ -4,4 +4,5 @@ interface Env {
   SYNC_WORKER_URL?: string;
   PUBLISH_KEY: string;
   CHANGES: Queue;
+  DB: D1Database;
 }

@@ -1,5 +1,5 @@
-// A Worker of your own: the app's routes, and its queue.
-import { queueConsumer, TidewireError, type QueuedChange } from "tidewire/server";
+// A Worker of your own: the app's routes, its queue, and its outbox.
+import { drainOutbox, intoOutbox, queueConsumer, TidewireError, type QueuedChange } from "tidewire/server";
 import { all, fromElsewhere, life, order, type Order } from "./publish.ts";
 import type { Rows, Todo } from "./rows.ts";
 import * as sync from "./routes/api/sync/[...space]/+server.ts";
@@ -22,6 +22,10 @@ export default {
   },
 
   queue: queueConsumer(),
+
+  async scheduled(_controller, env) {
+    await drainOutbox({ db: env.DB, platform: { env } });
+  },
 } satisfies ExportedHandler<Env>;
 
 async function posted(path: string, request: Request, env: Env): Promise<Response> {
@@ -40,6 +44,9 @@ async function posted(path: string, request: Request, env: Env): Promise<Respons
     case "/later":
       await later(env, await request.json<Todo>());
       return new Response("queued");
+    case "/kept":
+      await keep(env, await request.json<Todo>());
+      return new Response("kept");
     default:
       return new Response("not found", { status: 404 });
   }
@@ -49,4 +56,13 @@ async function posted(path: string, request: Request, env: Env): Promise<Respons
 async function later(env: Env, todo: Todo): Promise<void> {
   const change: QueuedChange<Rows> = { channel: "todos", action: "create", key: todo.id, data: todo };
   await env.CHANGES.send(change);
+}
+
+/** Keeps a todo in the app's own table and says so, both or neither. */
+async function keep(env: Env, todo: Todo): Promise<void> {
+  const change: QueuedChange<Rows> = { channel: "todos", action: "create", key: todo.id, data: todo };
+  await env.DB.batch([
+    env.DB.prepare("INSERT INTO todos (id, title) VALUES (?, ?)").bind(todo.id, todo.title),
+    intoOutbox(env.DB, change),
+  ]);
 }

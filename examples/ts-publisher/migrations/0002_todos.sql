@@ -1,0 +1,5 @@
+-- The app's own rows.
+CREATE TABLE todos (
+  id TEXT PRIMARY KEY,
+  title TEXT NOT NULL
+);
