@@ -11,6 +11,7 @@ use crate::limits;
 use crate::names::{Channel, Identity, Topic};
 use crate::protocol::{Code, Fields, Problem, from_object, text_of};
 use crate::session::{Asker, ChannelPass};
+use crate::source::Source;
 
 /// Who may do something with a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -109,6 +110,8 @@ pub struct Rule {
     pub presence: bool,
     /// Whether subscribers may send signals.
     pub signals: bool,
+    /// Where the rows live, if not in the object.
+    pub source: Option<Source>,
 }
 
 impl Default for Rule {
@@ -124,6 +127,7 @@ impl Default for Rule {
             timestamp: None,
             presence: false,
             signals: false,
+            source: None,
         }
     }
 }
@@ -283,6 +287,9 @@ impl Rules {
         }
         if rule.keep == Keep::Every && rule.timestamp.is_some() {
             return Err("timestamp does not go with keep: \"every\"".to_owned());
+        }
+        if rule.source.is_some() && (rule.keep == Keep::Every || rule.timestamp.is_some()) {
+            return Err("source does not go with keep: \"every\", nor with timestamp".to_owned());
         }
         if rule.retain.count == Some(0) || rule.retain.days == Some(0) {
             return Err("retain must be at least 1".to_owned());

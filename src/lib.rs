@@ -34,6 +34,7 @@ pub mod publisher;
 mod rate;
 mod row;
 mod session;
+pub mod source;
 mod store;
 #[cfg(target_arch = "wasm32")]
 pub mod workers;

@@ -255,6 +255,45 @@ pub const DELTA_WAIT_LEAST_MS: u64 = 100;
 /// See [`DELTA_WAIT_LEAST_MS`]: a minute.
 pub const DELTA_WAIT_MOST_MS: u64 = 60_000;
 
+/// How long a source may take to answer where its channel's rule does not say: 10 seconds.
+pub const SOURCE_TIMEOUT_MS: u64 = 10_000;
+
+/// The longest `timeout` of a source, in seconds: below the 30 s after which a caller of the object
+/// gives up.
+pub const SOURCE_TIMEOUT_SECONDS: u64 = 25;
+
+/// How long a write that its source did not answer in time may still be answered: a minute after it
+/// was asked. Until then nobody else writes that row; after it nobody knows what became of it.
+pub const SOURCE_NEVER_MS: u64 = 60_000;
+
+/// Questions to sources that are under way in a space at once: each holds a request of the object's.
+pub const QUESTIONS: usize = 500;
+
+/// How long whoever comes when there are so many is told to wait.
+pub const QUESTIONS_RETRY_MS: u64 = 1_000;
+
+/// Length of a source's own word for where its next page begins. It travels in the cursor.
+pub const SOURCE_TOKEN_BYTES: usize = 512;
+
+/// Length of what a source answers.
+pub const SOURCE_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+
+/// Rows and deleted keys in one answer of a source.
+pub const SOURCE_ANSWER_ROWS: usize = 100_000;
+
+/// What is left of answers that did not fit a page, kept until its reader asks for more: of all
+/// readers of a space together. The oldest goes first, and its reader begins anew.
+pub const LEFTOVERS_BYTES: usize = 32 * 1024 * 1024;
+
+/// Length of a cursor: one of a paged source holds the source's token.
+pub const CURSOR_BYTES: usize = 1024;
+
+/// Length of the payload of a token, as handlers are told it.
+pub const CLAIMS_BYTES: usize = 4 * 1024;
+
+/// Length of what the upgrade brought along for handlers: URL, cookies and named headers together.
+pub const HANDSHAKE_BYTES: usize = 4 * 1024;
+
 /// How many messages an `auth` counts as whose token somebody else must judge.
 pub const ASK_MESSAGES: usize = 5;
 
