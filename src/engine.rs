@@ -4,6 +4,7 @@ mod call;
 mod change;
 mod connect;
 mod doctor;
+pub(crate) mod draft;
 mod export;
 mod fanout;
 mod frame;

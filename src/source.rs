@@ -139,12 +139,16 @@ impl Source {
         let (Some(home), None) = (homes.next(), homes.next()) else {
             return Err(HOMES.to_owned());
         };
-        let authorize = settings.take("authorize").map(Authorize::read).transpose()?;
+        let authorize = settings
+            .take("authorize")
+            .map(Authorize::read)
+            .transpose()?;
         let timeout = settings.take("timeout").map(seconds).transpose()?;
         let (home, asked) = match home {
-            HomeKind::D1(binding) if authorize.is_none() => {
-                (Home::D1(Table::read(binding, &mut settings)?), Authorize::default())
-            }
+            HomeKind::D1(binding) if authorize.is_none() => (
+                Home::D1(Table::read(binding, &mut settings)?),
+                Authorize::default(),
+            ),
             HomeKind::D1(_) => return Err("authorize does not go with d1".to_owned()),
             HomeKind::Service(binding) => (Home::Hooks(Target::service(binding)), Authorize::ALL),
             HomeKind::Url(url) => (Home::Hooks(Target::url(&url)?), Authorize::ALL),

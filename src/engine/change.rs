@@ -12,15 +12,15 @@ use crate::store::{Edit, Event, Floor, Sql, SqlError, Store, StoredRow, Takes, i
 
 /// A change that passed all rules and may be written.
 #[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) channel: Channel,
-    pub(super) key: Key,
-    pub(super) action: Action,
+pub(crate) struct Draft {
+    pub(crate) channel: Channel,
+    pub(crate) key: Key,
+    pub(crate) action: Action,
     /// The full row after the change; `None` for a delete.
-    pub(super) data: Option<String>,
+    pub(crate) data: Option<String>,
     /// Who may see the row after the change; for a delete, who could before.
-    pub(super) audience: Audience,
-    pub(super) by: Option<Identity>,
+    pub(crate) audience: Audience,
+    pub(crate) by: Option<Identity>,
 }
 
 impl Draft {
