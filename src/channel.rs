@@ -11,7 +11,7 @@ use crate::limits;
 use crate::names::{Channel, Identity, Topic};
 use crate::protocol::{Code, Fields, Problem, from_object, text_of};
 use crate::session::{Asker, ChannelPass};
-use crate::source::Source;
+use crate::source::{Authorize, Source};
 
 /// Who may do something with a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -192,6 +192,12 @@ impl Rule {
         }
         let allowed = self.write.allows(channel, who, |pass| pass.write);
         allowed.then_some(()).ok_or_else(|| refusal(who.identity))
+    }
+
+    /// What the channel's source is asked to authorize, if it has one.
+    #[must_use]
+    pub fn asks(&self) -> Option<Authorize> {
+        self.source.as_ref().map(|source| source.authorize)
     }
 
     /// Whether a token of the channel opens anything here.

@@ -262,6 +262,9 @@ pub const SOURCE_TIMEOUT_MS: u64 = 10_000;
 /// gives up.
 pub const SOURCE_TIMEOUT_SECONDS: u64 = 25;
 
+/// How long whoever asked a source that did not answer in time is told to wait.
+pub const SOURCE_RETRY_MS: u64 = 2_000;
+
 /// How long a write that its source did not answer in time may still be answered: a minute after it
 /// was asked. Until then nobody else writes that row; after it nobody knows what became of it.
 pub const SOURCE_NEVER_MS: u64 = 60_000;

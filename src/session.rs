@@ -112,6 +112,9 @@ pub struct Session {
     /// Whether another token is being judged, and what the client sent since is held back. Lost
     /// with the memory: a session that is found so on waking is closed.
     pub renewing: bool,
+    /// Whether it waits for what a source says. As for `renewing`, it does not wait any more on
+    /// waking.
+    pub asking: bool,
 }
 
 /// Who asks for something of a channel.
@@ -181,6 +184,7 @@ impl Session {
             paused: BTreeMap::new(),
             device: None,
             renewing: false,
+            asking: false,
         }
     }
 
@@ -312,7 +316,7 @@ impl Session {
             subscriptions: self.subscriptions.clone().into_iter().collect(),
             presence: self.places(),
             device: self.device.as_deref().map(str::to_owned),
-            renewing: self.renewing,
+            renewing: self.renewing || self.asking,
         })
     }
 
@@ -362,6 +366,7 @@ impl Session {
             subscriptions: subscriptions.into_iter().collect(),
             device: device.map(Into::into),
             renewing,
+            asking: false,
         })
     }
 }

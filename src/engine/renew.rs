@@ -205,8 +205,13 @@ pub(super) fn plan<S: Sql>(
         }
         for channel in session.subscriptions.keys() {
             let new = may_read(channel).then_some(&grant.topics);
-            let (told, whole) = match difference(store, channel, &session.grant.topics, new, room)?
-            {
+            // What comes into sight there, the log does not know.
+            let elsewhere = rules.find(channel).is_ok_and(|rule| rule.source.is_some());
+            let difference = match elsewhere {
+                true => None,
+                false => difference(store, channel, &session.grant.topics, new, room)?,
+            };
+            let (told, whole) = match difference {
                 Some(difference) => {
                     let edits = rules.find(channel).is_ok_and(|rule| rule.edits);
                     let cursor = store.cursor(channel, edits, store.head());

@@ -11,6 +11,7 @@
     clippy::panic
 )]
 
+pub mod home;
 pub mod readers;
 pub mod sqlite;
 
@@ -28,8 +29,10 @@ use tidewire::{
     Input, Millis, Param, Publisher, Reply, Seed, SessionId, Space, Sql, SqlError, Topics, limits,
 };
 
+use home::Home;
 use readers::Reader;
 use sqlite::Sqlite;
+use tidewire::source::Question;
 
 /// 2026-06-07, when the world begins.
 pub const BEGIN: Millis = Millis(1_780_790_400_000);
@@ -101,6 +104,14 @@ pub struct World {
     pub events: Vec<Event>,
     /// Tokens that somebody else must judge.
     pub asks: Vec<(ConnId, String)>,
+    /// What sources are asked, oldest first.
+    pub questions: Vec<Question>,
+    /// Answers to requests over HTTP that have waited for a source.
+    pub replies: BTreeMap<ConnId, Reply>,
+    /// Where rows live that do not live here.
+    pub home: Home,
+    /// Whether it answers only when a test says so.
+    pub slow: bool,
     /// What stands for the address of whoever connects without an identity.
     pub address: Option<Rc<str>>,
     /// Whose key publishers' calls come with.
@@ -178,6 +189,10 @@ impl World {
             faults: Vec::new(),
             events: Vec::new(),
             asks: Vec::new(),
+            questions: Vec::new(),
+            replies: BTreeMap::new(),
+            home: Home::default(),
+            slow: false,
             address: None,
             publisher: Publisher::Unscoped,
             sent_bytes: 0,
@@ -192,13 +207,21 @@ impl World {
         }
     }
 
-    fn input(&mut self, input: Input<'_>) -> Option<Reply> {
+    pub fn input(&mut self, input: Input<'_>) -> Option<Reply> {
         self.marked = true;
         if self.crashes_here() {
             return self.crash();
         }
+        let request = match &input {
+            Input::Read { conn, .. } | Input::Write { conn, .. } => Some(*conn),
+            _ => None,
+        };
         let effects = self.engine.handle(input, self.now);
-        self.perform(effects)
+        let reply = self.perform(effects);
+        if !self.slow {
+            self.settle();
+        }
+        reply.or_else(|| self.replies.remove(&request?))
     }
 
     /// Does what a host does with the effects of a turn.
@@ -255,6 +278,8 @@ impl World {
         self.events.extend(effects.events.iter().cloned());
         self.engine.note(effects.events);
         self.asks.extend(effects.asks);
+        self.questions.extend(effects.questions);
+        self.replies.extend(effects.replies);
         effects.reply
     }
 
@@ -282,6 +307,8 @@ impl World {
 
     /// A new life of the object, from SQLite, attachments and the host's mark.
     fn wake(&mut self) -> Result<(), SqlError> {
+        self.questions.clear();
+        self.replies.clear();
         self.engine = open(&self.config, &self.sqlite, self.now)?;
         self.cut_readers();
         let open = self
