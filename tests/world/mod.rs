@@ -219,7 +219,9 @@ impl World {
         let effects = self.engine.handle(input, self.now);
         let reply = self.perform(effects);
         if !self.slow {
+            self.slow = true;
             self.settle();
+            self.slow = false;
         }
         reply.or_else(|| self.replies.remove(&request?))
     }
