@@ -16,8 +16,10 @@ if compgen -G 'tests/workerd/*.test.mjs' >/dev/null; then
   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
   scripts/build.sh examples/rust-auth
   scripts/build.sh examples/rust-publisher
-  quietly esbuild examples/ts-publisher/src/index.ts --bundle --format=esm \
-    --outfile=examples/ts-publisher/build/index.js
+  for example in ts-publisher ts-hooks; do
+    quietly esbuild "examples/$example/src/index.ts" --bundle --format=esm \
+      --outfile="examples/$example/build/index.js"
+  done
   # Finds, or installs, what the inspector's tests need; without it they are skipped by name.
   scripts/browser.sh >/dev/null || [ $? = 3 ]
   say "Tests in workerd"

@@ -21,6 +21,9 @@ export const repository = fileURLToPath(new URL("../..", import.meta.url));
 /** Secrets of this test run: unlike the published ones they need no DEV=true. */
 export const secrets = { JWT_SECRET: "secret-of-the-tests", PUBLISH_KEY: "key-of-the-tests" };
 
+/** What questions to an app's hooks are signed with. */
+export const HOOK_SECRET = "hook-secret-of-the-tests";
+
 /** The message that the runtime answers by itself. */
 export const heartbeat = '{"type":"ping"}';
 
@@ -47,6 +50,10 @@ export async function start(options = {}) {
       ...worker("examples/rust-publisher/wrangler.jsonc", { PUBLISH_KEY: secrets.PUBLISH_KEY }),
       ...publisher,
     }),
+    hooks: () => {
+      const app = worker("examples/ts-hooks/wrangler.jsonc", { HOOK_SECRET, PUBLISH_KEY: secrets.PUBLISH_KEY });
+      return workers.includes("sync") ? app : { ...app, serviceBindings: {} };
+    },
     ts: () => ({
       ...worker("examples/ts-publisher/wrangler.jsonc", { PUBLISH_KEY: secrets.PUBLISH_KEY }),
       ...publisher,
