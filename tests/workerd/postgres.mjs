@@ -49,6 +49,9 @@ const settings = {
   jit: "off",
 };
 
+/** For programs: no greeting, no frames, and the first error is the last. */
+const psql = ["--no-psqlrc", "--quiet", "--csv", "--tuples-only", "--set", "ON_ERROR_STOP=1"];
+
 /** Starts one with the programs of the folder `bin`. */
 export async function startPostgres(bin) {
   // PostgreSQL refuses to run as root.
@@ -139,12 +142,26 @@ class Postgres {
 
   /** Runs SQL, in one transaction: the rows of its last statement, columns as texts. */
   async sql(text) {
-    const options = ["--no-psqlrc", "--quiet", "--csv", "--tuples-only", "--single-transaction"];
-    const stop = ["--set", "ON_ERROR_STOP=1"];
-    const { stdout } = await run(join(this.#bin, "psql"), [...options, ...stop, "--command", text, this.url], {
-      timeout: patience,
-    });
+    const options = [...psql, "--single-transaction", "--command", text, this.url];
+    const { stdout } = await run(join(this.#bin, "psql"), options, { timeout: patience });
     return stdout.trim().split("\n").filter(Boolean);
+  }
+
+  /** A session that stays open: `say` runs SQL in it, `end` ends it, and with it what it began. */
+  session() {
+    const child = spawn(join(this.#bin, "psql"), [...psql, this.url], { stdio: ["pipe", "pipe", "inherit"] });
+    const ended = once(child, "exit");
+    return {
+      say: async (text) => {
+        const said = once(child.stdout, "data");
+        child.stdin.write(`${text};\n\\echo said\n`);
+        await within(patience, Promise.race([said, ended]), () => `no answer to ${text}`);
+      },
+      end: async () => {
+        child.stdin.end();
+        await within(patience, ended, () => "psql does not end");
+      },
+    };
   }
 
   /** Ends it, and waits until it and its folder are gone. */
