@@ -304,6 +304,12 @@ impl Rules {
         exact.chain(prefixes.map(|(prefix, rule)| (format!("{prefix}*"), rule)))
     }
 
+    /// Whether some channel's source is told who asks.
+    pub(crate) fn tell_who(&self) -> bool {
+        let sources = self.entries().filter_map(|(_, rule)| rule.source.as_ref());
+        sources.into_iter().any(|source| source.home.is_told_who())
+    }
+
     /// The name or pattern of a channel's rule.
     pub(crate) fn pattern_of(&self, channel: &Channel) -> Option<String> {
         let name = channel.as_str();

@@ -1,10 +1,13 @@
 //! Settings: read once from the environment, refused by name when they are missing or wrong.
 
 pub(crate) mod doctor;
+mod handshake;
 mod origins;
 mod pattern;
 mod publishers;
 mod tokens;
+
+use std::rc::Rc;
 
 use crate::auth::{AuthError, Claims, Secret};
 use crate::channel::Rules;
@@ -14,6 +17,7 @@ use crate::names::{Channel, Space};
 use crate::observe::Event;
 use crate::protocol::{Code, Problem};
 use crate::session::Grant;
+use handshake::Handshake;
 use origins::Origins;
 use pattern::Patterns;
 use publishers::Publishers;
@@ -69,6 +73,25 @@ impl Settings<'_> {
         let text = self.text(name).unwrap_or_default();
         let items = text.split([',', ' ']).filter(|item| !item.is_empty());
         items.map(str::to_owned).collect()
+    }
+
+    /// Names of headers, in lower case. Tidewire's own cannot be named, nor those in `never`.
+    fn headers(&self, name: &'static str, never: &[&str]) -> Result<Vec<String>, ConfigError> {
+        let list = self.list(name).into_iter();
+        let list: Vec<String> = list.map(|header| header.to_ascii_lowercase()).collect();
+        let named = |header: &String| {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            let ours = header.starts_with("x-tidewire");
+            header.bytes().all(plain) && !ours && !never.contains(&header.as_str())
+        };
+        if !list.iter().all(named) {
+            let mut what = "is a list of header names, separated by commas".to_owned();
+            if !never.is_empty() {
+                what = format!("{what}, without {}", never.join(" and "));
+            }
+            return Err(error(name, what));
+        }
+        Ok(list)
     }
 
     fn number(&self, name: &'static str) -> Result<Option<u64>, ConfigError> {
@@ -155,6 +178,8 @@ pub struct Config {
     /// Spaces that open without a `space` claim.
     spaces: Patterns,
     origins: Origins,
+    /// What handlers are told of an upgrade; nothing where no channel has any.
+    handshake: Option<Handshake>,
     schema_version: Option<u64>,
     schema_min: Option<u64>,
 }
@@ -193,8 +218,11 @@ impl Config {
         }
         let limits = settings.text("SYNC_LIMITS");
         let limits = limits.map(|json| Limits::parse(&json)).transpose();
+        let rules = Rules::parse(&channels).map_err(|what| error("SYNC_CHANNELS", what))?;
+        let handshake = Handshake::read(&settings)?;
         Ok(Self {
-            rules: Rules::parse(&channels).map_err(|what| error("SYNC_CHANNELS", what))?,
+            handshake: rules.tell_who().then_some(handshake),
+            rules,
             limits: limits
                 .map_err(|what| error("SYNC_LIMITS", what))?
                 .unwrap_or_default(),
@@ -297,10 +325,25 @@ impl Config {
         }
     }
 
-    /// What somebody may do in a space.
+    /// What a session remembers of its upgrade, or a request over HTTP, for handlers: nothing where
+    /// no channel has any. `url` is what the browser asked for.
     ///
     /// # Errors
-    /// `unauthorized` or `forbidden` where the space does not open to it.
+    /// `forbidden` for more than [`limits::HANDSHAKE_BYTES`]: it is never cut.
+    pub fn handshake(
+        &self,
+        url: &str,
+        header: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Option<Rc<str>>, Problem> {
+        let handshake = self.handshake.as_ref();
+        handshake.map(|kept| kept.of(url, header)).transpose()
+    }
+
+    /// What somebody may do in a space. The claims stay with it only where handlers are told them.
+    ///
+    /// # Errors
+    /// `unauthorized` or `forbidden` where the space does not open to it, or the claims are too long
+    /// to be told.
     pub fn admit(&self, claims: Option<Claims>, space: &Space) -> Result<Grant, AuthError> {
         let claimed = claims.as_ref().and_then(|claims| claims.space.as_ref());
         let open = *space == Space::default_space() || self.spaces.matches(space.as_str());
@@ -311,7 +354,15 @@ impl Config {
             None if claims.is_some() => return Err(AuthError::Space),
             None => return Err(AuthError::SpaceNeedsToken),
         }
-        Ok(claims.map(|claims| claims.grant).unwrap_or_default())
+        let mut grant = claims.map(|claims| claims.grant).unwrap_or_default();
+        if self.handshake.is_none() {
+            grant.claims = None;
+        }
+        let told = grant.claims.as_ref().map_or(0, |claims| claims.len());
+        if told > limits::CLAIMS_BYTES {
+            return Err(AuthError::Claims(limits::CLAIMS_BYTES));
+        }
+        Ok(grant)
     }
 }
 
@@ -436,6 +487,30 @@ mod tests {
             let judgement = tokens.judge(&credentials, Millis(0));
             assert!(matches!(judgement, Judgement::Elsewhere));
         }
+    }
+
+    #[test]
+    fn claims_stay_only_where_handlers_are_told_them_and_only_whole() {
+        let handled = r#"{"a":{},"b*":{"source":{"handler":"h"}}}"#;
+        let admit = |channels: &str, bytes: usize| {
+            let grant = Grant {
+                claims: Some("c".repeat(bytes).into()),
+                ..Grant::default()
+            };
+            let config = read(&[("SYNC_CHANNELS", channels)]).unwrap();
+            let claims = Claims { grant, space: None };
+            let grant = config.admit(Some(claims), &Space::default_space())?;
+            Ok(grant.claims.map(|claims| claims.len()))
+        };
+        let most = limits::CLAIMS_BYTES;
+        assert_eq!(admit(handled, most), Ok(Some(most)));
+        assert_eq!(admit(handled, most + 1), Err(AuthError::Claims(most)));
+        assert_eq!(admit(r#"{"a":{}}"#, most + 1), Ok(None));
+        let problem = Problem::from(AuthError::Claims(most));
+        assert_eq!(
+            (problem.code, problem.code.status()),
+            (Code::Forbidden, 403)
+        );
     }
 
     #[test]
