@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use crate::audience::{Topics, TopicsError};
 use crate::limits;
 use crate::names::{Channel, Identity, Millis, Space};
-use crate::protocol::{Code, Problem};
+use crate::protocol::{Code, Problem, from_object};
 use crate::session::Grant;
 
 pub use answer::read_answer;
@@ -147,14 +147,12 @@ impl Claims {
     ///
     /// # Errors
     /// [`AuthError::Claims`] for more than [`limits::CLAIMS_BYTES`], [`AuthError::Claim`] for what is
-    /// no JSON.
+    /// no JSON object.
     pub fn with_claims(mut self, json: &str) -> Result<Self, AuthError> {
         if json.len() > limits::CLAIMS_BYTES {
             return Err(AuthError::Claims(limits::CLAIMS_BYTES));
         }
-        if serde_json::from_str::<&RawValue>(json).is_err() {
-            return Err(AuthError::Claim("claims"));
-        }
+        from_object::<&RawValue>(json).map_err(|_| AuthError::Claim("claims"))?;
         self.grant.claims = Some(json.into());
         Ok(self)
     }
@@ -367,10 +365,12 @@ mod tests {
         assert!(context(limits::CONTEXT_BYTES).is_ok());
         assert!(context(limits::CONTEXT_BYTES + 1).is_err());
         assert!(claims().with_context("{").is_err());
-        let told = |bytes: usize| claims().with_claims(&format!("{:bytes$}", 1));
+        let told = |bytes: usize| claims().with_claims(&format!("{:bytes$}", "{}"));
         assert!(told(limits::CLAIMS_BYTES).is_ok());
         assert!(told(limits::CLAIMS_BYTES + 1).is_err());
-        assert_eq!(claims().with_claims("{"), Err(AuthError::Claim("claims")));
+        for bad in ["{", "[]", "1"] {
+            assert_eq!(claims().with_claims(bad), Err(AuthError::Claim("claims")));
+        }
     }
 
     const BOUND: &str = r#""sub":"a","exp":1800000000"#;

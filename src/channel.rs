@@ -11,7 +11,7 @@ use crate::limits;
 use crate::names::{Channel, Identity, Topic};
 use crate::protocol::{Code, Fields, Problem, from_object, text_of};
 use crate::session::{Asker, ChannelPass};
-use crate::source::Source;
+use crate::source::{Home, Source};
 
 /// Who may do something with a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -304,10 +304,20 @@ impl Rules {
         exact.chain(prefixes.map(|(prefix, rule)| (format!("{prefix}*"), rule)))
     }
 
+    /// Who keeps the rows of some channel, beside the object itself.
+    fn homes(&self) -> impl Iterator<Item = &Home> {
+        let rules = self.entries().filter_map(|(_, rule)| rule.source.as_ref());
+        rules.map(|source| &source.home)
+    }
+
     /// Whether some channel's source is told who asks.
     pub(crate) fn tell_who(&self) -> bool {
-        let sources = self.entries().filter_map(|(_, rule)| rule.source.as_ref());
-        sources.into_iter().any(|source| source.home.is_told_who())
+        self.homes().any(Home::is_told_who)
+    }
+
+    /// Whether some channel's rows are the app's, which is asked over HTTP.
+    pub(crate) fn have_hooks(&self) -> bool {
+        self.homes().any(|home| matches!(home, Home::Hooks(_)))
     }
 
     /// The name or pattern of a channel's rule.

@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 mod handshake;
+mod hooks;
 mod origins;
 mod pattern;
 mod publishers;
@@ -17,6 +18,7 @@ use crate::names::{Channel, Space};
 use crate::observe::Event;
 use crate::protocol::{Code, Problem};
 use crate::session::Grant;
+use crate::source::Signer;
 use handshake::Handshake;
 use origins::Origins;
 use pattern::Patterns;
@@ -24,10 +26,15 @@ use publishers::Publishers;
 
 pub use doctor::{Finding, Severity, examine};
 pub use publishers::Publisher;
+pub(crate) use tokens::is_safe_url;
 pub use tokens::{Credentials, Endpoint, Judgement, Tokens};
 
 /// The secrets of `.dev.vars.example`. Everybody knows them, so only `DEV=true` may use them.
-const DEV_SECRETS: [&str; 2] = ["dev-jwt-secret-not-for-production", "dev-publish-key"];
+const DEV_SECRETS: [&str; 3] = [
+    "dev-jwt-secret-not-for-production",
+    "dev-publish-key",
+    "dev-hook-secret-not-for-production",
+];
 
 /// A setting that is missing or wrong. The text names it and holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,13 +116,17 @@ impl Settings<'_> {
     }
 
     fn secret(&self, name: &'static str) -> Result<Option<Secret>, ConfigError> {
+        Ok(self.secret_text(name)?.map(Secret::new))
+    }
+
+    fn secret_text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
         let text = self.text(name);
         if text.as_deref().is_some_and(|text| self.is_published(text)) {
             let what = "is the published development secret; set one of your own \
                 (`wrangler secret put`), or DEV=true on your own machine";
             return Err(error(name, what));
         }
-        Ok(text.map(Secret::new))
+        Ok(text)
     }
 
     /// A secret, and the one that it replaces for a while.
@@ -180,6 +191,8 @@ pub struct Config {
     origins: Origins,
     /// What handlers are told of an upgrade; nothing where no channel has any.
     handshake: Option<Handshake>,
+    /// Signs what the app is asked where it keeps rows.
+    hooks: Signer,
     schema_version: Option<u64>,
     schema_min: Option<u64>,
 }
@@ -200,6 +213,7 @@ impl Config {
             let what = "is the same as JWT_SECRET: whoever may publish could be anybody";
             return Err(error("PUBLISH_KEY", what));
         }
+        let known: Vec<&Secret> = tokens.secrets().iter().chain(publishers.keys()).collect();
         let channels = settings
             .text("SYNC_CHANNELS")
             .ok_or_else(|| error("SYNC_CHANNELS", "is not set; declare your channels"))?;
@@ -221,6 +235,7 @@ impl Config {
         let rules = Rules::parse(&channels).map_err(|what| error("SYNC_CHANNELS", what))?;
         let handshake = Handshake::read(&settings)?;
         Ok(Self {
+            hooks: hooks::read(&settings, &rules, &known)?,
             handshake: rules.tell_who().then_some(handshake),
             rules,
             limits: limits
@@ -339,6 +354,12 @@ impl Config {
         handshake.map(|kept| kept.of(url, header)).transpose()
     }
 
+    /// Signs what the app is asked where it keeps a channel's rows.
+    #[must_use]
+    pub fn hooks(&self) -> &Signer {
+        &self.hooks
+    }
+
     /// What somebody may do in a space. The claims stay with it only where handlers are told them.
     ///
     /// # Errors
@@ -449,8 +470,10 @@ mod tests {
         for (setting, current) in [
             ("JWT_SECRET", None),
             ("PUBLISH_KEY", None),
+            ("HOOK_SECRET", None),
             ("JWT_SECRET_PREVIOUS", Some(("JWT_SECRET", "x"))),
             ("PUBLISH_KEY_PREVIOUS", Some(("PUBLISH_KEY", "x"))),
+            ("HOOK_SECRET_PREVIOUS", Some(("HOOK_SECRET", "x"))),
         ] {
             for value in DEV_SECRETS {
                 let with = |dev: Option<&'static str>| {

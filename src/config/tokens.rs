@@ -74,7 +74,7 @@ pub struct Tokens {
 const AUTH_PATH: &str = "/sync-auth";
 
 /// Whether an URL may be asked for secrets: over TLS, or on this machine.
-fn is_safe_url(url: &str) -> bool {
+pub(crate) fn is_safe_url(url: &str) -> bool {
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = match authority.rsplit_once(':') {
