@@ -284,6 +284,9 @@ pub const SOURCE_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// Rows and deleted keys in one answer of a source.
 pub const SOURCE_ANSWER_ROWS: usize = 100_000;
 
+/// Length of the message of a source's refusal, as its client is told it; longer ones are cut.
+pub const SOURCE_MESSAGE_BYTES: usize = 500;
+
 /// What is left of answers that did not fit a page, kept until its reader asks for more: of all
 /// readers of a space together. The oldest goes first, and its reader begins anew.
 pub const LEFTOVERS_BYTES: usize = 32 * 1024 * 1024;
