@@ -4,12 +4,14 @@
 //! - `router` — the sync Worker: public routes, tokens, keys, and which object a request is for.
 //! - `host` — inside the object: drives the engine and performs its effects.
 //! - `authenticator` — who somebody is, where keys or the app's endpoint must be asked.
+//! - `d1` — rows that live in a table of D1.
 //! - `keep` — a space as a whole: exported, imported, restored, examined.
 //! - `readers` — open answers of readers over HTTP.
 //! - `log` — what becomes of events; `inspector` — the page that shows them.
 //! - `internal` — the path between router and host, defined once for both.
 
 mod authenticator;
+mod d1;
 mod database;
 mod faults;
 pub mod gateway;
