@@ -11,7 +11,7 @@ use crate::limits;
 use crate::names::{Channel, Identity, Topic};
 use crate::protocol::{Code, Fields, Problem, from_object, text_of};
 use crate::session::{Asker, ChannelPass};
-use crate::source::{Home, Source};
+use crate::source::{Authorize, Home, Source};
 
 /// Who may do something with a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -194,6 +194,12 @@ impl Rule {
         allowed.then_some(()).ok_or_else(|| refusal(who.identity))
     }
 
+    /// What the channel's source is asked to authorize, if it has one.
+    #[must_use]
+    pub fn asks(&self) -> Option<Authorize> {
+        self.source.as_ref().map(|source| source.authorize)
+    }
+
     /// Whether a token of the channel opens anything here.
     #[must_use]
     pub fn takes_pass(&self) -> bool {
@@ -308,6 +314,22 @@ impl Rules {
         let exact = self.exact.iter().map(|(name, rule)| (name.clone(), rule));
         let prefixes = self.prefixes.iter();
         exact.chain(prefixes.map(|(prefix, rule)| (format!("{prefix}*"), rule)))
+    }
+
+    /// Who keeps the rows of some channel, beside the object itself.
+    fn homes(&self) -> impl Iterator<Item = &Home> {
+        let rules = self.entries().filter_map(|(_, rule)| rule.source.as_ref());
+        rules.map(|source| &source.home)
+    }
+
+    /// Whether some channel's source is told who asks.
+    pub(crate) fn tell_who(&self) -> bool {
+        self.homes().any(Home::is_told_who)
+    }
+
+    /// Whether some channel's rows are the app's, which is asked over HTTP.
+    pub(crate) fn have_hooks(&self) -> bool {
+        self.homes().any(|home| matches!(home, Home::Hooks(_)))
     }
 
     /// The name or pattern of a channel's rule.

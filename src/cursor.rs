@@ -3,9 +3,13 @@
 use std::fmt;
 use std::rc::Rc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use crate::digest;
 use crate::limits;
-use crate::names::{Channel, Seq};
+use crate::names::{Channel, Millis, Seq};
+use crate::source::AskId;
 
 /// The identity of a space's log, new whenever the log is lost, restored or imported.
 /// 1–16 characters of `[a-z0-9]`.
@@ -32,7 +36,8 @@ impl Epoch {
 /// Written `epoch.seq`; inside a paged answer `epoch.seq.start.view`, so that deletions and losses
 /// of all its pages are judged from where the first began, and all pages are for the same eyes. Where
 /// events can be edited a seal follows: pages from there on hold what was edited and deleted since, so
-/// only who has been there may say so.
+/// only who has been there may say so. Between two pages of a channel whose rows live elsewhere it is
+/// `epoch.seq.start.view.place.seal`: the place holds the source's own token, which nobody else may make.
 ///
 /// Text with other parts comes from another version: its first two parts are understood, the
 /// position is not, so it resumes nothing.
@@ -57,6 +62,79 @@ pub struct PageOf {
     pub start: Seq,
     /// The view that its first page was for.
     pub view: String,
+    /// Where the channel's source goes on, before the log does.
+    pub place: Option<Place>,
+}
+
+/// Where a source goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The time that the source was asked for changes since.
+    pub since: Option<Millis>,
+    /// Where its next page begins.
+    pub at: At,
+}
+
+/// Where the next page of a source begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    /// At its beginning.
+    Begin,
+    /// Where the source itself said.
+    Token(String),
+    /// In the midst of an answer that did not fit a page: after so many of its rows.
+    Leftover(AskId, usize),
+}
+
+impl Place {
+    fn to_text(&self) -> String {
+        let since = self
+            .since
+            .map_or("-".to_owned(), |since| since.0.to_string());
+        let text = match &self.at {
+            At::Begin => format!("{since}:b"),
+            At::Token(token) => format!("{since}:t{token}"),
+            At::Leftover(AskId(ask), rows) => format!("{since}:r{ask}-{rows}"),
+        };
+        URL_SAFE_NO_PAD.encode(text)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (since, at) = text.split_once(':')?;
+        let since = match since {
+            "-" => None,
+            since => Some(Millis(number(since)?.0)),
+        };
+        let at = match (at.get(..1)?, at.get(1..)?) {
+            ("b", "") => At::Begin,
+            ("t", token) => At::Token(token.to_owned()),
+            ("r", place) => {
+                let (ask, rows) = place.split_once('-')?;
+                At::Leftover(
+                    AskId(number(ask)?.0),
+                    usize::try_from(number(rows)?.0).ok()?,
+                )
+            }
+            _ => return None,
+        };
+        Some(Self { since, at })
+    }
+}
+
+impl PageOf {
+    fn parse(rest: &str) -> Option<Self> {
+        let mut parts = rest.split('.');
+        let page = Self {
+            start: number(parts.next()?)?,
+            view: parts.next()?.to_owned(),
+            place: match parts.next() {
+                None => None,
+                Some(place) => Some(Place::parse(place.strip_prefix('t')?)?),
+            },
+        };
+        parts.next().is_none().then_some(page)
+    }
 }
 
 /// A keyed hash of a cursor and its channel: 16 characters of hexadecimal, written after an `s`.
@@ -95,7 +173,7 @@ impl Cursor {
     /// Reads a cursor that a client returned; `None` if the text is no cursor at all.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() > limits::ID_BYTES {
+        if text.len() > limits::CURSOR_BYTES {
             return None;
         }
         let mut parts = text.splitn(3, '.');
@@ -103,13 +181,7 @@ impl Cursor {
         let seq = number(parts.next()?)?;
         let rest = parts.next();
         let (rest, seal) = rest.map_or((None, None), split_seal);
-        let page = rest.and_then(|rest| {
-            let (start, view) = rest.split_once('.')?;
-            Some(PageOf {
-                start: number(start)?,
-                view: (!view.contains('.')).then(|| view.to_owned())?,
-            })
-        });
+        let page = rest.and_then(PageOf::parse);
         let foreign = rest.is_some() && page.is_none();
         Some(Self {
             epoch,
@@ -123,7 +195,13 @@ impl Cursor {
     fn write_position(&self, out: &mut impl fmt::Write) -> fmt::Result {
         write!(out, "{}.{}", self.epoch.as_str(), self.seq)?;
         match &self.page {
-            Some(page) => write!(out, ".{}.{}", page.start, page.view),
+            Some(page) => {
+                write!(out, ".{}.{}", page.start, page.view)?;
+                match &page.place {
+                    Some(place) => write!(out, ".t{}", place.to_text()),
+                    None => Ok(()),
+                }
+            }
             None => Ok(()),
         }
     }
@@ -185,6 +263,50 @@ mod tests {
         }
         assert_eq!(Cursor::parse("a.7.3.9f3a").unwrap().began(), Seq(3));
         assert_eq!(Cursor::parse("a.7").unwrap().began(), Seq(7));
+    }
+
+    #[test]
+    fn a_place_in_a_source_reads_back_as_it_was_written() {
+        for since in [None, Some(Millis(1_780_790_400_000))] {
+            for at in [
+                At::Begin,
+                At::Token(String::new()),
+                At::Token("b:.s0123456789abcdef ü".to_owned()),
+                At::Token("x".repeat(limits::SOURCE_TOKEN_BYTES)),
+                At::Leftover(AskId(limits::SAFE_INTEGER), 7),
+            ] {
+                let page = PageOf {
+                    start: Seq(limits::SAFE_INTEGER),
+                    view: "0123456789abcdef".to_owned(),
+                    place: Some(Place { since, at }),
+                };
+                let epoch = Epoch::parse("abcdefghijklmnop").unwrap();
+                let mut cursor = Cursor {
+                    page: Some(page),
+                    ..Cursor::at(&epoch, Seq(limits::SAFE_INTEGER))
+                };
+                cursor.seal = Some(Seal("0123456789abcdef".to_owned()));
+                let text = cursor.to_string();
+                assert_eq!(Cursor::parse(&text), Some(cursor), "{text}");
+                assert!(text.len() <= limits::CURSOR_BYTES);
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_that_nobody_wrote_is_foreign() {
+        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        for place in [
+            "", ":", "-:", "-:x", "-:b1", "01:b", "-:r1", "-:r1-", "-:r01-1", "-:r1-1-1",
+        ] {
+            let cursor = Cursor::parse(&format!("a.1.1.v.t{}", encode(place))).unwrap();
+            assert!(cursor.foreign, "{place}");
+        }
+        assert!(Cursor::parse("a.1.1.v.t*").unwrap().foreign);
+        assert!(Cursor::parse("a.1.1.v.tLTpi.x").unwrap().foreign);
+        let longest = format!("a.1.{}", "x".repeat(limits::CURSOR_BYTES - 4));
+        assert!(Cursor::parse(&longest).is_some());
+        assert_eq!(Cursor::parse(&format!("{longest}x")), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The engine: one space's state machine. Inputs in, effects out; no clock, no sockets, no async.
 
+mod ask;
 mod call;
 mod change;
 mod connect;
@@ -7,6 +8,7 @@ mod doctor;
 pub(crate) mod draft;
 mod export;
 mod fanout;
+mod fetch;
 mod frame;
 mod import;
 mod inspect;
@@ -20,6 +22,7 @@ mod read;
 mod renew;
 mod retain;
 mod room;
+mod source_write;
 mod stats;
 mod subscribe;
 mod write;
@@ -39,10 +42,14 @@ use crate::outbox::{Outbox, Outgoing};
 use crate::protocol::{self, Close, Code, Problem, ReadRequest};
 use crate::rate::Rates;
 use crate::session::{Asker, Dialect, Grant, Session};
+use crate::source::{Answered, AskId, Question};
 use crate::store::{Seed, Sql, SqlError, Store, Sweep};
+use ask::Asking;
+use fetch::Leftovers;
 use frame::Held;
 use read::Reading;
 use room::Room;
+use write::Writer;
 
 pub use call::Call;
 pub use read::{End, Stays, StreamEvent};
@@ -105,6 +112,8 @@ pub enum Input<'a> {
     },
     /// Somebody with a verified grant sends mutations over HTTP.
     Write {
+        /// The request's number, unused so far.
+        conn: ConnId,
         /// A name for this one request, drawn by the host.
         session: SessionId,
         /// What the token grants.
@@ -120,6 +129,18 @@ pub enum Input<'a> {
         conn: ConnId,
         /// Who it is, or why not.
         answer: Result<Option<Claims>, Problem>,
+    },
+    /// A source has answered, or failed, see [`Effects::questions`].
+    Answered {
+        /// Which question.
+        ask: AskId,
+        /// What it said.
+        answer: Answered,
+    },
+    /// A source has not answered within its channel's timeout. Its answer may still come.
+    Late {
+        /// Which question.
+        ask: AskId,
     },
     /// Somebody wants to bring a new space into being, and this one keeps count. The answer is 200
     /// or a refusal.
@@ -204,6 +225,17 @@ pub struct Reply {
 }
 
 impl Reply {
+    fn of(reply: Result<String, Problem>) -> Self {
+        match reply {
+            Ok(body) => Self {
+                status: 200,
+                body,
+                retry_after_ms: None,
+            },
+            Err(problem) => Self::refusal(&problem),
+        }
+    }
+
     /// A refusal with its fitting status.
     #[must_use]
     pub fn refusal(problem: &Problem) -> Self {
@@ -261,6 +293,11 @@ pub struct Effects {
     /// Tokens of `auth` messages that somebody else must judge. Each is answered by one
     /// [`Input::Authenticated`], sooner or later.
     pub asks: Vec<(ConnId, String)>,
+    /// What sources are asked. Each is answered by one [`Input::Answered`], sooner or later, and before
+    /// that by an [`Input::Late`] where that takes longer than the channel's source may.
+    pub questions: Vec<Question>,
+    /// Answers to HTTP calls of earlier turns, which had neither a reply nor stayed.
+    pub replies: Vec<(ConnId, Reply)>,
     /// What happened, for observers. The host adds how long it took and gives it back, see
     /// [`Engine::note`].
     pub events: Vec<Event>,
@@ -293,6 +330,16 @@ pub struct Engine<S> {
     moves: presence::Moves,
     /// The readers over HTTP that stay.
     readers: BTreeMap<ConnId, Reading>,
+    /// Questions to sources.
+    asking: Asking,
+    /// Questions that could not be put, and why.
+    unasked: Vec<(AskId, Problem)>,
+    /// What is left of sources' answers.
+    leftovers: Leftovers,
+    /// Requests with mutations that a source is asked for.
+    writers: BTreeMap<ConnId, Writer>,
+    /// The request over HTTP that this turn is for.
+    request: Option<ConnId>,
     /// Rows written when an event last said how many.
     rows_written: u64,
     metrics: Metrics,
@@ -313,7 +360,8 @@ impl<S: Sql> Engine<S> {
         seed: Seed,
         now: Millis,
     ) -> Result<Self, SqlError> {
-        let store = Store::open(sql, &space, seed, now)?;
+        let mut store = Store::open(sql, &space, seed, now)?;
+        store.settle_claims(now)?;
         Ok(Self {
             config,
             rows_written: store.written(),
@@ -331,6 +379,11 @@ impl<S: Sql> Engine<S> {
             held_bytes: 0,
             moves: presence::Moves::default(),
             readers: BTreeMap::new(),
+            asking: Asking::new(now),
+            unasked: Vec::new(),
+            leftovers: Leftovers::default(),
+            writers: BTreeMap::new(),
+            request: None,
             metrics: Metrics::default(),
             recent: Recent::default(),
             began: now,
@@ -398,7 +451,9 @@ impl<S: Sql> Engine<S> {
     /// Answers one input.
     pub fn handle(&mut self, input: Input<'_>, now: Millis) -> Effects {
         self.room = Room::default();
+        self.request = None;
         self.expire(now);
+        self.give_up(now);
         match input {
             Input::Connect { .. }
             | Input::Session { .. }
@@ -429,15 +484,24 @@ impl<S: Sql> Engine<S> {
                 session,
                 grant,
                 request,
-            } => self.read(conn, session, grant, request, now),
+            } => {
+                self.request = Some(conn);
+                self.read(conn, session, grant, request, now);
+            }
             Input::NextPage { conn } => self.next_page(conn, now),
             Input::TimeOver { conn } => self.answer_waiting(conn, now),
             Input::Write {
+                conn,
                 session,
                 grant,
                 body,
                 channel_token,
-            } => self.write(session, grant, body, channel_token, now),
+            } => {
+                self.request = Some(conn);
+                self.write(conn, session, grant, (body, channel_token), now);
+            }
+            Input::Answered { ask, answer } => self.answered(ask, answer, now),
+            Input::Late { ask } => self.late(ask, now),
             Input::Session { grant } => self.session(grant, now),
             Input::Authenticated { conn, answer } => self.authenticated(conn, answer, now),
             Input::NewSpace { owner } => self.new_space(owner, now),
@@ -475,6 +539,7 @@ impl<S: Sql> Engine<S> {
     }
 
     fn finish(&mut self, now: Millis) -> Effects {
+        self.settle_unasked(now);
         self.save(now);
         self.tell_moves();
         let hub = &self.hub;
@@ -601,6 +666,7 @@ impl<S: Sql> Engine<S> {
 
     fn forget(&mut self, conn: ConnId, now: Millis) -> Option<Session> {
         self.take_held(conn);
+        self.forget_asker(conn);
         self.rates.forget(conn, now);
         self.readers.remove(&conn);
         let session = self.hub.remove(conn)?;
@@ -658,14 +724,15 @@ impl<S: Sql> Engine<S> {
     }
 
     fn reply(&mut self, reply: Result<String, Problem>) {
-        self.effects.reply = Some(match reply {
-            Ok(body) => Reply {
-                status: 200,
-                body,
-                retry_after_ms: None,
-            },
-            Err(problem) => Reply::refusal(&problem),
-        });
+        self.effects.reply = Some(Reply::of(reply));
+    }
+
+    /// Answers a request over HTTP: that of this turn, or one that has waited.
+    fn reply_to(&mut self, conn: ConnId, reply: Result<String, Problem>) {
+        match self.request == Some(conn) {
+            true => self.reply(reply),
+            false => self.effects.replies.push((conn, Reply::of(reply))),
+        }
     }
 }
 

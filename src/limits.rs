@@ -262,6 +262,9 @@ pub const SOURCE_TIMEOUT_MS: u64 = 10_000;
 /// gives up.
 pub const SOURCE_TIMEOUT_SECONDS: u64 = 25;
 
+/// How long whoever asked a source that did not answer in time is told to wait.
+pub const SOURCE_RETRY_MS: u64 = 2_000;
+
 /// How long a write that its source did not answer in time may still be answered: a minute after it
 /// was asked. Until then nobody else writes that row; after it nobody knows what became of it.
 pub const SOURCE_NEVER_MS: u64 = 60_000;
@@ -280,6 +283,9 @@ pub const SOURCE_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Rows and deleted keys in one answer of a source.
 pub const SOURCE_ANSWER_ROWS: usize = 100_000;
+
+/// Length of the message of a source's refusal, as its client is told it; longer ones are cut.
+pub const SOURCE_MESSAGE_BYTES: usize = 500;
 
 /// What is left of answers that did not fit a page, kept until its reader asks for more: of all
 /// readers of a space together. The oldest goes first, and its reader begins anew.

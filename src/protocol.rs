@@ -10,11 +10,12 @@ mod read;
 mod restore;
 mod server;
 
-pub(crate) use client::decode_mutations;
-pub(crate) use client::key_of;
 pub use client::{
     Action, ClientMessage, Hello, MutateMessage, PresenceChange, PresenceMessage, Refused,
     SignalMessage, SubscribeMessage, decode,
+};
+pub(crate) use client::{
+    decode_again, decode_mutation, decode_subscription_again, key_of, mutations_of,
 };
 #[cfg(target_arch = "wasm32")]
 pub(crate) use codec::joined;

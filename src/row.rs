@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use crate::limits;
 use crate::names::Key;
-use crate::protocol::{Fields, JsonWriter, Problem, text_of};
+use crate::protocol::{Fields, JsonWriter, Problem, depth_is_bounded, text_of};
 
 /// Fields that JavaScript gives a meaning of its own; a merge on a client's side could reach
 /// every object through them.
@@ -31,11 +31,14 @@ fn checked<'a>(json: &'a str) -> Result<Fields<'a>, Problem> {
 
 fn bounded(row: JsonWriter, most: usize) -> Result<String, Problem> {
     let row = row.finish();
-    if row.len() > most {
-        let message = format!("the row must be at most {most} bytes");
-        return Err(Problem::invalid("data", message));
+    match row.len() > most {
+        true => Err(too_large(most)),
+        false => Ok(row),
     }
-    Ok(row)
+}
+
+fn too_large(most: usize) -> Problem {
+    Problem::invalid("data", format!("the row must be at most {most} bytes"))
 }
 
 /// The row of `key` with the given fields, of at most `most` bytes. An `id` comes first where it was left out.
@@ -54,6 +57,18 @@ pub(crate) fn create(key: &Key, data: &str, most: usize) -> Result<String, Probl
         }
     });
     bounded(row, most)
+}
+
+/// The fields of an update, checked, of at most `most` bytes; as they were given.
+///
+/// # Errors
+/// `invalid` as for [`create`].
+pub(crate) fn fields(data: &str, most: usize) -> Result<String, Problem> {
+    checked(data)?;
+    if data.len() > most {
+        return Err(too_large(most));
+    }
+    Ok(data.to_owned())
 }
 
 /// The row with the given fields in place of those of the same names, and new ones at its end.
@@ -85,11 +100,25 @@ pub(crate) fn check(key: &Key, row: &str, most: usize) -> Result<(), Problem> {
     if id.as_deref() != Some(key.as_str()) {
         return Err(Problem::invalid("id", "must be the key"));
     }
-    if row.len() > most {
-        let message = format!("the row must be at most {most} bytes");
+    match row.len() > most {
+        true => Err(too_large(most)),
+        false => Ok(()),
+    }
+}
+
+/// The key of a row that somebody else has made, if it is one as it may be sent to clients, of at
+/// most `most` bytes.
+///
+/// # Errors
+/// `invalid` as for [`check`], and where it nests too deep or its `id` is no key. No text is the row's.
+pub(crate) fn read(row: &str, most: usize) -> Result<Key, Problem> {
+    if row.len() > most || !depth_is_bounded(row) {
+        let message = format!("the row must be at most {most} bytes, nested at most 64 deep");
         return Err(Problem::invalid("data", message));
     }
-    Ok(())
+    let id = checked(row)?.get("id").and_then(text_of);
+    let key = id.and_then(|id| Key::parse(&id).ok());
+    key.ok_or_else(|| Problem::invalid("id", "must be a text of 1 to 256 bytes"))
 }
 
 /// What the deleted row of a key is acknowledged with.

@@ -17,7 +17,7 @@ use crate::protocol::{Action, Fields, Problem, text_of};
 use crate::session::{Asker, ChannelPass, Grant};
 
 pub use d1::Table;
-pub use hooks::Target;
+pub use hooks::{HookCall, Reading, Signer, Target, read_answer};
 
 /// What `source` of a channel's rule says: where its rows live.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod retain;
 mod room;
 mod rows;
 mod schema;
+mod source;
 mod sql;
 
 use std::ops::ControlFlow;
@@ -29,6 +30,7 @@ use room::Room;
 pub(crate) use room::Takes;
 pub(crate) use rows::{Floor, PageRow, StoredRow, Version};
 pub use schema::{Seed, space_of};
+
 pub use sql::{Columns, Param, Sql, SqlError};
 
 /// What is kept in memory of a space's log. A transaction that fails puts it back.
@@ -98,10 +100,14 @@ impl<S: Sql> Store<S> {
         Cursor { seal, ..cursor }
     }
 
-    /// Whether a cursor was given out for this channel. Only where its events can be edited does
-    /// it matter.
+    /// Whether a cursor was given out for this channel. It matters where its events can be edited,
+    /// and where the cursor holds a place in a source.
     pub(crate) fn gave(&self, channel: &Channel, edits: bool, cursor: &Cursor) -> bool {
-        !edits || cursor.seal == Some(Seal::of(&self.log.view_key, channel, cursor))
+        let has_place = cursor
+            .page
+            .as_ref()
+            .is_some_and(|page| page.place.is_some());
+        !(edits || has_place) || cursor.seal == Some(Seal::of(&self.log.view_key, channel, cursor))
     }
 
     /// Rows written so far, as the platform bills them.

@@ -9,7 +9,7 @@ fuzz_target!(|text: &str| {
     let Some(cursor) = Cursor::parse(text) else {
         return;
     };
-    assert!(text.len() <= limits::ID_BYTES);
+    assert!(text.len() <= limits::CURSOR_BYTES);
     assert!(cursor.seq.0 <= limits::SAFE_INTEGER && cursor.began().0 <= limits::SAFE_INTEGER);
     assert_eq!(
         Epoch::parse(cursor.epoch.as_str()),

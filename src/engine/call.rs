@@ -11,6 +11,7 @@ use crate::names::{Channel, ConnId, Millis, RequestId, Seq};
 use crate::observe::{Event, Operation, Outcome as Came};
 use crate::outbox::{Outgoing, Place};
 use crate::protocol::{self, CallBody, Close, Problem, TopicsBody};
+use crate::session::Dialect;
 use crate::store::{Floor, Outcome, Owner, Seed, Sql, Store, Takes};
 
 /// A call over HTTP whose key has been checked.
@@ -93,6 +94,8 @@ pub(super) struct Done {
     pub(super) frames: Vec<Outgoing>,
     pub(super) closes: Vec<(ConnId, Close, Option<String>)>,
     pub(super) renewals: Vec<Renewal>,
+    /// Who is behind on a channel that has changed outside.
+    pub(super) behind: Option<(Channel, Vec<ConnId>)>,
     /// Changes that were written, the seq of the last of them, and who is told.
     pub(super) changes: usize,
     pub(super) seq: Option<Seq>,
@@ -134,6 +137,9 @@ impl<S: Sql> Engine<S> {
                     event.sent(&frame.text, frame.to.len());
                     self.out.send(frame);
                 }
+                if let Some((channel, conns)) = done.behind {
+                    self.fall_behind(&channel, &conns);
+                }
                 for renewal in done.renewals {
                     self.renew(renewal);
                 }
@@ -149,6 +155,20 @@ impl<S: Sql> Engine<S> {
             }
         }
         self.tell_written(event);
+    }
+
+    /// Takes connections off a channel that has changed outside, until they have asked again: a
+    /// change that they got meanwhile would carry their cursors past what they do not know.
+    fn fall_behind(&mut self, channel: &Channel, conns: &[ConnId]) {
+        self.streams_ask(conns, channel);
+        for conn in conns {
+            let session = self.hub.session(*conn);
+            if let Some(session) = session.filter(|session| session.dialect != Dialect::Reader) {
+                let pass = session.pass(channel);
+                self.hub.pause(*conn, channel, pass);
+                self.dirty.push(*conn);
+            }
+        }
     }
 
     /// `about` becomes the channel of the call, where it is about one.
@@ -255,11 +275,17 @@ fn perform<S: Sql>(
         }
         CallBody::Change { channel, .. } => {
             config.check_publishes(publisher, channel)?;
-            config.rules.find(channel)?;
             let to = hub.receivers(channel, &Audience::All);
+            let elsewhere = config.rules.find(channel)?.source.is_some();
+            let seq = match elsewhere {
+                true => Some(store.change_outside(channel, now)?),
+                false => None,
+            };
             Ok(Done {
                 result: count("receivers", to.len()),
                 receivers: to.len(),
+                seq,
+                behind: elsewhere.then(|| (channel.clone(), to.clone())),
                 frames: notice(to, protocol::channel_change(channel), Place::Same),
                 ..Done::default()
             })

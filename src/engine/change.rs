@@ -89,7 +89,7 @@ pub(super) fn commit<S: Sql>(
     let before = before.map(|row| row.audience);
     let event = match rule.keep {
         Keep::Latest => {
-            if row.data.is_none() || !row.lost.is_empty() {
+            if row.data.is_none() || !row.lost.is_empty() || rule.source.is_some() {
                 store.sweep_by(at.plus(limits::RETENTION_MS))?;
             }
             None

@@ -6,7 +6,7 @@ use crate::auth::AuthError;
 use crate::limits;
 use crate::names::{ConnId, Millis, SessionId};
 use crate::observe::Operation;
-use crate::protocol::{self, Close, Code, Hello, Problem};
+use crate::protocol::{self, ClientMessage, Close, Code, Hello, Problem};
 use crate::session::{Dialect, Grant, Session};
 use crate::store::Sql;
 
@@ -117,9 +117,21 @@ impl<S: Sql> Engine<S> {
                 self.refuse(conn, id, channel, &too_fast);
                 continue;
             }
-            match &subscription {
-                Ok(message) => self.subscribe(conn, message, now),
-                Err(refused) => self.refuse(conn, id, channel, &refused.problem),
+            match subscription {
+                Ok(message) => {
+                    let message = ClientMessage::Subscribe(message);
+                    if !self.waits(conn, &message, now) {
+                        self.say(conn, message, now);
+                    }
+                }
+                Err(refused) => {
+                    self.refuse(
+                        conn,
+                        refused.id.as_ref(),
+                        refused.channel.as_ref(),
+                        &refused.problem,
+                    );
+                }
             }
         }
     }

@@ -127,7 +127,7 @@ impl<'a> Wish<'a> {
         })
     }
 
-    fn json(&self) -> &str {
+    pub(crate) fn json(&self) -> &str {
         self.data.unwrap_or("null")
     }
 

@@ -155,14 +155,21 @@ impl<S: Sql> Engine<S> {
             ClientMessage::Hello(hello) => return self.hello(conn, hello, now),
             _ => self.speak_legacy_unless_hello(conn),
         }
+        if !self.waits(conn, &message, now) {
+            self.say(conn, message, now);
+        }
+    }
+
+    /// Handles a message whose turn it is.
+    pub(super) fn say(&mut self, conn: ConnId, message: ClientMessage<'_>, now: Millis) {
         match message {
             ClientMessage::Ping | ClientMessage::Hello(_) => {}
             ClientMessage::Subscribe(message) => self.subscribe(conn, &message, now),
             ClientMessage::Unsubscribe { channel } => self.unsubscribe(conn, &channel),
             ClientMessage::Mutate(message) => self.mutate(conn, &message, now),
             ClientMessage::Auth { token } => self.auth(conn, &token, now),
-            ClientMessage::Presence(message) => self.presence(conn, &message),
-            ClientMessage::Signal(message) => self.signal(conn, &message),
+            ClientMessage::Presence(message) => self.presence(conn, &message, now),
+            ClientMessage::Signal(message) => self.signal(conn, &message, now),
         }
     }
 

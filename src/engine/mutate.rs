@@ -2,14 +2,16 @@
 
 use super::change::{Committed, commit, make_room};
 use super::draft::Wish;
+use super::source_write::owner_of;
 use super::{Engine, Failure, fanout};
+use crate::channel::Rule;
 use crate::config::Config;
 use crate::limits;
 use crate::names::{ConnId, Millis, Seq};
 use crate::observe::{Event, Operation, Outcome as Came};
 use crate::protocol::{self, Action, Code, MutateMessage, Problem};
 use crate::row;
-use crate::session::Session;
+use crate::session::{Asker, Session};
 use crate::store::{Outcome, Owner, Sql, Store};
 
 /// What came of a mutation.
@@ -34,6 +36,9 @@ impl Done {
 
 impl<S: Sql> Engine<S> {
     pub(super) fn mutate(&mut self, conn: ConnId, message: &MutateMessage<'_>, now: Millis) {
+        if self.has_source(&message.channel) {
+            return self.mutate_elsewhere(conn, message, now);
+        }
         let Some(session) = self.hub.session(conn) else {
             return;
         };
@@ -117,23 +122,9 @@ pub(super) fn execute<S: Sql>(
     let rule = config.rules.find(&message.channel)?;
     let wish = Wish::read(message)?;
     let hash = wish.hash();
-    let owner = match &grant.identity {
-        Some(identity) => Owner::Identity(identity),
-        None => Owner::Session(&session.id),
-    };
-    if let Some(outcome) = store.outcome(owner, message.id.as_str())? {
-        if outcome.hash != hash {
-            return Err(
-                Problem::new(Code::Conflict, "this id was used for another mutation").into(),
-            );
-        }
-        let held = store.row(&message.channel, &wish.key)?;
-        let visible = held.filter(|row| wish.sees(rule, &who, row));
-        let cursor = store.cursor(&message.channel, rule.edits, outcome.seq);
-        let data = visible.and_then(|row| row.data);
-        let ack = protocol::ack(&message.id, data.as_deref(), &cursor, true);
-        let (seq, change) = (outcome.seq, None);
-        return Ok(Done { ack, seq, change });
+    let owner = owner_of(&session.id, &who);
+    if let Some(done) = repeated(store, rule, (&who, owner), &wish, message, &hash)? {
+        return Ok(done);
     }
     rule.may_write(&message.channel, &who)?;
     let held = store.row(&message.channel, &wish.key)?;
@@ -160,6 +151,30 @@ pub(super) fn execute<S: Sql>(
     let ack = protocol::ack(&message.id, data.as_deref(), &change.cursor, false);
     let (seq, change) = (change.cursor.seq, Some(change));
     Ok(Done { ack, seq, change })
+}
+
+/// The answer to a mutation that was executed before.
+pub(super) fn repeated<S: Sql>(
+    store: &Store<S>,
+    rule: &Rule,
+    (who, owner): (&Asker<'_>, Owner<'_>),
+    wish: &Wish<'_>,
+    message: &MutateMessage<'_>,
+    hash: &str,
+) -> Result<Option<Done>, Failure> {
+    let Some(outcome) = store.outcome(owner, message.id.as_str())? else {
+        return Ok(None);
+    };
+    if outcome.hash != hash {
+        return Err(Problem::new(Code::Conflict, "this id was used for another mutation").into());
+    }
+    let held = store.row(&message.channel, &wish.key)?;
+    let visible = held.filter(|row| wish.sees(rule, who, row));
+    let cursor = store.cursor(&message.channel, rule.edits, outcome.seq);
+    let data = visible.and_then(|row| row.data);
+    let ack = protocol::ack(&message.id, data.as_deref(), &cursor, true);
+    let (seq, change) = (outcome.seq, None);
+    Ok(Some(Done { ack, seq, change }))
 }
 
 fn retried() -> crate::store::SqlError {

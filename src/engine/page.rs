@@ -1,6 +1,7 @@
 //! One page of a channel: rows that a reader may see, and keys that are gone for it; where events
 //! are edited, also what happened.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::fanout::Sight;
@@ -31,6 +32,8 @@ pub(super) struct PageBounds {
     scan: usize,
     meta: bool,
     changes: bool,
+    /// Whether something is on the page already, and its keys matter.
+    continues: bool,
 }
 
 /// What a page of an answer takes beside its rows.
@@ -46,6 +49,17 @@ impl PageBounds {
             scan: scan.min(limits::PAGE_SCAN),
             meta,
             changes: false,
+            continues: false,
+        }
+    }
+
+    /// The same for the rest of a page, less what is on it already.
+    pub(super) fn less(self, items: usize, bytes: usize) -> Self {
+        Self {
+            items: self.items.saturating_sub(items),
+            bytes: self.bytes.saturating_sub(bytes),
+            continues: true,
+            ..self
         }
     }
 
@@ -66,6 +80,8 @@ pub(super) struct Reader<'a> {
 pub(super) struct Page {
     pub(super) snapshot: Snapshot,
     pub(super) cursor: Cursor,
+    /// The keys of its rows and of what is gone, where it is the rest of a page.
+    pub(super) keys: BTreeSet<String>,
     /// What was read for it, in rows.
     pub(super) scanned: usize,
 }
@@ -87,6 +103,7 @@ pub(super) fn read_page<S: Sql>(
     };
     let mut reached = start.after;
     let (mut items, mut bytes, mut scanned) = (0, 0, 0);
+    let mut keys = BTreeSet::new();
     let mut each = |row: PageRow<'_>| {
         if scanned >= bounds.scan {
             snapshot.more = true;
@@ -106,7 +123,8 @@ pub(super) fn read_page<S: Sql>(
             reached = seq;
             return ControlFlow::Continue(());
         }
-        if items == bounds.items || (items > 0 && bytes + len > bounds.bytes) {
+        let begun = items > 0 || bounds.continues;
+        if items == bounds.items || (begun && bytes + len > bounds.bytes) {
             snapshot.more = true;
             // Right before it, wherever the last hidden row was: a cursor can be read.
             reached = Seq(seq.0.saturating_sub(1));
@@ -114,6 +132,9 @@ pub(super) fn read_page<S: Sql>(
         }
         items += 1;
         bytes += len;
+        if bounds.continues {
+            keys.insert(row.key());
+        }
         if let Some(item) = item {
             item.append_to(&mut snapshot);
         }
@@ -136,6 +157,7 @@ pub(super) fn read_page<S: Sql>(
         let page = PageOf {
             start: start.began,
             view: reader.view.to_owned(),
+            place: None,
         };
         Cursor {
             page: Some(page),
@@ -147,6 +169,7 @@ pub(super) fn read_page<S: Sql>(
     Ok(Page {
         snapshot,
         cursor: store.sealed(channel, bounds.changes, cursor),
+        keys,
         scanned,
     })
 }

@@ -6,14 +6,17 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use serde_json::value::RawValue;
+
 use super::Engine;
 use crate::audience::Audience;
 use crate::channel::Rule;
 use crate::config::Publisher;
 use crate::limits;
-use crate::names::{Channel, ConnId, Identity, SessionId};
+use crate::names::{Channel, ConnId, Identity, Millis, SessionId};
 use crate::protocol::{self, Code, PresenceChange, PresenceMessage, Problem, SignalMessage};
 use crate::session::{Presence, Session};
+use crate::source::Kind;
 use crate::store::Sql;
 
 /// Who has moved in this turn, as they were before it.
@@ -47,7 +50,25 @@ const LEFT: &str = "left";
 const LIST_BYTES: usize = limits::FRAME_OUT_BYTES - 2 * limits::CHANNEL_BYTES - 256;
 
 impl<S: Sql> Engine<S> {
-    pub(super) fn presence(&mut self, conn: ConnId, message: &PresenceMessage<'_>) {
+    pub(super) fn presence(&mut self, conn: ConnId, message: &PresenceMessage<'_>, now: Millis) {
+        let channel = &message.channel;
+        let state = match message.change {
+            PresenceChange::Set(state) => Some(state.get()),
+            PresenceChange::Watch => None,
+            PresenceChange::Leave => return self.set_presence(conn, channel, None),
+        };
+        let allowed = self.may_be_in(conn, channel, |rule| rule.presence);
+        if let Err(problem) = allowed {
+            return self.send_error(conn, &problem);
+        }
+        let what = (Kind::Presence, state, message.raw);
+        if !self.asks_leave(conn, channel, what, now) {
+            self.show_presence(conn, message);
+        }
+    }
+
+    /// Changes a connection's presence as it asked for.
+    pub(super) fn show_presence(&mut self, conn: ConnId, message: &PresenceMessage<'_>) {
         let channel = &message.channel;
         let presence = match message.change {
             PresenceChange::Set(state) => Presence::Member(state.get().into()),
@@ -71,7 +92,24 @@ impl<S: Sql> Engine<S> {
         }
     }
 
-    pub(super) fn signal(&mut self, conn: ConnId, message: &SignalMessage<'_>) {
+    pub(super) fn signal(&mut self, conn: ConnId, message: &SignalMessage<'_>, now: Millis) {
+        let channel = &message.channel;
+        let allowed = self.may_be_in(conn, channel, |rule| rule.signals);
+        if let Err(problem) = allowed {
+            return self.send_error(conn, &problem);
+        }
+        let data = message.data.map(RawValue::get);
+        if data.is_some_and(|data| data.len() > limits::SIGNAL_BYTES) {
+            return self.pass_signal(conn, message);
+        }
+        let what = (Kind::Signal, data, message.raw);
+        if !self.asks_leave(conn, channel, what, now) {
+            self.pass_signal(conn, message);
+        }
+    }
+
+    /// Passes a signal to the others.
+    pub(super) fn pass_signal(&mut self, conn: ConnId, message: &SignalMessage<'_>) {
         let channel = &message.channel;
         let session = match self.may_be_in(conn, channel, |rule| rule.signals) {
             Ok(session) => session,

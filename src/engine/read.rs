@@ -7,16 +7,20 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use super::ask::{Step, Who};
+use super::fetch::{Fetching, FirstRead, Plan};
+use super::subscribe::Answer;
 use super::{Engine, Failure};
 use crate::auth::AuthError;
 use crate::hub;
 use crate::limits;
-use crate::names::{ConnId, Millis, SessionId};
+use crate::names::{Channel, ConnId, Millis, SessionId};
 use crate::observe::{Event, Operation};
 use crate::outbox::{Outgoing, Place};
 use crate::protocol::{self, Close, Code, Problem, ReadRequest, Snapshot, Stay};
 use crate::rate::{Sender, TooFast};
 use crate::session::{Dialect, Grant, Session};
+use crate::source::{Answered, AskId};
 use crate::store::Sql;
 
 /// Where readers ask, for the log.
@@ -63,6 +67,14 @@ pub(super) struct Reading {
     streams: bool,
 }
 
+/// A reader that has been let in and has no answer yet.
+#[derive(Debug)]
+pub(super) struct HttpReader {
+    session: Session,
+    request: ReadRequest,
+    caller: Rc<str>,
+}
+
 impl<S: Sql> Engine<S> {
     pub(super) fn read(
         &mut self,
@@ -72,32 +84,90 @@ impl<S: Sql> Engine<S> {
         request: ReadRequest,
         now: Millis,
     ) {
-        let mut event = Event {
+        let event = Event {
             channel: Some(request.channel.clone()),
             path: Some(CHANGES),
             ..self.event(Operation::Subscribe).by(&id, &grant)
         };
-        match self.begin_to_read((conn, id), grant, request, &mut event, now) {
+        let reader = self.let_in(id, grant, request, now);
+        let (reader, answer) = match reader {
+            Err(failure) => (None, Err(failure)),
+            Ok(reader) => {
+                let (session, request) = (reader.session.clone(), reader.request.clone());
+                let mut reader = Some(reader);
+                // Who is asked for takes the reader along.
+                let step = |fetching| {
+                    let reader = reader.take();
+                    Step::read(conn, reader, fetching)
+                };
+                let asker = (Who::Request(conn), step);
+                let message = request.message();
+                let answer = self.answer_or_ask(&session, &message, asker, false, now);
+                (reader, answer)
+            }
+        };
+        self.read_so_far(conn, reader, answer, event, now);
+    }
+
+    /// Goes on with a reader whose source has answered.
+    pub(super) fn read_answered(
+        &mut self,
+        FirstRead { conn, reader }: FirstRead,
+        asked: (AskId, Option<Fetching>),
+        answer: Answered,
+        now: Millis,
+    ) {
+        let event = Event {
+            channel: Some(reader.request.channel.clone()),
+            path: Some(CHANGES),
+            ..self.event(Operation::Subscribe).of(&reader.session)
+        };
+        let (session, request) = (reader.session.clone(), reader.request.clone());
+        let mut reader = Some(reader);
+        let step = |fetching| Step::read(conn, reader.take(), fetching);
+        let asker = (Who::Request(conn), step);
+        let message = request.message();
+        let answer = self.go_on_reading(&session, &message, asked, answer, asker, now);
+        self.read_so_far(conn, reader, answer, event, now);
+    }
+
+    /// Answers a reader, unless its source is asked first.
+    fn read_so_far(
+        &mut self,
+        conn: ConnId,
+        reader: Option<HttpReader>,
+        answer: Result<Option<Answer>, Failure>,
+        mut event: Event,
+        now: Millis,
+    ) {
+        let begun = match (answer, reader) {
+            (Ok(None), _) => return,
+            (Ok(Some(answer)), Some(reader)) => {
+                self.begin_to_read(conn, reader, answer, &mut event, now)
+            }
+            (Ok(Some(_)), None) => Err(no_room().into()),
+            (Err(failure), _) => Err(failure),
+        };
+        match begun {
             Ok(None) => {}
-            Ok(Some(page)) => self.reply(Ok(page)),
+            Ok(Some(page)) => self.reply_to(conn, Ok(page)),
             Err(failure) => {
                 let problem = self.problem(failure);
                 event.refuse(&problem);
-                self.reply(Err(problem));
+                self.reply_to(conn, Err(problem));
             }
         }
         self.effects.events.push(event);
     }
 
-    /// The page, unless its reader stays.
-    fn begin_to_read(
+    /// Whether a reader may ask, now.
+    fn let_in(
         &mut self,
-        (conn, id): (ConnId, SessionId),
+        id: SessionId,
         grant: Grant,
-        mut request: ReadRequest,
-        event: &mut Event,
+        request: ReadRequest,
         now: Millis,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<HttpReader, Failure> {
         let grant = self.admitted(grant, now)?;
         let caller = caller(&grant);
         let bounds = self.config.limits;
@@ -107,10 +177,31 @@ impl<S: Sql> Engine<S> {
         taken.map_err(Problem::from)?;
         let mut session = Session::new(id, grant);
         session.dialect = Dialect::Reader;
-        let pass = self.judge(&session, &request.message(), now)?;
+        self.judge(&session, &request.message(), now)?;
         let taken = self.take_time(&sender, &request.message(), now);
         taken.map_err(Problem::from)?;
-        let answer = self.answer(&session, &request.message(), pass, now)?;
+        Ok(HttpReader {
+            session,
+            request,
+            caller,
+        })
+    }
+
+    /// The page, unless its reader stays.
+    fn begin_to_read(
+        &mut self,
+        conn: ConnId,
+        reader: HttpReader,
+        answer: Answer,
+        event: &mut Event,
+        now: Millis,
+    ) -> Result<Option<String>, Failure> {
+        let HttpReader {
+            mut session,
+            mut request,
+            caller,
+        } = reader;
+        let sender = Sender::Caller(Rc::clone(&caller));
         let page: String = answer.frames.concat();
         let (ends, streams) = match request.stay {
             Stay::No => (Some(now), false),
@@ -201,32 +292,78 @@ impl<S: Sql> Engine<S> {
         if let Err(TooFast { retry_after_ms }) = turn {
             return self.effects.lacking.push((conn, retry_after_ms));
         }
-        let taken = self.rates.take(&sender, identity, limits, now);
-        let taken = taken.map_err(Problem::from).map_err(Failure::from);
-        let answer = taken.and_then(|()| {
-            let message = reading.request.message();
-            let pass = self.judge(session, &message, now)?;
-            self.answer(session, &message, pass, now)
-        });
-        let view = self.view(&session.grant);
-        match answer {
-            Ok(answer) => {
-                let page = answer.frames.concat();
-                let cursor = answer.cursor.to_string();
-                self.took(&sender, page.len(), now);
-                if let Some(reading) = self.readers.get_mut(&conn) {
-                    reading.request.view = Some(view);
-                    reading.request.cursor = Some(cursor);
-                    if answer.live {
-                        let channel = &reading.request.channel;
-                        self.hub.subscribe(conn, channel, answer.how);
-                    }
-                }
-                self.send_page(conn, page, Place::At(answer.cursor), answer.live);
-            }
+        if let Err(too_fast) = self.rates.take(&sender, identity, limits, now) {
+            return self.end_reader(conn, &too_fast.into(), now);
+        }
+        let (session, request) = (session.clone(), reading.request.clone());
+        let asker = (Who::Stream(conn), Step::NextPage);
+        let answer = self.answer_or_ask(&session, &request.message(), asker, false, now);
+        self.stream_page(conn, answer, now);
+    }
+
+    /// Goes on with a stream whose source has answered.
+    pub(super) fn next_page_answered(
+        &mut self,
+        conn: ConnId,
+        asked: (AskId, Option<Fetching>),
+        answer: Answered,
+        now: Millis,
+    ) {
+        let Some(request) = self
+            .readers
+            .get(&conn)
+            .map(|reading| reading.request.clone())
+        else {
+            return;
+        };
+        let Some(session) = self.hub.session(conn).cloned() else {
+            return;
+        };
+        let asker = (Who::Stream(conn), Step::NextPage);
+        let message = request.message();
+        let answer = self.go_on_reading(&session, &message, asked, answer, asker, now);
+        self.stream_page(conn, answer, now);
+    }
+
+    /// Sends a stream its next page, or ends it; nothing while its source is asked.
+    fn stream_page(&mut self, conn: ConnId, answer: Result<Option<Answer>, Failure>, now: Millis) {
+        let answer = match answer {
+            Ok(None) => return,
+            Ok(Some(answer)) => answer,
             Err(failure) => {
                 let problem = self.problem(failure);
-                self.end_reader(conn, &problem, now);
+                return self.end_reader(conn, &problem, now);
+            }
+        };
+        let session = self.hub.session(conn);
+        let view = session.map(|session| self.view(&session.grant));
+        let page = answer.frames.concat();
+        let cursor = answer.cursor.to_string();
+        let Some(reading) = self.readers.get_mut(&conn) else {
+            return;
+        };
+        reading.request.view = view;
+        reading.request.cursor = Some(cursor);
+        if answer.live {
+            let channel = &reading.request.channel;
+            self.hub.subscribe(conn, channel, answer.how);
+        }
+        let sender = Sender::Caller(Rc::clone(&reading.caller));
+        self.took(&sender, page.len(), now);
+        self.send_page(conn, page, Place::At(answer.cursor), answer.live);
+    }
+
+    /// Has streams of a channel that has changed outside go on with what their source says. They are
+    /// not live meanwhile: nothing must carry them past what they do not know.
+    pub(super) fn streams_ask(&mut self, conns: &[ConnId], channel: &Channel) {
+        for conn in conns {
+            let streams = self
+                .readers
+                .get(conn)
+                .is_some_and(|reading| reading.streams);
+            if streams {
+                self.hub.unsubscribe(*conn, channel);
+                self.effects.lacking.push((*conn, 0));
             }
         }
     }
@@ -243,7 +380,11 @@ impl<S: Sql> Engine<S> {
         };
         let message = reading.request.message();
         let pass = self.judge(session, &message, now);
-        let answer = pass.and_then(|pass| self.answer(session, &message, pass, now));
+        let answer = pass.and_then(|pass| match self.plan(session, &message, now)? {
+            Plan::Log => self.answer(session, &message, pass, now),
+            // It asks again, and its source is asked then.
+            Plan::Fetch(_) | Plan::Leftover(..) => Err(no_room().into()),
+        });
         let page = match answer {
             Ok(answer) => answer.frames.concat(),
             Err(Failure::Peer(_)) => again,

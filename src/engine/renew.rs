@@ -105,8 +105,12 @@ impl<S: Sql> Engine<S> {
         let Some(session) = self.hub.session(conn) else {
             return;
         };
-        let visitor = session.grant.visitor.clone();
-        let grant = Grant { visitor, ..grant };
+        // What the upgrade brought along; a token says nothing of that.
+        let grant = Grant {
+            visitor: session.grant.visitor.clone(),
+            handshake: session.grant.handshake.clone(),
+            ..grant
+        };
         if grant.identity != session.grant.identity {
             let problem = Problem::new(Code::Forbidden, "the token is of another identity");
             self.send_error(conn, &problem);
@@ -205,8 +209,13 @@ pub(super) fn plan<S: Sql>(
         }
         for channel in session.subscriptions.keys() {
             let new = may_read(channel).then_some(&grant.topics);
-            let (told, whole) = match difference(store, channel, &session.grant.topics, new, room)?
-            {
+            // What comes into sight there, the log does not know.
+            let elsewhere = rules.find(channel).is_ok_and(|rule| rule.source.is_some());
+            let difference = match elsewhere {
+                true => None,
+                false => difference(store, channel, &session.grant.topics, new, room)?,
+            };
+            let (told, whole) = match difference {
                 Some(difference) => {
                     let edits = rules.find(channel).is_ok_and(|rule| rule.edits);
                     let cursor = store.cursor(channel, edits, store.head());

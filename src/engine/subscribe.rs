@@ -1,9 +1,11 @@
 //! Subscribing: where to resume, and going live in the turn of the last page.
 
+use super::ask::{Step, Who, wrong_answer};
+use super::fetch::{Fetched, Fetching};
 use super::page::{PageBounds, Reader, Start, read_page};
 use super::{Engine, Failure, fanout, legacy};
 use crate::auth::AuthError;
-use crate::cursor::Cursor;
+use crate::cursor::{At, Cursor, Place};
 use crate::digest;
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, Seq, Space};
@@ -11,6 +13,7 @@ use crate::observe::{Event, Operation};
 use crate::protocol::{Close, Code, Problem, SubscribeMessage};
 use crate::rate::{Sender, TooFast};
 use crate::session::{ChannelPass, Dialect, Grant, Session, Subscription};
+use crate::source::{Answer as SourceAnswer, Answered, AskId};
 use crate::store::{Sql, SqlError};
 
 /// What a subscription is answered with.
@@ -28,9 +31,77 @@ pub(super) struct Answer {
 
 impl<S: Sql> Engine<S> {
     pub(super) fn subscribe(&mut self, conn: ConnId, message: &SubscribeMessage<'_>, now: Millis) {
-        let mut event = self.subscription(conn, message);
-        match self.judge_and_answer(conn, message, now) {
-            Ok(answer) => {
+        let event = self.subscription(conn, message);
+        let answer = self.judge_and_answer(conn, message, now);
+        self.subscribed(conn, message, answer, event, now);
+    }
+
+    /// Goes on with a subscription whose source has answered.
+    pub(super) fn subscribe_answered(
+        &mut self,
+        conn: ConnId,
+        message: &SubscribeMessage<'_>,
+        asked: (AskId, Option<Fetching>),
+        answer: Answered,
+        now: Millis,
+    ) {
+        let Some(session) = self.hub.session(conn).cloned() else {
+            return;
+        };
+        let event = self.subscription(conn, message);
+        let raw = message.raw.to_owned();
+        let step = |fetching| Step::Subscribe(raw, fetching);
+        let who = Who::Socket(conn);
+        let answer = self.go_on_reading(&session, message, asked, answer, (who, step), now);
+        self.subscribed(conn, message, answer, event, now);
+    }
+
+    /// What is made of a source's answer: an answer to its reader, unless the source is asked again.
+    pub(super) fn go_on_reading(
+        &mut self,
+        session: &Session,
+        message: &SubscribeMessage<'_>,
+        (id, fetching): (AskId, Option<Fetching>),
+        answer: Answered,
+        asker: (Who, impl FnOnce(Option<Fetching>) -> Step),
+        now: Millis,
+    ) -> Result<Option<Answer>, Failure> {
+        let page = match (answer.map_err(|failed| failed.problem)?, &fetching) {
+            (SourceAnswer::Allowed, None) => {
+                return self.answer_or_ask(session, message, asker, true, now);
+            }
+            (SourceAnswer::Page(page), Some(_)) => page,
+            _ => return Err(wrong_answer().into()),
+        };
+        let Some(fetching) = fetching else {
+            return Ok(None);
+        };
+        // Rights may have changed since.
+        let pass = self.judge(session, message, now)?;
+        match self.answer_fetched(session, message, (id, fetching), page, now)? {
+            Fetched::Answer(mut answer) => {
+                answer.how.pass = pass;
+                Ok(Some(answer))
+            }
+            Fetched::More(fetching) => {
+                self.fetch(session, message, pass, fetching, asker, now)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives a client the answer to its subscription, unless there is none yet.
+    fn subscribed(
+        &mut self,
+        conn: ConnId,
+        message: &SubscribeMessage<'_>,
+        answer: Result<Option<Answer>, Failure>,
+        mut event: Event,
+        now: Millis,
+    ) {
+        match answer {
+            Ok(None) => return,
+            Ok(Some(answer)) => {
                 let bytes = answer.frames.iter().map(String::len).sum();
                 self.took(&Sender::Conn(conn), bytes, now);
                 self.rates.pages(conn, &message.channel, !answer.live);
@@ -120,7 +191,7 @@ impl<S: Sql> Engine<S> {
         conn: ConnId,
         message: &SubscribeMessage<'_>,
         now: Millis,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Option<Answer>, Failure> {
         let session = self.hub.session(conn).ok_or_else(closing)?;
         let is_legacy = session.dialect == Dialect::Legacy;
         let pass = self.judge(session, message, now)?;
@@ -136,7 +207,13 @@ impl<S: Sql> Engine<S> {
         }
         taken.map_err(Problem::from)?;
         let session = self.hub.session(conn).ok_or_else(closing)?;
-        self.answer(session, message, pass, now)
+        if !self.has_source(&message.channel) {
+            return self.answer(session, message, pass, now).map(Some);
+        }
+        let session = session.clone();
+        let raw = message.raw.to_owned();
+        let step = |fetching| Step::Subscribe(raw, fetching);
+        self.answer_or_ask(&session, message, (Who::Socket(conn), step), false, now)
     }
 
     /// Whether a session may read a channel, and has room for it. Returns what its token opens.
@@ -224,16 +301,7 @@ impl<S: Sql> Engine<S> {
     ) -> Result<Answer, Failure> {
         let (channel, grant) = (&message.channel, &session.grant);
         let view = self.view(grant);
-        let cursor = message.cursor.as_deref().map(|text| {
-            Cursor::parse(text).ok_or_else(|| Problem::malformed("cursor is no cursor"))
-        });
-        let same_view = message.view.as_deref() == Some(view.as_str());
-        // A page in the midst of an answer has rows of the view that the answer began with.
-        let same_eyes = |cursor: &Cursor| cursor.page.as_ref().is_none_or(|page| page.view == view);
-        let cursor = cursor
-            .transpose()?
-            .filter(|cursor| same_view && same_eyes(cursor));
-        let start = self.resume(channel, changes, cursor)?;
+        let (start, _) = self.resumed(session, message)?;
         // Where the turn has no room for another page, an empty one lets the client ask again.
         let scan = match self.out.is_full() {
             true => 0,
@@ -246,17 +314,47 @@ impl<S: Sql> Engine<S> {
             view: &view,
         };
         let page = read_page(&self.store, channel, reader, start, bounds)?;
-        let snapshot = page.snapshot;
+        let (mut snapshot, mut cursor) = (page.snapshot, page.cursor);
+        if !snapshot.more
+            && self.has_source(channel)
+            && let Some(since) = self.changed_outside(channel, start.began)?
+        {
+            // The log has no more, but its reader does not know everything yet.
+            snapshot.more = true;
+            let at = At::Begin;
+            cursor = self.cursor_in_source(channel, self.store.head(), &view, Place { since, at });
+        }
         Ok(Answer {
-            frames: vec![snapshot.encode(message.id.as_ref(), channel, &page.cursor, &view)],
+            frames: vec![snapshot.encode(message.id.as_ref(), channel, &cursor, &view)],
             live: !snapshot.more,
             how: Subscription {
                 meta: message.meta,
                 pass: None,
             },
             is_news: snapshot.is_news(),
-            cursor: page.cursor,
+            cursor,
         })
+    }
+
+    /// Where an answer begins by the message's cursor, which is given back where it counts.
+    pub(super) fn resumed(
+        &self,
+        session: &Session,
+        message: &SubscribeMessage<'_>,
+    ) -> Result<(Start, Option<Cursor>), Failure> {
+        let view = self.view(&session.grant);
+        let cursor = message.cursor.as_deref().map(|text| {
+            Cursor::parse(text).ok_or_else(|| Problem::malformed("cursor is no cursor"))
+        });
+        let same_view = message.view.as_deref() == Some(view.as_str());
+        // A page in the midst of an answer has rows of the view that the answer began with.
+        let same_eyes = |cursor: &Cursor| cursor.page.as_ref().is_none_or(|page| page.view == view);
+        let cursor = cursor
+            .transpose()?
+            .filter(|cursor| same_view && same_eyes(cursor));
+        let edits = self.config.rules.find(&message.channel)?.edits;
+        let start = self.resume(&message.channel, edits, cursor.clone())?;
+        Ok((start, cursor))
     }
 
     /// All pages at once, then the deleted keys as a batch.
@@ -266,12 +364,33 @@ impl<S: Sql> Engine<S> {
         message: &SubscribeMessage<'_>,
         now: Millis,
     ) -> Result<Answer, Failure> {
-        let (channel, grant) = (&message.channel, &session.grant);
+        let channel = &message.channel;
         let since = message.since.and_then(legacy::since);
-        let mut start = match since {
+        let start = match since {
             Some(since) => self.resume_by_time(channel, since, now)?,
             None => Start::full(self.store.head()),
         };
+        let (mut frames, deleted) = self.legacy_pages(session, message, start, 0)?;
+        let cursor = Cursor::at(self.store.epoch(), self.store.head());
+        frames.extend(fanout::legacy_deletes(channel, &deleted, now, &cursor));
+        Ok(Answer {
+            frames,
+            live: true,
+            how: Subscription::default(),
+            cursor,
+            is_news: true,
+        })
+    }
+
+    /// All pages of the log from a start, beside so many bytes, and the keys that are gone.
+    pub(super) fn legacy_pages(
+        &self,
+        session: &Session,
+        message: &SubscribeMessage<'_>,
+        mut start: Start,
+        mut bytes: usize,
+    ) -> Result<(Vec<String>, Vec<String>), Failure> {
+        let (channel, grant) = (&message.channel, &session.grant);
         let view = self.view(grant);
         let bounds = PageBounds::of_frame(message.limit, limits::PAGE_SCAN, false);
         let reader = Reader {
@@ -279,7 +398,7 @@ impl<S: Sql> Engine<S> {
             view: &view,
         };
         let (mut frames, mut deleted) = (Vec::<String>::new(), Vec::new());
-        let (mut bytes, mut rows) = (0, 0);
+        let mut rows = 0;
         loop {
             let mut page = read_page(&self.store, channel, reader, start, bounds)?;
             bytes += page.snapshot.deleted.len() * limits::KEY_BYTES;
@@ -302,15 +421,7 @@ impl<S: Sql> Engine<S> {
                 ..start
             };
         }
-        let cursor = Cursor::at(self.store.epoch(), self.store.head());
-        frames.extend(fanout::legacy_deletes(channel, &deleted, now, &cursor));
-        Ok(Answer {
-            frames,
-            live: true,
-            how: Subscription::default(),
-            cursor,
-            is_news: true,
-        })
+        Ok((frames, deleted))
     }
 
     /// What stands for the connection's eyes.
@@ -324,7 +435,7 @@ impl<S: Sql> Engine<S> {
 
     /// Resumes at a cursor, or from nothing where it proves nothing: it is of another epoch, of
     /// the future, older than the channel's floor, not there, or, in a channel with edits, made up.
-    fn resume(
+    pub(super) fn resume(
         &self,
         channel: &Channel,
         edits: bool,
@@ -354,7 +465,7 @@ impl<S: Sql> Engine<S> {
 
     /// Resumes at a time of the server's clock, less a margin for the client's; from nothing
     /// where it is older than the channel's floor or the log, or of the future.
-    fn resume_by_time(
+    pub(super) fn resume_by_time(
         &self,
         channel: &Channel,
         since: Millis,

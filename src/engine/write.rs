@@ -1,10 +1,14 @@
 //! Mutations over HTTP: those of a socket, in one request and without a session that lasts.
 
+use std::collections::VecDeque;
+
+use super::ask::Who;
 use super::mutate::{execute, put_off};
 use super::read::caller;
+use super::source_write::Entrusted;
 use super::{Engine, Failure};
 use crate::limits;
-use crate::names::{Millis, SessionId};
+use crate::names::{ConnId, Millis, SessionId};
 use crate::observe::{Event, Operation};
 use crate::protocol::{self, MutateMessage, Problem, Refused};
 use crate::rate::Sender;
@@ -14,68 +18,132 @@ use crate::store::Sql;
 /// Where writers send, for the log.
 const MUTATE: &str = "/api/sync/mutate";
 
+/// A request with mutations that are executed one after the other.
+#[derive(Debug)]
+pub(super) struct Writer {
+    session: Session,
+    channel_token: Option<String>,
+    /// What is still to be executed, as it came.
+    rest: VecDeque<String>,
+    results: Vec<String>,
+    bytes: usize,
+}
+
 impl<S: Sql> Engine<S> {
     pub(super) fn write(
         &mut self,
+        conn: ConnId,
         id: SessionId,
         grant: Grant,
-        body: &str,
-        channel_token: Option<&str>,
+        (body, channel_token): (&str, Option<&str>),
         now: Millis,
     ) {
-        let results = self.write_each(id, grant, body, channel_token, now);
-        let answer = results.map(|results| protocol::results(&results));
-        let answer = answer.map_err(|failure| self.problem(failure));
-        self.reply(answer);
+        match self.begin_to_write(id, grant, body, channel_token, now) {
+            Ok(writer) => {
+                self.writers.insert(conn, writer);
+                self.go_on_writing(conn, now);
+            }
+            Err(failure) => {
+                let problem = self.problem(failure);
+                self.reply_to(conn, Err(problem));
+            }
+        }
     }
 
-    /// What came of each mutation, in order. One that is refused is refused alone.
-    fn write_each(
+    fn begin_to_write(
         &mut self,
         id: SessionId,
         grant: Grant,
         body: &str,
         channel_token: Option<&str>,
         now: Millis,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Writer, Failure> {
         let grant = self.admitted(grant, now)?;
-        let mutations = protocol::decode_mutations(body)?;
+        let mutations = protocol::mutations_of(body)?;
         let mut session = Session::new(id, grant);
         session.dialect = Dialect::Reader;
-        let (mut results, mut bytes) = (Vec::with_capacity(mutations.len()), 0);
-        for mutation in mutations {
-            let (id, channel) = match &mutation {
-                Ok(message) => (Some(message.id.clone()), Some(message.channel.clone())),
-                Err(refused) => (refused.id.clone(), refused.channel.clone()),
+        Ok(Writer {
+            session,
+            channel_token: channel_token.map(str::to_owned),
+            results: Vec::with_capacity(mutations.len()),
+            rest: mutations.into_iter().map(str::to_owned).collect(),
+            bytes: 0,
+        })
+    }
+
+    /// Takes what came of the mutation that a source was asked for, and executes the next.
+    pub(super) fn result_of(&mut self, conn: ConnId, result: String, now: Millis) {
+        if let Some(writer) = self.writers.get_mut(&conn) {
+            writer.bytes += result.len();
+            writer.results.push(result);
+        }
+        self.go_on_writing(conn, now);
+    }
+
+    /// Executes mutations up to one that a source is asked for. When there are none left, all are
+    /// answered: one that is refused is refused alone.
+    fn go_on_writing(&mut self, conn: ConnId, now: Millis) {
+        while let Some(mut writer) = self.writers.remove(&conn) {
+            let Some(raw) = writer.rest.pop_front() else {
+                self.reply_to(conn, Ok(protocol::results(&writer.results)));
+                break;
             };
-            let mut event = Event {
-                channel: channel.clone(),
-                action: mutation.as_ref().ok().map(|message| message.action),
-                path: Some(MUTATE),
-                ..self.event(Operation::Mutate).of(&session)
-            };
-            let is_full = bytes > limits::TURN_OUT_BYTES || self.out.is_full();
-            let done = match (self.takes(&session, now), mutation) {
-                (Err(too_fast), _) => Err(too_fast.into()),
-                (Ok(()), Err(Refused { problem, .. })) => Err(problem.into()),
-                (Ok(()), Ok(_)) if is_full => Err(put_off().into()),
-                (Ok(()), Ok(message)) => {
-                    self.open_channel(&mut session, &message, channel_token, now);
-                    self.write_one(&session, &message, &mut event, now)
-                }
-            };
-            let result = done.unwrap_or_else(|failure| {
+            let result = self.write_next(conn, &mut writer, &raw, now);
+            let waits = result.is_none();
+            if let Some(result) = result {
+                writer.bytes += result.len();
+                writer.results.push(result);
+            }
+            self.writers.insert(conn, writer);
+            if waits {
+                break;
+            }
+        }
+    }
+
+    /// What comes of one mutation; nothing while a source is asked.
+    fn write_next(
+        &mut self,
+        conn: ConnId,
+        writer: &mut Writer,
+        raw: &str,
+        now: Millis,
+    ) -> Option<String> {
+        let session = &mut writer.session;
+        let mutation = protocol::decode_mutation(raw);
+        let (id, channel) = match &mutation {
+            Ok(message) => (Some(message.id.clone()), Some(message.channel.clone())),
+            Err(refused) => (refused.id.clone(), refused.channel.clone()),
+        };
+        let mut event = Event {
+            channel: channel.clone(),
+            action: mutation.as_ref().ok().map(|message| message.action),
+            path: Some(MUTATE),
+            ..self.event(Operation::Mutate).of(session)
+        };
+        let is_full = writer.bytes > limits::TURN_OUT_BYTES || self.out.is_full();
+        let done = match (self.takes(session, now), mutation) {
+            (Err(too_fast), _) => Err(too_fast.into()),
+            (Ok(()), Err(Refused { problem, .. })) => Err(problem.into()),
+            (Ok(()), Ok(_)) if is_full => Err(put_off().into()),
+            (Ok(()), Ok(message)) => {
+                self.open_channel(session, &message, writer.channel_token.as_deref(), now);
+                self.write_one(conn, session, &message, &mut event, now)
+            }
+        };
+        let result = match done {
+            Ok(None) => return None,
+            Ok(Some(ack)) => ack,
+            Err(failure) => {
                 let problem = self.problem(failure);
                 event.refuse(&problem);
                 let id = id.as_ref().map(|id| id.as_str());
                 protocol::reject(id, channel.as_ref(), &problem, false)
-            });
-            event.sent(&result, 1);
-            self.tell_written(event);
-            bytes += result.len();
-            results.push(result);
-        }
-        Ok(results)
+            }
+        };
+        event.sent(&result, 1);
+        self.tell_written(event);
+        Some(result)
     }
 
     fn takes(&mut self, session: &Session, now: Millis) -> Result<(), Problem> {
@@ -108,16 +176,26 @@ impl<S: Sql> Engine<S> {
 
     fn write_one(
         &mut self,
+        conn: ConnId,
         session: &Session,
         message: &MutateMessage<'_>,
         event: &mut Event,
         now: Millis,
-    ) -> Result<String, Failure> {
-        let done = execute(&mut self.store, &self.config, session, message, now)?;
+    ) -> Result<Option<String>, Failure> {
+        let done = match self.has_source(&message.channel) {
+            false => execute(&mut self.store, &self.config, session, message, now)?,
+            true => {
+                let who = Who::Request(conn);
+                match self.entrust(who, session, message, event.clone(), now)? {
+                    Entrusted::Asked => return Ok(None),
+                    Entrusted::Done(done) => done,
+                }
+            }
+        };
         done.tell(event);
         if let Some(change) = done.change {
             self.tell_others(&change, None, event);
         }
-        Ok(done.ack)
+        Ok(Some(done.ack))
     }
 }

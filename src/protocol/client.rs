@@ -118,6 +118,8 @@ pub struct SubscribeMessage<'a> {
     pub since: Option<&'a RawValue>,
     /// A token of the channel, made by the app's backend.
     pub token: Option<Cow<'a, str>>,
+    /// What the message was read from; nothing if it was no message.
+    pub raw: &'a str,
 }
 
 /// A change of one row, asked for by a client.
@@ -133,6 +135,8 @@ pub struct MutateMessage<'a> {
     pub key: Option<Cow<'a, str>>,
     /// The row or the fields to merge, untouched.
     pub data: Option<&'a RawValue>,
+    /// What the message was read from.
+    pub raw: &'a str,
 }
 
 /// What a presence message asks for.
@@ -153,6 +157,8 @@ pub struct PresenceMessage<'a> {
     pub channel: Channel,
     /// What is asked for.
     pub change: PresenceChange<'a>,
+    /// What the message was read from.
+    pub raw: &'a str,
 }
 
 /// Something that passes to the other subscribers and is never stored.
@@ -164,6 +170,8 @@ pub struct SignalMessage<'a> {
     pub event: Cow<'a, str>,
     /// Anything, as raw JSON.
     pub data: Option<&'a RawValue>,
+    /// What the message was read from.
+    pub raw: &'a str,
 }
 
 /// A message that could not be read, with what ties the answer to its request.
@@ -230,6 +238,16 @@ struct Envelope<'a> {
     watch: Option<&'a RawValue>,
     #[serde(borrow)]
     event: Option<&'a RawValue>,
+    /// What all of it was read from.
+    #[serde(skip)]
+    raw: &'a str,
+}
+
+impl<'a> Envelope<'a> {
+    fn parse(raw: &'a str) -> Result<Self, serde_json::Error> {
+        let envelope = from_object(raw)?;
+        Ok(Self { raw, ..envelope })
+    }
 }
 
 /// Reads a frame: one message, or an array of messages in order.
@@ -256,21 +274,19 @@ pub fn decode(frame: &str) -> Result<Frame<'_>, Problem> {
             messages: messages.collect(),
         });
     }
-    let envelope = from_object(frame).map_err(|_| bad())?;
+    let envelope = Envelope::parse(frame).map_err(|_| bad())?;
     Ok(Frame {
         is_array: false,
         messages: vec![read(&envelope)],
     })
 }
 
-/// Reads the body of `POST /api/sync/mutate`: mutations as a socket would send them, in order.
+/// Reads the body of `POST /api/sync/mutate`: what may be mutations as a socket would send them, in
+/// order.
 ///
 /// # Errors
-/// `malformed` for a body that holds no list of them, `invalid` where there are none or too many; a
-/// bad mutation is refused alone.
-pub(crate) fn decode_mutations(
-    body: &str,
-) -> Result<Vec<Result<MutateMessage<'_>, Refused>>, Problem> {
+/// `malformed` for a body that holds no list of them, `invalid` where there are none or too many.
+pub(crate) fn mutations_of(body: &str) -> Result<Vec<&str>, Problem> {
     #[derive(Deserialize)]
     struct Body<'a> {
         #[serde(borrow)]
@@ -286,7 +302,7 @@ pub(crate) fn decode_mutations(
     if !(1..=limits::FRAME_MESSAGES).contains(&mutations.len()) {
         return Err(Problem::invalid("mutations", "must be 1 to 1000"));
     }
-    Ok(mutations.into_iter().map(mutation).collect())
+    Ok(mutations.into_iter().map(RawValue::get).collect())
 }
 
 /// The first messages of a list, one more than there may be: a body has room for millions of them.
@@ -321,8 +337,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Few<'a> {
     }
 }
 
-fn mutation(raw: &RawValue) -> Result<MutateMessage<'_>, Refused> {
-    let envelope: Envelope<'_> = from_object(raw.get())
+/// Reads one of them.
+///
+/// # Errors
+/// What is wrong with it, which is told of it alone.
+pub(crate) fn decode_mutation(raw: &str) -> Result<MutateMessage<'_>, Refused> {
+    let envelope = Envelope::parse(raw)
         .map_err(|_| Problem::malformed("a mutation is a JSON object without doubled fields"))?;
     match envelope.kind.and_then(text_of).as_deref() {
         Some("mutate") => envelope.mutate(),
@@ -340,8 +360,18 @@ pub struct Frame<'a> {
     pub messages: Vec<Result<ClientMessage<'a>, Refused>>,
 }
 
+/// Reads one message again that was read before, by what it was read from.
+pub(crate) fn decode_again(raw: &str) -> Option<ClientMessage<'_>> {
+    message(raw).ok()
+}
+
+/// Reads a subscription again: a message, or an entry of a hello.
+pub(crate) fn decode_subscription_again(raw: &str) -> Option<SubscribeMessage<'_>> {
+    Envelope::parse(raw).ok()?.subscribe().ok()
+}
+
 fn message(json: &str) -> Result<ClientMessage<'_>, Refused> {
-    let envelope = from_object(json)
+    let envelope = Envelope::parse(json)
         .map_err(|_| Problem::malformed("a message is a JSON object without doubled fields"))?;
     read(&envelope)
 }
@@ -433,7 +463,7 @@ impl<'a> Envelope<'a> {
             .map_err(|_| Problem::malformed("subscribe must be an array"))?
             .unwrap_or_default();
         let entry = |raw: &'a RawValue| {
-            let envelope: Envelope<'a> = from_object(raw.get())
+            let envelope = Envelope::parse(raw.get())
                 .map_err(|_| Problem::malformed("a subscription is a JSON object"))?;
             envelope.subscribe()
         };
@@ -490,6 +520,7 @@ impl<'a> Envelope<'a> {
             meta,
             since: self.since,
             token,
+            raw: self.raw,
         })
     }
 
@@ -519,6 +550,7 @@ impl<'a> Envelope<'a> {
             action,
             key,
             data: self.data,
+            raw: self.raw,
         })
     }
 
@@ -531,7 +563,11 @@ impl<'a> Envelope<'a> {
             Some(raw) if !watch => PresenceChange::Set(raw),
             _ => return Err(Problem::malformed("presence needs a state, or watch: true")),
         };
-        Ok(PresenceMessage { channel, change })
+        Ok(PresenceMessage {
+            channel,
+            change,
+            raw: self.raw,
+        })
     }
 
     fn signal(&self) -> Result<SignalMessage<'a>, Problem> {
@@ -544,6 +580,7 @@ impl<'a> Envelope<'a> {
             channel: self.channel()?,
             event,
             data: self.data,
+            raw: self.raw,
         })
     }
 }

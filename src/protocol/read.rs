@@ -107,6 +107,7 @@ impl ReadRequest {
             meta: self.meta,
             since: None,
             token: self.token.as_deref().map(Into::into),
+            raw: "",
         }
     }
 }

@@ -74,6 +74,26 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// Adds a row.
+    pub(crate) fn push_row(&mut self, row: &str) {
+        if !self.data.is_empty() {
+            self.data.push(',');
+        }
+        self.data.push_str(row);
+    }
+
+    /// Adds what another page of the same answer holds.
+    pub(crate) fn append(&mut self, more: Self) {
+        if !more.data.is_empty() {
+            self.push_row(&more.data);
+        }
+        self.deleted.extend(more.deleted);
+        if let Some((meta, more)) = self.meta.as_mut().zip(more.meta) {
+            meta.push_str(&more);
+        }
+        self.more = more.more;
+    }
+
     /// Whether it says anything to a reader who has what is before it.
     pub(crate) fn is_news(&self) -> bool {
         let changes = self.changes.as_ref().is_some_and(|list| !list.is_empty());

@@ -28,7 +28,8 @@ pub(crate) enum Owner<'a> {
 }
 
 impl Owner<'_> {
-    fn to_column(self) -> String {
+    /// The owner as text.
+    pub(crate) fn to_column(self) -> String {
         match self {
             Self::Identity(identity) => format!("i{identity}"),
             Self::Session(session) => format!("s{session}"),

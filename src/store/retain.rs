@@ -1,5 +1,5 @@
-//! Trimming: tombstones and losses that are older than the retention, and events past the bounds
-//! of their channel, in bounded steps.
+//! Trimming: tombstones and losses that are older than the retention, all changes as old of rows that
+//! live elsewhere, and events past the bounds of their channel, in bounded steps.
 //!
 //! Rows of a channel of latest states are walked in the order of their last change, from where the last walk
 //! ended: a row that stayed behind without being a tombstone cannot become one without a new seq,
@@ -27,6 +27,15 @@ pub(crate) struct Sweep {
     began: bool,
 }
 
+/// What of a channel's rows is trimmed when it is old enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trims {
+    /// Tombstones and losses.
+    Gone,
+    /// Everything: the rows live elsewhere, the log only knows what has changed lately.
+    Everything,
+}
+
 /// What came of a step in one channel.
 struct Stepped {
     looked_at: usize,
@@ -38,7 +47,8 @@ struct Stepped {
 
 /// What one channel's step found.
 struct Found {
-    tombstones: Vec<Key>,
+    /// What goes as a whole.
+    rows: Vec<Key>,
     losses: Vec<Key>,
     looked_at: usize,
     swept: Seq,
@@ -110,7 +120,10 @@ impl<S: Sql> Store<S> {
                 Ok(rule) if rule.keep == Keep::Every => {
                     self.sweep_events(&channel, rule, now, budget)?
                 }
-                Ok(_) | Err(_) => self.sweep_rows(&channel, now, budget)?,
+                Ok(rule) if rule.source.is_some() => {
+                    self.sweep_rows(&channel, Trims::Everything, now, budget)?
+                }
+                Ok(_) | Err(_) => self.sweep_rows(&channel, Trims::Gone, now, budget)?,
             };
             budget = budget.saturating_sub(stepped.looked_at.max(1));
             at.next = [at.next, stepped.next].into_iter().flatten().min();
@@ -146,6 +159,7 @@ impl<S: Sql> Store<S> {
     fn sweep_rows(
         &mut self,
         channel: &Channel,
+        trims: Trims,
         now: Millis,
         most: usize,
     ) -> Result<Stepped, SqlError> {
@@ -154,7 +168,7 @@ impl<S: Sql> Store<S> {
         if count > 0 {
             return Ok(Stepped::unfinished(count));
         }
-        let found = self.look(channel, now.minus(limits::RETENTION_MS), most)?;
+        let found = self.look(channel, trims, now.minus(limits::RETENTION_MS), most)?;
         self.trim(channel, &found)?;
         Ok(Stepped {
             looked_at: found.looked_at,
@@ -173,7 +187,13 @@ impl<S: Sql> Store<S> {
         Ok(found.into_iter().next())
     }
 
-    fn look(&self, channel: &Channel, cutoff: Millis, most: usize) -> Result<Found, SqlError> {
+    fn look(
+        &self,
+        channel: &Channel,
+        trims: Trims,
+        cutoff: Millis,
+        most: usize,
+    ) -> Result<Found, SqlError> {
         let swept = collect(
             &self.sql,
             "SELECT swept FROM channels WHERE name = ?",
@@ -182,7 +202,7 @@ impl<S: Sql> Store<S> {
         )?;
         let swept = Seq(swept.into_iter().next().unwrap_or_default());
         let mut found = Found {
-            tombstones: Vec::new(),
+            rows: Vec::new(),
             losses: Vec::new(),
             looked_at: 0,
             swept,
@@ -202,7 +222,7 @@ impl<S: Sql> Store<S> {
             found.looked_at += 1;
             found.swept = row.seq();
             let lost = row.lost();
-            let gone = row.is_tombstone();
+            let gone = row.is_tombstone() || trims == Trims::Everything;
             if (gone || !lost.is_empty())
                 && let Ok(key) = Key::parse(&row.key())
             {
@@ -212,7 +232,7 @@ impl<S: Sql> Store<S> {
                     at: row.at(),
                 };
                 if gone {
-                    found.tombstones.push(key);
+                    found.rows.push(key);
                 } else {
                     found.losses.push(key);
                 }
@@ -226,7 +246,7 @@ impl<S: Sql> Store<S> {
         if found.looked_at == 0 {
             return Ok(());
         }
-        for key in &found.tombstones {
+        for key in &found.rows {
             self.exec(
                 "DELETE FROM rows WHERE channel = ? AND key = ?",
                 &[Param::Text(channel.as_str()), Param::Text(key.as_str())],
@@ -238,7 +258,7 @@ impl<S: Sql> Store<S> {
                 &[Param::Text(channel.as_str()), Param::Text(key.as_str())],
             )?;
         }
-        if !found.tombstones.is_empty() {
+        if !found.rows.is_empty() {
             // The newest row may have gone: its seq must not be given again.
             self.put_meta("head", &self.log.head.0.to_string())?;
             self.put_meta("clock", &self.log.clock.0.to_string())?;

@@ -240,6 +240,11 @@ impl<S: Sql> Store<S> {
         Ok(Seq(low))
     }
 
+    /// Whether the channel has rows after `after`.
+    pub(crate) fn has_after(&self, channel: &Channel, after: Seq) -> Result<bool, SqlError> {
+        Ok(self.first_after(channel, after)?.is_some())
+    }
+
     /// Seq and time of the channel's first row after `after`.
     fn first_after(
         &self,

@@ -3,8 +3,10 @@
 //! - `rows`: one row per (channel, key) with its latest state, deletes as tombstones (`data` is
 //!   null). Catch-up is `seq > cursor` over `rows_by_seq`, so it costs what changed.
 //! - `versions`: what edits of events have replaced, for channels whose rule says `edits`.
-//! - `channels`: what is known of a channel beside its rows; only channels that were reset or
-//!   trimmed have an entry.
+//! - `channels`: what is known of a channel beside its rows; only channels that were reset,
+//!   trimmed or changed outside have an entry.
+//! - `claims`: writes that a source was asked for and has not answered; of channels whose rows live
+//!   elsewhere.
 //! - `outcomes_0`, `outcomes_1`: what was executed, by owner and id. They alternate by day, the
 //!   older is dropped whole: dropping a table writes no rows, deleting from it would.
 //! - `refusals`, `removals`: identities whose tokens, and topics that their tokens grant, do not
@@ -23,16 +25,23 @@ use super::sql::{Param, Sql, SqlError};
 use super::{Log, Progress, collect};
 
 /// Raised with every change of the tables; older spaces are migrated on waking.
-const SCHEMA_VERSION: u64 = 3;
+const SCHEMA_VERSION: u64 = 4;
 
 /// What takes a space from each version to the next, from version 1 on.
-const MIGRATIONS: [&[&str]; 2] = [
+const MIGRATIONS: [&[&str]; 3] = [
     &[NEW_SPACES],
     &[
         "ALTER TABLE rows ADD COLUMN nth INTEGER",
         "ALTER TABLE rows ADD COLUMN edit TEXT",
         "ALTER TABLE channels ADD COLUMN trimmed INTEGER NOT NULL DEFAULT 0",
         VERSIONS,
+    ],
+    &[
+        "ALTER TABLE channels ADD COLUMN outside INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE channels ADD COLUMN outside_at INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE channels ADD COLUMN previous INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE channels ADD COLUMN previous_at INTEGER NOT NULL DEFAULT 0",
+        CLAIMS,
     ],
 ];
 
@@ -55,7 +64,13 @@ const ROWS_BY_SEQ: &str = "CREATE INDEX rows_by_seq ON rows (channel, seq)";
 
 const CHANNELS: &str = "CREATE TABLE channels (
     name TEXT PRIMARY KEY, floor INTEGER NOT NULL, floor_at INTEGER NOT NULL,
-    swept INTEGER NOT NULL, trimmed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID";
+    swept INTEGER NOT NULL, trimmed INTEGER NOT NULL DEFAULT 0,
+    outside INTEGER NOT NULL DEFAULT 0, outside_at INTEGER NOT NULL DEFAULT 0,
+    previous INTEGER NOT NULL DEFAULT 0, previous_at INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID";
+
+const CLAIMS: &str = "CREATE TABLE claims (
+    owner TEXT NOT NULL, id TEXT NOT NULL, channel TEXT NOT NULL,
+    PRIMARY KEY (owner, id)) WITHOUT ROWID";
 
 const REFUSALS: &str = "CREATE TABLE refusals (
     identity TEXT PRIMARY KEY, until INTEGER NOT NULL, ends INTEGER NOT NULL) WITHOUT ROWID";
@@ -64,7 +79,7 @@ const REMOVALS: &str = "CREATE TABLE removals (
     identity TEXT NOT NULL, topic TEXT NOT NULL, until INTEGER NOT NULL,
     ends INTEGER NOT NULL, PRIMARY KEY (identity, topic)) WITHOUT ROWID";
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     ROWS,
     ROWS_BY_SEQ,
@@ -75,6 +90,7 @@ const TABLES: [&str; 10] = [
     REMOVALS,
     NEW_SPACES,
     VERSIONS,
+    CLAIMS,
 ];
 
 /// Empties what an import fills. Dropping a table writes no rows, deleting from it would.
@@ -256,11 +272,11 @@ pub(super) fn newest(sql: &impl Sql) -> Result<(Seq, Millis), SqlError> {
     Ok((head, Millis(at.into_iter().next().unwrap_or_default())))
 }
 
-/// The seq and the time of the newest floor: a reset takes a seq and leaves no row.
+/// The seq and the time of the newest floor or change outside: neither leaves a row.
 fn newest_floor(sql: &impl Sql) -> Result<(Seq, Millis), SqlError> {
     let newest = collect(
         sql,
-        "SELECT max(floor), max(floor_at) FROM channels",
+        "SELECT max(max(floor, outside)), max(max(floor_at, outside_at)) FROM channels",
         &[],
         |row| Some((Seq(row.int(0)?), Millis(row.int(1)?))),
     )?;

@@ -316,15 +316,29 @@ impl<A: Authenticator> Call<'_, A> {
         // What a browser may add by itself, whatever page asks it to.
         let ambient = cookie.is_some() || !headers.is_empty();
         if let Some(origin) = self.origin().filter(|_| ambient) {
-            let own = self.header(ORIGIN_HEADER);
-            let own = own.unwrap_or_else(|| self.url.origin().ascii_serialization());
-            self.config.check_origin(&origin, &own)?;
+            self.config.check_origin(&origin, &self.own_origin())?;
         }
         Ok(Credentials {
             token: self.bearer().or_else(|| self.query("token")),
             cookie,
             headers,
         })
+    }
+
+    /// The origin that the browser used for the app.
+    fn own_origin(&self) -> String {
+        let told = self.header(ORIGIN_HEADER);
+        told.unwrap_or_else(|| self.url.origin().ascii_serialization())
+    }
+
+    /// The URL that the browser asked for.
+    fn asked_for(&self) -> String {
+        let mut url = self.own_origin() + self.url.path();
+        if let Some(query) = self.url.query() {
+            url.push('?');
+            url.push_str(query);
+        }
+        url
     }
 
     /// Whose page asks. A browser does not say so where a page of another site has it fetch an image,
@@ -355,6 +369,8 @@ impl<A: Authenticator> Call<'_, A> {
             // Addresses of people need not be kept as they are.
             grant.visitor = Some(digest::content(&[&network(&address)]).into());
         }
+        let header = |name: &str| self.header(name);
+        grant.handshake = self.config.handshake(&self.asked_for(), &header)?;
         Ok((grant, named))
     }
 

@@ -339,7 +339,9 @@ fn a_log_of_version_2_gains_what_events_need() {
     let mut w = with(json!({ "edits": true, "retain": { "count": 10 } }));
     w.sqlite.execute(
         "DROP TABLE versions; ALTER TABLE rows DROP COLUMN nth; ALTER TABLE rows DROP COLUMN edit;
-         ALTER TABLE channels DROP COLUMN trimmed;
+         ALTER TABLE channels DROP COLUMN trimmed; ALTER TABLE channels DROP COLUMN outside;
+         ALTER TABLE channels DROP COLUMN outside_at; ALTER TABLE channels DROP COLUMN previous;
+         ALTER TABLE channels DROP COLUMN previous_at; DROP TABLE claims;
          UPDATE meta SET value = '2' WHERE name = 'schema';
          INSERT INTO rows (channel, key, seq, data, at) VALUES ('log', 'old', 1, '{\"id\":\"old\"}', 1)",
     );

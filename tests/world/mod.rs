@@ -11,6 +11,7 @@
     clippy::panic
 )]
 
+pub mod home;
 pub mod readers;
 pub mod sqlite;
 
@@ -25,11 +26,14 @@ use sha2::Sha256;
 use tidewire::protocol::Problem;
 use tidewire::{
     Call, Channel, Claims, Closing, Columns, Config, ConnId, Effects, Event, Grant, Identity,
-    Input, Millis, Param, Publisher, Reply, Seed, SessionId, Space, Sql, SqlError, Topics, limits,
+    Input, Millis, Param, Publisher, Reply, Seed, Session, SessionId, Space, Sql, SqlError, Topics,
+    limits,
 };
 
+use home::Home;
 use readers::Reader;
 use sqlite::Sqlite;
+use tidewire::source::Question;
 
 /// 2026-06-07, when the world begins.
 pub const BEGIN: Millis = Millis(1_780_790_400_000);
@@ -101,8 +105,18 @@ pub struct World {
     pub events: Vec<Event>,
     /// Tokens that somebody else must judge.
     pub asks: Vec<(ConnId, String)>,
+    /// What sources are asked, oldest first.
+    pub questions: Vec<Question>,
+    /// Answers to requests over HTTP that have waited for a source.
+    pub replies: BTreeMap<ConnId, Reply>,
+    /// Where rows live that do not live here.
+    pub home: Home,
+    /// Whether it answers only when a test says so.
+    pub slow: bool,
     /// What stands for the address of whoever connects without an identity.
     pub address: Option<Rc<str>>,
+    /// What upgrades bring along for handlers.
+    pub handshake: Option<Rc<str>>,
     /// Whose key publishers' calls come with.
     pub publisher: Publisher,
     /// How much text the last turn sent, each text counted once for all its receivers.
@@ -178,7 +192,12 @@ impl World {
             faults: Vec::new(),
             events: Vec::new(),
             asks: Vec::new(),
+            questions: Vec::new(),
+            replies: BTreeMap::new(),
+            home: Home::default(),
+            slow: false,
             address: None,
+            handshake: None,
             publisher: Publisher::Unscoped,
             sent_bytes: 0,
             sockets: BTreeMap::new(),
@@ -192,13 +211,23 @@ impl World {
         }
     }
 
-    fn input(&mut self, input: Input<'_>) -> Option<Reply> {
+    pub fn input(&mut self, input: Input<'_>) -> Option<Reply> {
         self.marked = true;
         if self.crashes_here() {
             return self.crash();
         }
+        let request = match &input {
+            Input::Read { conn, .. } | Input::Write { conn, .. } => Some(*conn),
+            _ => None,
+        };
         let effects = self.engine.handle(input, self.now);
-        self.perform(effects)
+        let reply = self.perform(effects);
+        if !self.slow {
+            self.slow = true;
+            self.settle();
+            self.slow = false;
+        }
+        reply.or_else(|| self.replies.remove(&request?))
     }
 
     /// Does what a host does with the effects of a turn.
@@ -255,6 +284,8 @@ impl World {
         self.events.extend(effects.events.iter().cloned());
         self.engine.note(effects.events);
         self.asks.extend(effects.asks);
+        self.questions.extend(effects.questions);
+        self.replies.extend(effects.replies);
         effects.reply
     }
 
@@ -282,6 +313,8 @@ impl World {
 
     /// A new life of the object, from SQLite, attachments and the host's mark.
     fn wake(&mut self) -> Result<(), SqlError> {
+        self.questions.clear();
+        self.replies.clear();
         self.engine = open(&self.config, &self.sqlite, self.now)?;
         self.cut_readers();
         let open = self
@@ -338,6 +371,8 @@ impl World {
             expires_at,
             visitor: self.address.clone().filter(|_| user.is_none()),
             context: None,
+            claims: None,
+            handshake: self.handshake.clone(),
         }
     }
 
@@ -560,6 +595,8 @@ impl World {
             expires_at: Some(self.now.plus(1000)),
             visitor: None,
             context: None,
+            claims: None,
+            handshake: None,
         };
         let reply = self.input(Input::Session { grant }).unwrap();
         (reply.status, serde_json::from_str(&reply.body).unwrap())
@@ -695,6 +732,12 @@ impl World {
     /// How long a socket's attachment is.
     pub fn attachment_bytes(&self, conn: ConnId) -> usize {
         self.sockets[&conn].attachment.as_ref().unwrap().len()
+    }
+
+    /// The session that a socket's attachment holds.
+    pub fn session_of(&self, conn: ConnId) -> Session {
+        let attachment = self.sockets[&conn].attachment.as_deref();
+        Session::decode(attachment.unwrap()).unwrap()
     }
 
     /// The object sleeps and wakes: memory is lost, SQLite and attachments remain; connections

@@ -247,8 +247,9 @@ impl World {
     ) -> Reply {
         let expires_at = user.map(|_| self.now.plus(1000));
         let grant = self.grant(user, &[], expires_at);
-        let (_, session) = self.draw();
+        let (conn, session) = self.draw();
         let input = Input::Write {
+            conn,
             session,
             grant,
             body,
