@@ -297,6 +297,12 @@ impl Rules {
         if rule.source.is_some() && (rule.keep == Keep::Every || rule.timestamp.is_some()) {
             return Err("source does not go with keep: \"every\", nor with timestamp".to_owned());
         }
+        if let (Some(source), Scope::Field(scope)) = (&rule.source, &rule.scope)
+            && let Home::D1(table) = &source.home
+            && !table.can_scope(&scope.field)
+        {
+            return Err("scope.field must be a text or json among source.columns".to_owned());
+        }
         if rule.retain.count == Some(0) || rule.retain.days == Some(0) {
             return Err("retain must be at least 1".to_owned());
         }
@@ -415,6 +421,11 @@ mod tests {
             (r#"{"a":{"retain":{"count":1}}}"#, "retain"),
             (r#"{"a":{"keep":"every","retain":{"count":0}}}"#, "retain"),
             (r#"{"a":{"keep":"every","timestamp":"t"}}"#, "timestamp"),
+            (
+                r#"{"a":{"scope":{"field":"o"},"source":{"d1":"DB","table":"t","key":"id",
+                    "updatedAt":"u","columns":["o:number"]}}}"#,
+                "scope.field",
+            ),
             (r#"{"a":{},"a":{}}"#, "twice"),
             // Serde alone would take fields by their places.
             (r#"{"a":["anyone"]}"#, "object"),

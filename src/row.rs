@@ -8,7 +8,7 @@ use crate::protocol::{Fields, JsonWriter, Problem, depth_is_bounded, text_of};
 
 /// Fields that JavaScript gives a meaning of its own; a merge on a client's side could reach
 /// every object through them.
-const REFUSED_FIELDS: [&str; 3] = ["__proto__", "constructor", "prototype"];
+pub(crate) const REFUSED_FIELDS: [&str; 3] = ["__proto__", "constructor", "prototype"];
 
 /// Refuses data that can make no row, before anybody looks at its fields.
 pub(crate) fn check_length(data: Option<&RawValue>) -> Result<(), Problem> {

@@ -3,7 +3,7 @@
 //! The engine keeps the log of changes and serves whoever comes back from it. It asks a source for
 //! what the log does not hold, and has it write: a question is an effect, the answer a later input.
 
-mod d1;
+pub mod d1;
 mod hooks;
 
 use serde::de::Error as _;

@@ -4,8 +4,8 @@
 //! - `router` — the sync Worker: public routes, tokens, keys, and which object a request is for.
 //! - `host` — inside the object: drives the engine and performs its effects.
 //! - `authenticator` — who somebody is, where keys or the app's endpoint must be asked.
-//! - `source` — questions of the engine, put to whoever keeps rows that live elsewhere: `handler` in
-//!   Rust, `hooks` in the app.
+//! - `source` — questions of the engine, put to whoever keeps rows that live elsewhere: a table in `d1`,
+//!   the app by its `hooks`, a `handler` in Rust.
 //! - `sync_worker` — what every sync Worker exports, as a macro.
 //! - `keep` — a space as a whole: exported, imported, restored, examined.
 //! - `readers` — open answers of readers over HTTP.
@@ -13,6 +13,7 @@
 //! - `internal` — the path between router and host, defined once for both.
 
 mod authenticator;
+mod d1;
 mod database;
 mod faults;
 pub mod gateway;

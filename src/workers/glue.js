@@ -319,6 +319,16 @@ export async function ask(fetcher, request, ms, most) {
   }
 }
 
+/**
+ * Runs statements, given as JSON, in one transaction of a D1 database. The rows of each, as JSON:
+ * each row a list of its values.
+ */
+export async function batch(database, statements) {
+  const prepare = ([sql, params]) => database.prepare(sql).bind(...params);
+  const answers = await database.batch(JSON.parse(statements).map(prepare));
+  return JSON.stringify(answers.map(({ results }) => results.map((row) => Object.values(row))));
+}
+
 const HASHED = { "RSASSA-PKCS1-v1_5": "SHA-256", ECDSA: "SHA-256" };
 
 /** Whether the key, a public JWK, made the signature of the text. */

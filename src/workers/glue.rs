@@ -143,6 +143,9 @@ extern "C" {
     ) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(catch)]
+    pub(super) async fn batch(database: &JsValue, statements: &str) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(catch)]
     pub(super) async fn verify(
         algorithm: &str,
         jwk: &str,

@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use super::authenticator::Authenticator;
 use super::host::Host;
 use super::router::config;
-use super::{glue, hooks};
+use super::{d1, glue, hooks};
 use crate::engine::Input;
 use crate::limits;
 use crate::names::Millis;
@@ -95,7 +95,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         };
         let row_bytes = config.limits.row_bytes;
         match &source.home {
-            Home::D1(_table) => Err(unanswered().into()),
+            Home::D1(table) => d1::ask(&self.env, rule, table, question, row_bytes).await,
             Home::Hooks(target) => {
                 hooks::ask(&self.env, &config, &space, target, question, timeout_ms).await
             }
