@@ -309,7 +309,7 @@ mod tests {
         let both = refused(&[CHANNELS, AUTH, ("AUTH_SERVICE", "{}")]);
         assert!(both.starts_with("AUTH_URL"), "{both}");
         assert!(refused(&[CHANNELS, ("AUTH_PATH", "x")]).starts_with("AUTH_PATH"));
-        for bad in ["a b:c", "x-tidewire-grant"] {
+        for bad in ["a b:c", "x-tidewire-auth-grant"] {
             let message = refused(&[CHANNELS, ("AUTH_HEADERS", bad)]);
             assert!(message.starts_with("AUTH_HEADERS"), "{message}");
         }

@@ -352,6 +352,24 @@ export function writePoint(dataset, index, blobs, doubles) {
   }
 }
 
+/** A time that can be called off: what runs on keeps an object awake. */
+export class Timer {
+  #id;
+  #over;
+
+  constructor(ms) {
+    this.#over = new Promise((resolve) => (this.#id = setTimeout(resolve, ms)));
+  }
+
+  over() {
+    return this.#over;
+  }
+
+  cancel() {
+    clearTimeout(this.#id);
+  }
+}
+
 export function sleep(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }

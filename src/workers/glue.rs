@@ -122,6 +122,18 @@ extern "C" {
 
     pub(super) async fn sleep(ms: u32);
 
+    #[wasm_bindgen(js_name = Timer)]
+    type JsTimer;
+
+    #[wasm_bindgen(constructor, js_class = "Timer")]
+    fn new(ms: u32) -> JsTimer;
+
+    #[wasm_bindgen(method, js_class = "Timer")]
+    async fn over(this: &JsTimer);
+
+    #[wasm_bindgen(method, js_class = "Timer")]
+    fn cancel(this: &JsTimer);
+
     #[wasm_bindgen(catch)]
     pub(super) async fn ask(
         fetcher: &JsValue,
@@ -183,6 +195,26 @@ extern "C" {
         request: &web_sys::Request,
         ms: u32,
     ) -> Result<JsValue, JsValue>;
+}
+
+/// A time that is called off when nobody waits for it any more.
+pub(super) struct Timer(JsTimer);
+
+impl Timer {
+    pub(super) fn new(ms: u32) -> Self {
+        Self(JsTimer::new(ms))
+    }
+
+    /// Ends when the time is over.
+    pub(super) async fn over(&self) {
+        self.0.over().await;
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 /// A binding as JavaScript knows it.

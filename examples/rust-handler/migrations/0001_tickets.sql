@@ -1,0 +1,11 @@
+CREATE TABLE tickets (
+  id TEXT PRIMARY KEY,
+  title TEXT NOT NULL,
+  status TEXT NOT NULL DEFAULT 'open',
+  updated_at INTEGER NOT NULL
+);
+
+CREATE INDEX tickets_by_time ON tickets (updated_at);
+
+CREATE VIEW tickets_as_rows AS
+  SELECT json_object('id', id, 'title', title, 'status', status) AS row, updated_at FROM tickets;
