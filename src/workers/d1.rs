@@ -11,6 +11,7 @@ use super::router::now;
 use crate::channel::Rule;
 use crate::digest::hex;
 use crate::limits;
+use crate::names::Space;
 use crate::protocol::{Code, Problem};
 use crate::source::d1::{
     Database, Done, Known, Moment, Schema, Standing, Statement, Table, Task, examine, to_json,
@@ -36,6 +37,7 @@ thread_local! {
 /// Puts a question to the table of its channel's rule. A row has at most `row_bytes`.
 pub(super) async fn ask(
     env: &Env,
+    space: &Space,
     rule: &Rule,
     table: &Table,
     question: &Question,
@@ -54,6 +56,7 @@ pub(super) async fn ask(
         Problem::new(Code::Unavailable, error.to_string())
     })?;
     let task = Task {
+        space,
         table,
         schema: &schema,
         rule,

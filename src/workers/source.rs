@@ -95,7 +95,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         };
         let row_bytes = config.limits.row_bytes;
         match &source.home {
-            Home::D1(table) => d1::ask(&self.env, rule, table, question, row_bytes).await,
+            Home::D1(table) => d1::ask(&self.env, &space, rule, table, question, row_bytes).await,
             Home::Hooks(target) => {
                 hooks::ask(&self.env, &config, &space, target, question, timeout_ms).await
             }

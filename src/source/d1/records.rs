@@ -5,7 +5,7 @@
 
 use super::sql::{Results, Statement, text};
 use crate::limits::{D1_RECORD_DAYS, D1_SWEPT, DAY_MS};
-use crate::names::Millis;
+use crate::names::{Millis, Space};
 use crate::protocol::text_of;
 use crate::source::Write;
 
@@ -32,6 +32,7 @@ pub(super) const COLUMNS: [(&str, u64); 5] = [
 /// The record of one mutation, as one try to write it makes it.
 pub(super) struct Record<'a> {
     pub(super) write: &'a Write,
+    pub(super) space: &'a Space,
     /// Tells this try from all others.
     pub(super) nonce: &'a str,
     pub(super) now: Millis,
@@ -49,6 +50,12 @@ impl Record<'_> {
         self.now.0 / DAY_MS
     }
 
+    /// Whose id it is, as a text. Spaces share a database, and an identity may use an id in each; no
+    /// space has a slash in its name.
+    fn owner(&self) -> String {
+        text(&format!("{}/{}", self.space, self.write.owner))
+    }
+
     /// `day … AND owner … AND id …`, for any day on which it may have been made: another machine's
     /// clock may be past midnight already.
     fn same_id(&self, statement: Statement) -> Statement {
@@ -58,7 +65,7 @@ impl Record<'_> {
             .then("day IN (")
             .bind_all(days.iter().map(String::as_str))
             .then(") AND owner = ")
-            .bind(text(&self.write.owner))
+            .bind(self.owner())
             .then(" AND id = ")
             .bind(text(self.write.id.as_str()))
     }
@@ -69,7 +76,7 @@ impl Record<'_> {
             Statement::new("INSERT INTO tidewire_outcomes (day, owner, id, hash, nonce) SELECT ")
                 .bind_all([
                     self.day().to_string().as_str(),
-                    &text(&self.write.owner),
+                    self.owner().as_str(),
                     &text(self.write.id.as_str()),
                     &text(&self.write.hash),
                     &text(self.nonce),

@@ -5,13 +5,15 @@ use super::sql::Database;
 use super::{Table, fetch, write};
 use crate::channel::Rule;
 use crate::limits;
-use crate::names::Millis;
+use crate::names::{Millis, Space};
 use crate::protocol::{Code, Problem};
 use crate::source::{Answered, Ask, Failed, Question};
 
 /// What a question to a table is about.
 #[derive(Debug, Clone, Copy)]
 pub struct Task<'a> {
+    /// The space that asks. Others may write the same table.
+    pub space: &'a Space,
     /// The table.
     pub table: &'a Table,
     /// What is known of it.

@@ -14,7 +14,7 @@ use crate::audience::Topics;
 use crate::channel::Rules;
 use crate::digest;
 use crate::limits;
-use crate::names::{Channel, Identity, Key, Millis, RequestId, SessionId};
+use crate::names::{Channel, Identity, Key, Millis, RequestId, SessionId, Space};
 use crate::protocol::Action;
 use crate::session::Grant;
 use crate::source::{Answer, Ask, AskId, Fetch, Home, Page, Question, Source, Write, Written};
@@ -166,6 +166,8 @@ pub(super) struct Scene {
     pub(super) world: World,
     rules: Rules,
     schema: RefCell<Option<Rc<Schema>>>,
+    /// The space of those who ask.
+    pub(super) space: RefCell<Space>,
     pub(super) clock: Cell<u64>,
     /// Whether the clock stands still.
     pub(super) stop: Cell<bool>,
@@ -189,6 +191,7 @@ impl Scene {
             world: World::with(create),
             rules: Rules::parse(&rules).unwrap(),
             schema: RefCell::default(),
+            space: RefCell::new(Space::default_space()),
             clock: Cell::new(1_700_000_000_000),
             stop: Cell::default(),
             questions: Cell::default(),
@@ -239,6 +242,7 @@ impl Scene {
         let rule = self.rules.find(&question.channel).unwrap();
         let schema = self.schema.borrow().clone().unwrap();
         let task = Task {
+            space: &self.space.borrow(),
             table: &self.table(),
             schema: &schema,
             rule,

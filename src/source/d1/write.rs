@@ -151,6 +151,7 @@ impl<'a> Writing<'a> {
             },
             record: Record {
                 write,
+                space: task.space,
                 nonce: &moment.nonce,
                 now: moment.now,
             },

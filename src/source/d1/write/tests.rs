@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::*;
-use crate::names::Topic;
+use crate::names::{Space, Topic};
 use crate::source::Scope;
 use crate::source::d1::world::{Scene, TODOS};
 
@@ -116,6 +116,14 @@ fn a_repeat_is_answered_and_not_executed() {
     // Another's id is another id.
     let other = scene.wrote("b", "1", Action::Create, "k", r#"{"id":"k","title":"x"}"#);
     assert!(!other.repeated);
+    // And so is one of another space, which may have the same table.
+    let global = scene.space.replace(Space::parse("team").unwrap());
+    assert!(
+        !scene
+            .wrote("a", "1", Action::Create, "k", r#"{"id":"k","title":"x"}"#)
+            .repeated
+    );
+    scene.space.replace(global);
     let misused = scene
         .write("a", "1", Action::Update, "k", r#"{"title":"y"}"#)
         .answered;
