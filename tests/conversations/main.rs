@@ -10,16 +10,21 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod asking_over_http;
 mod audiences;
+mod authorizing;
 mod batching;
 mod besieging;
+mod changing_outside;
 mod connecting;
 mod crammed;
 mod crashing;
 mod crowding;
+mod delaying;
 mod doctoring;
 mod editing_events;
 mod elbowing;
+mod entrusting;
 mod errors;
 mod events;
 mod exporting;
@@ -37,12 +42,14 @@ mod judging;
 mod lapsing;
 mod leftovers;
 mod legacy;
+mod legacy_elsewhere;
 mod limiting;
 mod migrating;
 mod mutating;
 mod observing;
 mod once;
 mod operating;
+mod ordering;
 mod outsiders;
 mod overlaying;
 mod paging;
