@@ -135,6 +135,16 @@ impl Audience {
         fits.then_some(Self::Topics(topics))
     }
 
+    /// Those that two audiences name both, if there are any.
+    pub(crate) fn within(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::All, only) | (only, Self::All) => Some(only),
+            (Self::Topics(some), Self::Topics(others)) => {
+                Self::of(some.intersection(&others).cloned())
+            }
+        }
+    }
+
     /// Reads the wire's `to`: `"all"` or a list of 1–64 topics.
     pub(crate) fn from_wire(to: &RawValue) -> Result<Self, Problem> {
         let invalid = || Problem::invalid("to", "must be \"all\" or a list of 1 to 64 topics");

@@ -334,6 +334,8 @@ pub struct Engine<S> {
     asking: Asking,
     /// Questions that could not be put, and why.
     unasked: Vec<(AskId, Problem)>,
+    /// Channels with writes of which nobody knows what came, because the memory was lost over them.
+    unsettled: Vec<Channel>,
     /// What is left of sources' answers.
     leftovers: Leftovers,
     /// Requests with mutations that a source is asked for.
@@ -361,7 +363,7 @@ impl<S: Sql> Engine<S> {
         now: Millis,
     ) -> Result<Self, SqlError> {
         let mut store = Store::open(sql, &space, seed, now)?;
-        store.settle_claims(now)?;
+        let unsettled = store.settle_claims(now)?;
         Ok(Self {
             config,
             rows_written: store.written(),
@@ -381,6 +383,7 @@ impl<S: Sql> Engine<S> {
             readers: BTreeMap::new(),
             asking: Asking::new(now),
             unasked: Vec::new(),
+            unsettled,
             leftovers: Leftovers::default(),
             writers: BTreeMap::new(),
             request: None,
@@ -426,11 +429,14 @@ impl<S: Sql> Engine<S> {
                 }
             }
         }
+        for channel in std::mem::take(&mut self.unsettled) {
+            self.tell_outside(&channel);
+        }
         closes
     }
 
     /// When the alarm must ring at the latest, without any input: to close whoever's token has
-    /// ended, or to trim. On whole minutes; what is overdue waits for the next, so that work which
+    /// ended, to trim, or to give up a write that its source does not answer. On whole minutes; what is overdue waits for the next, so that work which
     /// cannot be done is not tried in a tight loop. The steps of one round of trimming follow each
     /// other faster.
     pub fn due(&self, now: Millis) -> Option<Millis> {
@@ -445,7 +451,8 @@ impl<S: Sql> Engine<S> {
             None if self.store.importing().is_some() => None,
             None => self.store.sweep_at().map(grain),
         };
-        [expiry, trimming].into_iter().flatten().min()
+        let given_up = self.asking.next_end().map(grain);
+        [expiry, trimming, given_up].into_iter().flatten().min()
     }
 
     /// Answers one input.
@@ -602,11 +609,17 @@ impl<S: Sql> Engine<S> {
     }
 
     /// Tells of something that may have written, with how many rows that were.
-    fn tell_written(&mut self, event: Event) {
+    fn tell_written(&mut self, mut event: Event) {
+        event.rows += self.rows_untold();
+        self.effects.events.push(event);
+    }
+
+    /// Rows that were written and that no event has told of. They are told by now.
+    fn rows_untold(&mut self) -> u64 {
         let written = self.store.written();
         let rows = written.saturating_sub(self.rows_written);
         self.rows_written = written;
-        self.effects.events.push(Event { rows, ..event });
+        rows
     }
 
     /// Writes down the sessions that have changed. One that has outgrown its attachment, because it

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Engine;
-use super::fetch::{Fetching, FirstRead};
+use super::fetch::{FirstRead, Pending};
 use super::read::HttpReader;
 use super::source_write::Writing;
 use crate::channel::Rule;
@@ -66,12 +66,12 @@ pub(super) enum Who {
 /// What goes on with the answer.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// A subscription of a socket, by what it was read from; with the fetch, if that was asked for.
-    Subscribe(String, Option<Fetching>),
+    /// A subscription of a socket, by what it was read from.
+    Subscribe(String, Pending),
     /// A reader's first page.
-    Read(Box<FirstRead>, Option<Fetching>),
+    Read(Box<FirstRead>, Pending),
     /// A stream's next page.
-    NextPage(Option<Fetching>),
+    NextPage(Pending),
     /// A mutation.
     Write(Box<Writing>),
     /// Presence or a signal, by what it was read from.
@@ -80,14 +80,10 @@ pub(super) enum Step {
 
 impl Step {
     /// A reader's first page. Without the reader nobody is answered.
-    pub(super) fn read(
-        conn: ConnId,
-        reader: Option<HttpReader>,
-        fetching: Option<Fetching>,
-    ) -> Self {
+    pub(super) fn read(conn: ConnId, reader: Option<HttpReader>, pending: Pending) -> Self {
         match reader {
-            Some(reader) => Self::Read(Box::new(FirstRead { conn, reader }), fetching),
-            None => Self::NextPage(None),
+            Some(reader) => Self::Read(Box::new(FirstRead { conn, reader }), pending),
+            None => Self::NextPage(pending),
         }
     }
 }
@@ -202,7 +198,15 @@ impl Asking {
         }
     }
 
-    /// Whether somebody else writes a row, or wrote it and nobody knows what came of it.
+    /// When the next question is given up whose asker has been told that it takes too long. All
+    /// others are answered or late before anybody must wake for them.
+    pub(super) fn next_end(&self) -> Option<Millis> {
+        let late = |id: &AskId| self.open.get(id).is_some_and(|open| open.late);
+        let mut ends = self.ends.iter();
+        ends.find(|(_, id)| late(id)).map(|(at, _)| *at)
+    }
+
+    /// Whether a row was written and nobody knows yet what came of it.
     pub(super) fn is_in_doubt(&self, channel: &Channel, key: &Key) -> bool {
         let row = self.rows.get(&(channel.clone(), key.clone()));
         let first = row.and_then(|row| self.open.get(row.front()?));
@@ -323,25 +327,28 @@ impl<S: Sql> Engine<S> {
             Ask::Write(write) => Some((channel.clone(), write.key.clone())),
             Ask::Authorize(_) | Ask::Fetch(_) => None,
         };
-        let mut open = Open {
-            channel: channel.clone(),
-            who,
-            step,
-            ends,
-            waits: None,
-            late: false,
-        };
         let is_first = row.is_none_or(|row| {
             let row = self.asking.rows.entry(row).or_default();
             row.push_back(id);
             row.len() == 1
         });
-        match is_first {
-            true => self.put_question(question),
-            false => open.waits = Some(question),
-        }
+        let (put, waits) = match is_first {
+            true => (Some(question), None),
+            false => (None, Some(question)),
+        };
+        let open = Open {
+            channel: channel.clone(),
+            who,
+            step,
+            ends,
+            waits,
+            late: false,
+        };
         self.asking.ends.insert((ends, id));
         self.asking.open.insert(id, open);
+        if let Some(question) = put {
+            self.put_question(question);
+        }
         self.note_busy(who);
     }
 
@@ -356,6 +363,11 @@ impl<S: Sql> Engine<S> {
                 let problem = self.fault(&error);
                 self.unasked.push((question.id, problem));
                 return;
+            }
+            let rows = self.rows_untold();
+            let open = self.asking.open.get_mut(&question.id);
+            if let Some(Step::Write(writing)) = open.map(|open| &mut open.step) {
+                writing.event.rows = rows;
             }
         }
         self.effects.questions.push(question);
@@ -394,12 +406,14 @@ impl<S: Sql> Engine<S> {
             return;
         };
         let (who, channel) = (open.who, open.channel.clone());
-        match &open.step {
+        match &mut open.step {
             Step::Write(writing) => {
                 let key = writing.key.clone();
                 open.late = true;
                 open.who = Who::Nobody;
                 let refusal = writing.refusal();
+                // They are told with the refusal.
+                writing.event.rows = 0;
                 if let Who::Socket(conn) = who
                     && let Some(lane) = self.asking.lanes.get_mut(&conn)
                 {
@@ -471,33 +485,49 @@ impl<S: Sql> Engine<S> {
         }
     }
 
-    /// Frees the row of a write, and asks for the next.
+    /// Frees the row of a write, and asks for the next that may still be executed.
     pub(super) fn free_row(&mut self, id: AskId, channel: &Channel, key: &Key, now: Millis) {
         let row = (channel.clone(), key.clone());
-        let Some(queue) = self.asking.rows.get_mut(&row) else {
-            return;
-        };
-        queue.retain(|other| *other != id);
-        let next = queue.front().copied();
-        if next.is_none() {
-            self.asking.rows.remove(&row);
+        if let Some(queue) = self.asking.rows.get_mut(&row) {
+            queue.retain(|other| *other != id);
         }
-        let next = next.and_then(|next| self.asking.open.get_mut(&next));
-        if let Some(open) = next
-            && let Some(mut question) = open.waits.take()
-        {
-            // Its grant may have become another since.
-            if let Who::Socket(conn) = open.who
-                && let Some(session) = self.hub.session(conn)
-            {
-                question.grant = session.grant.clone();
+        while let Some(queue) = self.asking.rows.get_mut(&row) {
+            let Some(next) = queue.front().copied() else {
+                self.asking.rows.remove(&row);
+                return;
+            };
+            let Err(problem) = self.put_next(next, now) else {
+                return;
+            };
+            if let Some(queue) = self.asking.rows.get_mut(&row) {
+                queue.pop_front();
             }
-            let (before, ends) = (open.ends, now.plus(limits::SOURCE_NEVER_MS));
-            open.ends = ends;
-            self.asking.ends.remove(&(before, question.id));
-            self.asking.ends.insert((ends, question.id));
-            self.put_question(question);
+            self.drop_write(next, Some(&problem), now);
         }
+    }
+
+    /// Asks for a write whose row is free now, unless its writer may not write any more.
+    fn put_next(&mut self, id: AskId, now: Millis) -> Result<(), Problem> {
+        let Some(open) = self.asking.open.get_mut(&id) else {
+            return Ok(());
+        };
+        let Some(mut question) = open.waits.take() else {
+            return Ok(());
+        };
+        if let Who::Socket(conn) = open.who
+            && let Some(session) = self.hub.session(conn)
+        {
+            question.grant = session.grant.clone();
+            question.pass = session.pass(&question.channel);
+            let rule = self.config.rules.find(&question.channel)?;
+            rule.may_write(&question.channel, &question.asker())?;
+        }
+        let (before, ends) = (open.ends, now.plus(limits::SOURCE_NEVER_MS));
+        open.ends = ends;
+        self.asking.ends.remove(&(before, id));
+        self.asking.ends.insert((ends, id));
+        self.put_question(question);
+        Ok(())
     }
 
     /// Goes on with what has waited for an answer to this connection.
@@ -558,16 +588,16 @@ impl<S: Sql> Engine<S> {
         let Open { who, step, .. } = open;
         match (step, who) {
             (Step::Write(writing), who) => self.write_answered(id, who, *writing, answer, now),
-            (Step::Subscribe(raw, fetching), Who::Socket(conn)) => {
+            (Step::Subscribe(raw, pending), Who::Socket(conn)) => {
                 if let Some(message) = decode_subscription_again(&raw) {
-                    self.subscribe_answered(conn, &message, (id, fetching), answer, now);
+                    self.subscribe_answered(conn, &message, (id, pending), answer, now);
                 }
             }
-            (Step::Read(read, fetching), Who::Request(_)) => {
-                self.read_answered(*read, (id, fetching), answer, now);
+            (Step::Read(read, pending), Who::Request(_)) => {
+                self.read_answered(*read, (id, pending), answer, now);
             }
-            (Step::NextPage(fetching), Who::Stream(conn)) => {
-                self.next_page_answered(conn, (id, fetching), answer, now);
+            (Step::NextPage(pending), Who::Stream(conn)) => {
+                self.next_page_answered(conn, (id, pending), answer, now);
             }
             (Step::Say(raw), Who::Socket(conn)) => match (answer, decode_again(&raw)) {
                 (Ok(Answer::Allowed), Some(ClientMessage::Presence(message))) => {

@@ -157,6 +157,15 @@ impl<S: Sql> Engine<S> {
         self.tell_written(event);
     }
 
+    /// Tells whoever is live on a channel that it has changed outside.
+    pub(super) fn tell_outside(&mut self, channel: &Channel) {
+        let to = self.hub.receivers(channel, &Audience::All);
+        for frame in notice(to.clone(), protocol::channel_change(channel), Place::Same) {
+            self.out.send(frame);
+        }
+        self.fall_behind(channel, &to);
+    }
+
     /// Takes connections off a channel that has changed outside, until they have asked again: a
     /// change that they got meanwhile would carry their cursors past what they do not know.
     fn fall_behind(&mut self, channel: &Channel, conns: &[ConnId]) {

@@ -13,7 +13,7 @@ use super::read::HttpReader;
 use super::subscribe::Answer;
 use super::{Engine, Failure, fanout, legacy};
 use crate::channel::Rule;
-use crate::cursor::{At, Cursor, PageOf, Place};
+use crate::cursor::{At, Cursor, Epoch, PageOf, Place};
 use crate::limits;
 use crate::names::{Channel, ConnId, Key, Millis, Seq};
 use crate::protocol::{Code, Problem, Snapshot, SubscribeMessage, write_text};
@@ -32,7 +32,28 @@ pub(super) struct Fetching {
     gathered: Option<Gathered>,
 }
 
+/// What a reader waits for.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// The eyes that the source was told of.
+    view: String,
+    /// The log that its reader comes from.
+    epoch: Epoch,
+    /// The page that was asked for, if it was one: else it is whether the reader may have it.
+    pub(super) fetching: Option<Fetching>,
+}
+
 impl Fetching {
+    /// Everything from the beginning.
+    fn all(head: Seq, gathered: Option<Gathered>) -> Self {
+        Self {
+            head,
+            since: None,
+            token: None,
+            gathered,
+        }
+    }
+
     fn ask(&self, message: &SubscribeMessage<'_>, authorize: bool) -> Ask {
         Ask::Fetch(Fetch {
             since: self.since,
@@ -133,14 +154,7 @@ impl<S: Sql> Engine<S> {
         if !self.has_source(channel) {
             return Ok(Plan::Log);
         }
-        let all = |gathered| {
-            Plan::Fetch(Fetching {
-                head: self.store.head(),
-                since: None,
-                token: None,
-                gathered,
-            })
-        };
+        let all = |gathered| Plan::Fetch(Fetching::all(self.store.head(), gathered));
         if session.dialect == Dialect::Legacy {
             return self.plan_legacy(message, now, all(Some(Gathered::default())));
         }
@@ -165,8 +179,9 @@ impl<S: Sql> Engine<S> {
                 token: Some(token.clone()),
                 gathered: None,
             }),
+            // The log has told its reader everything up to here, and goes on from here.
             Some(At::Begin) | None => Plan::Fetch(Fetching {
-                head: self.store.head(),
+                head: cursor.seq,
                 since,
                 token: None,
                 gathered: None,
@@ -206,7 +221,9 @@ impl<S: Sql> Engine<S> {
             return Ok(all);
         };
         let start = self.resume_by_time(channel, since, now)?;
-        let fresh = self.changed_outside(channel, start.began)?.is_none();
+        let outside = self.store.outside(channel)?;
+        let told = since.minus(legacy::SINCE_MARGIN_MS) >= outside.at;
+        let fresh = told || start.began >= outside.seq;
         Ok(if fresh && !start.full { Plan::Log } else { all })
     }
 
@@ -233,7 +250,7 @@ impl<S: Sql> Engine<S> {
         &mut self,
         session: &Session,
         message: &SubscribeMessage<'_>,
-        asker: (Who, impl FnOnce(Option<Fetching>) -> Step),
+        asker: (Who, impl FnOnce(Pending) -> Step),
         authorized: bool,
         now: Millis,
     ) -> Result<Option<Answer>, Failure> {
@@ -245,7 +262,7 @@ impl<S: Sql> Engine<S> {
         let (what, fetching) = match plan {
             Plan::Log if !authorize => return self.answer(session, message, pass, now).map(Some),
             Plan::Leftover(kept, items) if !authorize => {
-                let mut answer = self.answer_leftover(session, message, &kept, items)?;
+                let mut answer = self.page_of(session, message, &kept, items, false)?;
                 answer.how.pass = pass;
                 return Ok(Some(answer));
             }
@@ -263,7 +280,7 @@ impl<S: Sql> Engine<S> {
         message: &SubscribeMessage<'_>,
         pass: Option<ChannelPass>,
         fetching: Fetching,
-        asker: (Who, impl FnOnce(Option<Fetching>) -> Step),
+        asker: (Who, impl FnOnce(Pending) -> Step),
         now: Millis,
     ) -> Result<(), Failure> {
         let what = (fetching.ask(message, false), Some(fetching));
@@ -276,16 +293,26 @@ impl<S: Sql> Engine<S> {
         message: &SubscribeMessage<'_>,
         pass: Option<ChannelPass>,
         (what, fetching): (Ask, Option<Fetching>),
-        (who, step): (Who, impl FnOnce(Option<Fetching>) -> Step),
+        (who, step): (Who, impl FnOnce(Pending) -> Step),
         now: Millis,
     ) -> Result<(), Failure> {
         self.has_room_to_ask()?;
+        let pending = Pending {
+            view: self.view(&session.grant),
+            epoch: self.store.epoch().clone(),
+            fetching,
+        };
         let asks = Asks {
             pass,
             ..Asks::of(session, &message.channel)
         };
-        self.ask_source(who, &message.channel, asks, what, step(fetching), now);
+        self.ask_source(who, &message.channel, asks, what, step(pending), now);
         Ok(())
+    }
+
+    /// Whether what a reader waits for is still for its eyes, and goes with the log.
+    pub(super) fn still_holds(&self, pending: &Pending, session: &Session) -> bool {
+        pending.epoch == *self.store.epoch() && pending.view == self.view(&session.grant)
     }
 
     /// What becomes of a page that a source has answered.
@@ -331,14 +358,10 @@ impl<S: Sql> Engine<S> {
         }
     }
 
-    fn answer_leftover(
-        &mut self,
-        session: &Session,
-        message: &SubscribeMessage<'_>,
-        kept: &Rc<Leftover>,
-        items: usize,
-    ) -> Result<Answer, Failure> {
-        self.page_of(session, message, kept, items, false)
+    /// Whether nothing has happened to a channel since a seq but what the log tells.
+    fn is_up_to_date(&self, channel: &Channel, seq: Seq) -> Result<bool, Failure> {
+        let floor = self.store.floor(channel)?.seq;
+        Ok(seq >= floor && self.changed_outside(channel, seq)?.is_none())
     }
 
     /// One page of a source's answer, after so many of its items; the last one with what the log
@@ -392,11 +415,7 @@ impl<S: Sql> Engine<S> {
             let log = read_page(&self.store, channel, reader, start, bounds)?;
             packed.append_to(&mut snapshot, &log.keys);
             snapshot.append(log.snapshot);
-            let (behind, floor) = (
-                self.changed_outside(channel, head)?.is_some(),
-                self.store.floor(channel)?.seq,
-            );
-            if snapshot.more || !behind && head >= floor {
+            if snapshot.more || self.is_up_to_date(channel, head)? {
                 log.cursor
             } else {
                 // Something has happened since that this answer does not hold.
@@ -490,6 +509,11 @@ impl<S: Sql> Engine<S> {
                 gathered: Some(gathered),
             }));
         }
+        if !self.is_up_to_date(channel, head)? {
+            let gathered = Some(Gathered::default());
+            return Ok(Fetched::More(Fetching::all(self.store.head(), gathered)));
+        }
+        gathered.deleted = self.still_deleted(channel, gathered.deleted, head)?;
         let start = Start {
             after: head,
             began: head,
@@ -509,6 +533,27 @@ impl<S: Sql> Engine<S> {
             cursor,
             is_news: true,
         }))
+    }
+
+    /// The keys of which the log has not heard anything newer since a seq.
+    fn still_deleted(
+        &self,
+        channel: &Channel,
+        mut deleted: Vec<String>,
+        head: Seq,
+    ) -> Result<Vec<String>, Failure> {
+        if deleted.is_empty() || !self.store.has_after(channel, head)? {
+            return Ok(deleted);
+        }
+        let mut still = Vec::with_capacity(deleted.len());
+        for text in deleted.drain(..) {
+            let key = Key::parse(&text).ok();
+            let row = key.map(|key| self.store.row(channel, &key)).transpose()?;
+            if row.flatten().is_none_or(|row| row.seq <= head) {
+                still.push(text);
+            }
+        }
+        Ok(still)
     }
 }
 

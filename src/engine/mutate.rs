@@ -123,7 +123,8 @@ pub(super) fn execute<S: Sql>(
     let wish = Wish::read(message)?;
     let hash = wish.hash();
     let owner = owner_of(&session.id, &who);
-    if let Some(done) = repeated(store, rule, (&who, owner), &wish, message, &hash)? {
+    let known = Seq(limits::SAFE_INTEGER);
+    if let Some(done) = repeated(store, rule, (&who, owner), &wish, message, &hash, known)? {
         return Ok(done);
     }
     rule.may_write(&message.channel, &who)?;
@@ -153,7 +154,7 @@ pub(super) fn execute<S: Sql>(
     Ok(Done { ack, seq, change })
 }
 
-/// The answer to a mutation that was executed before.
+/// The answer to a mutation that was executed before, with a cursor up to `known` at most.
 pub(super) fn repeated<S: Sql>(
     store: &Store<S>,
     rule: &Rule,
@@ -161,6 +162,7 @@ pub(super) fn repeated<S: Sql>(
     wish: &Wish<'_>,
     message: &MutateMessage<'_>,
     hash: &str,
+    known: Seq,
 ) -> Result<Option<Done>, Failure> {
     let Some(outcome) = store.outcome(owner, message.id.as_str())? else {
         return Ok(None);
@@ -170,7 +172,7 @@ pub(super) fn repeated<S: Sql>(
     }
     let held = store.row(&message.channel, &wish.key)?;
     let visible = held.filter(|row| wish.sees(rule, who, row));
-    let cursor = store.cursor(&message.channel, rule.edits, outcome.seq);
+    let cursor = store.cursor(&message.channel, rule.edits, outcome.seq.min(known));
     let data = visible.and_then(|row| row.data);
     let ack = protocol::ack(&message.id, data.as_deref(), &cursor, true);
     let (seq, change) = (outcome.seq, None);

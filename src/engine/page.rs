@@ -80,7 +80,7 @@ pub(super) struct Reader<'a> {
 pub(super) struct Page {
     pub(super) snapshot: Snapshot,
     pub(super) cursor: Cursor,
-    /// The keys of its rows and of what is gone, where it is the rest of a page.
+    /// The keys of all that was read, where it is the rest of a page.
     pub(super) keys: BTreeSet<String>,
     /// What was read for it, in rows.
     pub(super) scanned: usize,
@@ -111,6 +111,10 @@ pub(super) fn read_page<S: Sql>(
         }
         scanned += row.cost();
         let seq = row.seq();
+        if bounds.continues {
+            // Also of what its reader may not see: it may have been in its sight before.
+            keys.insert(row.key());
+        }
         let (item, change) = match bounds.changes {
             false => (
                 Item::of(&row, reader.topics, start.began, bounds.meta),
@@ -132,9 +136,6 @@ pub(super) fn read_page<S: Sql>(
         }
         items += 1;
         bytes += len;
-        if bounds.continues {
-            keys.insert(row.key());
-        }
         if let Some(item) = item {
             item.append_to(&mut snapshot);
         }

@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::ask::{Step, Who};
-use super::fetch::{Fetching, FirstRead, Plan};
+use super::fetch::{FirstRead, Pending, Plan};
 use super::subscribe::Answer;
 use super::{Engine, Failure};
 use crate::auth::AuthError;
+use crate::cursor::Cursor;
 use crate::hub;
 use crate::limits;
-use crate::names::{Channel, ConnId, Millis, SessionId};
+use crate::names::{Channel, ConnId, Millis, Seq, SessionId};
 use crate::observe::{Event, Operation};
 use crate::outbox::{Outgoing, Place};
 use crate::protocol::{self, Close, Code, Problem, ReadRequest, Snapshot, Stay};
@@ -96,9 +97,9 @@ impl<S: Sql> Engine<S> {
                 let (session, request) = (reader.session.clone(), reader.request.clone());
                 let mut reader = Some(reader);
                 // Who is asked for takes the reader along.
-                let step = |fetching| {
+                let step = |pending| {
                     let reader = reader.take();
-                    Step::read(conn, reader, fetching)
+                    Step::read(conn, reader, pending)
                 };
                 let asker = (Who::Request(conn), step);
                 let message = request.message();
@@ -112,8 +113,8 @@ impl<S: Sql> Engine<S> {
     /// Goes on with a reader whose source has answered.
     pub(super) fn read_answered(
         &mut self,
-        FirstRead { conn, reader }: FirstRead,
-        asked: (AskId, Option<Fetching>),
+        FirstRead { conn, mut reader }: FirstRead,
+        asked: (AskId, Pending),
         answer: Answered,
         now: Millis,
     ) {
@@ -122,9 +123,14 @@ impl<S: Sql> Engine<S> {
             path: Some(CHANGES),
             ..self.event(Operation::Subscribe).of(&reader.session)
         };
+        // Its token may have ended since, or count for less.
+        match self.admitted(reader.session.grant.clone(), now) {
+            Ok(grant) => reader.session.grant = grant,
+            Err(refused) => return self.read_so_far(conn, None, Err(refused), event, now),
+        }
         let (session, request) = (reader.session.clone(), reader.request.clone());
         let mut reader = Some(reader);
-        let step = |fetching| Step::read(conn, reader.take(), fetching);
+        let step = |pending| Step::read(conn, reader.take(), pending);
         let asker = (Who::Request(conn), step);
         let message = request.message();
         let answer = self.go_on_reading(&session, &message, asked, answer, asker, now);
@@ -305,7 +311,7 @@ impl<S: Sql> Engine<S> {
     pub(super) fn next_page_answered(
         &mut self,
         conn: ConnId,
-        asked: (AskId, Option<Fetching>),
+        asked: (AskId, Pending),
         answer: Answered,
         now: Millis,
     ) {
@@ -354,14 +360,16 @@ impl<S: Sql> Engine<S> {
     }
 
     /// Has streams of a channel that has changed outside go on with what their source says. They are
-    /// not live meanwhile: nothing must carry them past what they do not know.
+    /// not live meanwhile: nothing must carry them past what they do not know. Up to that, which the
+    /// log has just been told, they have had everything.
     pub(super) fn streams_ask(&mut self, conns: &[ConnId], channel: &Channel) {
+        let before = Seq(self.store.head().0.saturating_sub(1));
+        let cursor = Cursor::at(self.store.epoch(), before).to_string();
         for conn in conns {
-            let streams = self
-                .readers
-                .get(conn)
-                .is_some_and(|reading| reading.streams);
-            if streams {
+            if let Some(reading) = self.readers.get_mut(conn)
+                && reading.streams
+            {
+                reading.request.cursor = Some(cursor.clone());
                 self.hub.unsubscribe(*conn, channel);
                 self.effects.lacking.push((*conn, 0));
             }

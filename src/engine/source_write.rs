@@ -34,7 +34,7 @@ pub(super) struct Writing {
     channel: Channel,
     action: Action,
     pub(super) key: Key,
-    event: Event,
+    pub(super) event: Event,
 }
 
 /// What a refusal of a mutation names.
@@ -92,7 +92,17 @@ impl<S: Sql> Engine<S> {
         let hash = wish.hash();
         let asker = session.asker(channel);
         let owner = owner_of(&session.id, &asker);
-        if let Some(done) = repeated(&self.store, rule, (&asker, owner), &wish, message, &hash)? {
+        let known = self.known_to(who, channel)?;
+        let done = repeated(
+            &self.store,
+            rule,
+            (&asker, owner),
+            &wish,
+            message,
+            &hash,
+            known,
+        )?;
+        if let Some(done) = done {
             return Ok(Entrusted::Done(done));
         }
         let once = (owner.to_column(), message.id.to_string());
@@ -214,8 +224,11 @@ impl<S: Sql> Engine<S> {
             }
             store.unclaim(owner, id)
         });
-        if let Err(error) = noted {
-            let _ = self.fault(&error);
+        match noted {
+            Ok(()) if failed.may_be_done => self.tell_outside(&writing.channel),
+            Ok(()) => {}
+            // The claim remains: on waking it is known that something may have changed.
+            Err(error) => _ = self.fault(&error),
         }
         failed.problem
     }
@@ -229,16 +242,13 @@ impl<S: Sql> Engine<S> {
         now: Millis,
     ) -> Result<Done, Problem> {
         let logged = self.try_log(who, &writing, written, now);
-        logged.map_err(|failure| match failure {
-            // It is written there, and the log cannot say so: a repeat will find it done.
-            Failure::Storage(error) => self.fault(&error),
-            Failure::Peer(problem) => {
-                let failed = Failed {
-                    problem,
-                    may_be_done: true,
-                };
-                self.not_written(&writing, failed, now)
-            }
+        logged.map_err(|failure| {
+            // It is written there, and the log does not say so: a repeat will find it done.
+            let failed = Failed {
+                problem: self.problem(failure),
+                may_be_done: true,
+            };
+            self.not_written(&writing, failed, now)
         })
     }
 
@@ -260,11 +270,14 @@ impl<S: Sql> Engine<S> {
         };
         let owner = owner_of(&writing.asks.session, &asker);
         match (&written.row, writing.action) {
-            (Some(_), Action::Delete) | (None, Action::Delete) => {}
-            // Executed before, and gone or out of its writer's sight since.
-            (None, Action::Create | Action::Update) if written.repeated => {
-                return self.log_unseen(writing, owner, true, now);
+            // Executed before. What the row is now, this does not say: it may be there again after a
+            // delete, and gone or out of its writer's sight after all else.
+            (_, Action::Delete) | (None, _) if written.repeated => {
+                let done = self.log_unseen(who, writing, owner, true, now)?;
+                self.tell_outside(channel);
+                return Ok(done);
             }
+            (_, Action::Delete) => {}
             (None, Action::Create | Action::Update) => {
                 return Err(wrong("the source did not say what the row is now").into());
             }
@@ -279,12 +292,13 @@ impl<S: Sql> Engine<S> {
         let before = live.map(|row| row.audience.clone()).or(written.before);
         let audience = match written.scope {
             Scope::Unknown => None,
-            Scope::Of(audience) => Some(audience),
-            Scope::ByRule => by_rule(rule, data.as_deref(), before.as_ref()),
+            Scope::Of(audience) => scope(rule, data.as_deref(), before.as_ref(), Some(audience)),
+            Scope::ByRule => scope(rule, data.as_deref(), before.as_ref(), None),
         };
         let Some(audience) = audience else {
-            return self.log_unseen(writing, owner, written.repeated, now);
+            return self.log_unseen(who, writing, owner, written.repeated, now);
         };
+        let known = self.known_to(who, channel)?;
         // What the log does not hold is as it was in its audience's sight.
         let held = match (held, before) {
             (Some(row), Some(audience)) if row.data.is_none() => Some(was(audience, row.lost, now)),
@@ -323,7 +337,7 @@ impl<S: Sql> Engine<S> {
             Action::Delete => Some(row::deleted(key)),
             Action::Create | Action::Update => change.draft.data.clone(),
         };
-        let cursor = self.ack_cursor(who, channel, change.cursor.seq)?;
+        let cursor = Cursor::at(self.store.epoch(), change.cursor.seq.min(known));
         let ack = protocol::ack(&writing.id, data.as_deref(), &cursor, written.repeated);
         let (seq, change) = (change.cursor.seq, Some(change));
         Ok(Done { ack, seq, change })
@@ -333,11 +347,13 @@ impl<S: Sql> Engine<S> {
     /// how it is now.
     fn log_unseen(
         &mut self,
+        who: Who,
         writing: &Writing,
         owner: Owner<'_>,
         replayed: bool,
         now: Millis,
     ) -> Result<Done, Failure> {
+        let known = self.known_to(who, &writing.channel)?;
         let seq = self.store.transaction(|store| {
             let seq = store.change_outside(&writing.channel, now)?;
             let outcome = Outcome {
@@ -349,7 +365,9 @@ impl<S: Sql> Engine<S> {
             store.unclaim(&writing.owner, writing.id.as_str())?;
             Ok::<_, SqlError>(seq)
         })?;
-        let cursor = Cursor::at(self.store.epoch(), seq);
+        // Its writer does not know either what the row is now.
+        let before = Seq(seq.0.saturating_sub(1));
+        let cursor = Cursor::at(self.store.epoch(), before.min(known));
         let ack = protocol::ack(&writing.id, None, &cursor, replayed);
         Ok(Done {
             ack,
@@ -358,9 +376,9 @@ impl<S: Sql> Engine<S> {
         })
     }
 
-    /// The cursor of an ack. Whoever is not live on a channel that has changed outside must not be
-    /// carried past that by its own writes.
-    fn ack_cursor(&self, who: Who, channel: &Channel, seq: Seq) -> Result<Cursor, Failure> {
+    /// How far an ack may carry its client's cursor. Whoever is not live on a channel that has changed
+    /// outside must not be carried past that by its own writes, whenever it was there last.
+    fn known_to(&self, who: Who, channel: &Channel) -> Result<Seq, Failure> {
         let live = match who {
             Who::Socket(conn) => self
                 .hub
@@ -368,22 +386,24 @@ impl<S: Sql> Engine<S> {
                 .is_some_and(|session| session.subscriptions.contains_key(channel)),
             Who::Request(_) | Who::Stream(_) | Who::Nobody => false,
         };
-        let outside = self.store.outside(channel)?.seq;
-        let seq = match live || outside.0 == 0 {
-            true => seq,
-            false => Seq(seq.0.min(outside.0 - 1)),
-        };
-        Ok(Cursor::at(self.store.epoch(), seq))
+        let outside = self.store.outside(channel)?;
+        let first = [outside.previous.0, outside.seq]
+            .into_iter()
+            .find(|seq| seq.0 > 0);
+        Ok(match first {
+            Some(first) if !live => Seq(first.0 - 1),
+            Some(_) | None => Seq(limits::SAFE_INTEGER),
+        })
     }
 
     /// Tells a writer that it is done, and everyone else who may know.
     fn tell_done(&mut self, who: Who, mut event: Event, done: Done, now: Millis) {
         done.tell(&mut event);
-        let (ack, change) = (done.ack, done.change);
-        event.sent(&ack, 1);
+        let change = done.change;
+        event.sent(&done.ack, 1);
         let except = match who {
             Who::Socket(conn) => {
-                self.out.send_one(conn, ack);
+                self.out.send_one(conn, done.ack.clone());
                 let session = self.hub.session(conn);
                 if let Some((session, change)) = session.zip(change.as_ref())
                     && session.subscriptions.contains_key(&change.draft.channel)
@@ -395,16 +415,16 @@ impl<S: Sql> Engine<S> {
                 }
                 Some(conn)
             }
-            Who::Request(conn) => {
-                self.result_of(conn, ack, now);
-                None
-            }
-            Who::Stream(_) | Who::Nobody => None,
+            Who::Request(_) | Who::Stream(_) | Who::Nobody => None,
         };
         if let Some(change) = &change {
             self.tell_others(change, except, &mut event);
         }
         self.tell_written(event);
+        // Last: the request goes on with its next mutation, whose change comes after this one.
+        if let Who::Request(conn) = who {
+            self.result_of(conn, done.ack, now);
+        }
     }
 
     /// Tells a writer why it is not done.
@@ -447,15 +467,22 @@ fn was(audience: Audience, lost: Losses, now: Millis) -> StoredRow {
     }
 }
 
-/// Who may see a row by its channel's rule; of a deleted one, who could. Nothing where the rule
-/// cannot tell.
-fn by_rule(rule: &Rule, row: Option<&str>, before: Option<&Audience>) -> Option<Audience> {
-    match row {
-        Some(row) => rule.audience(row).ok().flatten(),
-        None => before.cloned().or_else(|| {
-            let of_all = rule.scope == RuleScope::All;
-            of_all.then_some(Audience::All)
-        }),
+/// Who may see a row: whom its source names, if it does, as far as the channel's rule lets them; of a
+/// deleted one, who could. Nothing where nobody can tell.
+fn scope(
+    rule: &Rule,
+    row: Option<&str>,
+    before: Option<&Audience>,
+    named: Option<Audience>,
+) -> Option<Audience> {
+    let Some(row) = row else {
+        let of_all = || (rule.scope == RuleScope::All).then_some(Audience::All);
+        return before.cloned().or(named).or_else(of_all);
+    };
+    let by_rule = rule.audience(row).ok().flatten()?;
+    match named {
+        Some(named) => by_rule.within(named),
+        None => Some(by_rule),
     }
 }
 

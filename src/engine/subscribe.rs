@@ -1,7 +1,7 @@
 //! Subscribing: where to resume, and going live in the turn of the last page.
 
 use super::ask::{Step, Who, wrong_answer};
-use super::fetch::{Fetched, Fetching};
+use super::fetch::{Fetched, Pending};
 use super::page::{PageBounds, Reader, Start, read_page};
 use super::{Engine, Failure, fanout, legacy};
 use crate::auth::AuthError;
@@ -41,7 +41,7 @@ impl<S: Sql> Engine<S> {
         &mut self,
         conn: ConnId,
         message: &SubscribeMessage<'_>,
-        asked: (AskId, Option<Fetching>),
+        asked: (AskId, Pending),
         answer: Answered,
         now: Millis,
     ) {
@@ -50,7 +50,7 @@ impl<S: Sql> Engine<S> {
         };
         let event = self.subscription(conn, message);
         let raw = message.raw.to_owned();
-        let step = |fetching| Step::Subscribe(raw, fetching);
+        let step = |pending| Step::Subscribe(raw, pending);
         let who = Who::Socket(conn);
         let answer = self.go_on_reading(&session, message, asked, answer, (who, step), now);
         self.subscribed(conn, message, answer, event, now);
@@ -61,20 +61,25 @@ impl<S: Sql> Engine<S> {
         &mut self,
         session: &Session,
         message: &SubscribeMessage<'_>,
-        (id, fetching): (AskId, Option<Fetching>),
+        (id, pending): (AskId, Pending),
         answer: Answered,
-        asker: (Who, impl FnOnce(Option<Fetching>) -> Step),
+        asker: (Who, impl FnOnce(Pending) -> Step),
         now: Millis,
     ) -> Result<Option<Answer>, Failure> {
-        let page = match (answer.map_err(|failed| failed.problem)?, &fetching) {
+        let answer = answer.map_err(|failed| failed.problem)?;
+        if self.store.importing().is_some() {
+            return Err(Problem::new(Code::Unavailable, "the space is being imported").into());
+        }
+        if !self.still_holds(&pending, session) {
+            // It was said for other eyes, or of rows that another log has told of.
+            return self.answer_or_ask(session, message, asker, false, now);
+        }
+        let (page, fetching) = match (answer, pending.fetching) {
             (SourceAnswer::Allowed, None) => {
                 return self.answer_or_ask(session, message, asker, true, now);
             }
-            (SourceAnswer::Page(page), Some(_)) => page,
+            (SourceAnswer::Page(page), Some(fetching)) => (page, fetching),
             _ => return Err(wrong_answer().into()),
-        };
-        let Some(fetching) = fetching else {
-            return Ok(None);
         };
         // Rights may have changed since.
         let pass = self.judge(session, message, now)?;
@@ -212,7 +217,7 @@ impl<S: Sql> Engine<S> {
         }
         let session = session.clone();
         let raw = message.raw.to_owned();
-        let step = |fetching| Step::Subscribe(raw, fetching);
+        let step = |pending| Step::Subscribe(raw, pending);
         self.answer_or_ask(&session, message, (Who::Socket(conn), step), false, now)
     }
 

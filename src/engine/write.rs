@@ -27,6 +27,8 @@ pub(super) struct Writer {
     rest: VecDeque<String>,
     results: Vec<String>,
     bytes: usize,
+    /// Why nothing more is executed: its token has ended meanwhile, or counts no more.
+    ended: Option<Problem>,
 }
 
 impl<S: Sql> Engine<S> {
@@ -68,14 +70,20 @@ impl<S: Sql> Engine<S> {
             results: Vec::with_capacity(mutations.len()),
             rest: mutations.into_iter().map(str::to_owned).collect(),
             bytes: 0,
+            ended: None,
         })
     }
 
     /// Takes what came of the mutation that a source was asked for, and executes the next.
     pub(super) fn result_of(&mut self, conn: ConnId, result: String, now: Millis) {
-        if let Some(writer) = self.writers.get_mut(&conn) {
+        if let Some(mut writer) = self.writers.remove(&conn) {
             writer.bytes += result.len();
             writer.results.push(result);
+            match self.admitted(writer.session.grant.clone(), now) {
+                Ok(grant) => writer.session.grant = grant,
+                Err(refused) => writer.ended = Some(self.problem(refused)),
+            }
+            self.writers.insert(conn, writer);
         }
         self.go_on_writing(conn, now);
     }
@@ -122,8 +130,12 @@ impl<S: Sql> Engine<S> {
             ..self.event(Operation::Mutate).of(session)
         };
         let is_full = writer.bytes > limits::TURN_OUT_BYTES || self.out.is_full();
-        let done = match (self.takes(session, now), mutation) {
-            (Err(too_fast), _) => Err(too_fast.into()),
+        let takes = match writer.ended.clone() {
+            Some(problem) => Err(problem),
+            None => self.takes(session, now),
+        };
+        let done = match (takes, mutation) {
+            (Err(problem), _) => Err(problem.into()),
             (Ok(()), Err(Refused { problem, .. })) => Err(problem.into()),
             (Ok(()), Ok(_)) if is_full => Err(put_off().into()),
             (Ok(()), Ok(message)) => {

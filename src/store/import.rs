@@ -41,7 +41,7 @@ impl<S: Sql> Store<S> {
 
     /// Whether nothing was ever written, and nothing is held against a token.
     pub(crate) fn is_empty(&self, now: Millis) -> Result<bool, SqlError> {
-        Ok(self.log.head == Seq(0) && self.refusals(now)?.is_empty())
+        Ok(self.log.head == Seq(0) && self.refusals(now)?.is_empty() && !self.has_claims()?)
     }
 
     /// Notes how far the import has come.

@@ -10,6 +10,8 @@ use crate::names::{Channel, Millis, Seq};
 pub(crate) struct Outside {
     /// What came with a cursor before this seq does not include the last of these changes.
     pub(crate) seq: Seq,
+    /// When the log was told of it.
+    pub(crate) at: Millis,
     /// The time of the change before the last: who has been there since knows what came before it.
     /// The beginning of the log where there was none.
     pub(crate) previous: (Seq, Millis),
@@ -20,15 +22,18 @@ impl<S: Sql> Store<S> {
     pub(crate) fn outside(&self, channel: &Channel) -> Result<Outside, SqlError> {
         let found = collect(
             &self.sql,
-            "SELECT outside, previous, previous_at FROM channels WHERE name = ?",
+            "SELECT outside, outside_at, previous, previous_at FROM channels WHERE name = ?",
             &[Param::Text(channel.as_str())],
             |row| {
-                let previous = match Seq(row.int(1)?) {
+                let previous = match Seq(row.int(2)?) {
                     Seq(0) => (Seq(0), self.log.epoch_at),
-                    seq => (seq, Millis(row.int(2)?)),
+                    seq => (seq, Millis(row.int(3)?)),
                 };
-                let seq = Seq(row.int(0)?);
-                Some(Outside { seq, previous })
+                Some(Outside {
+                    seq: Seq(row.int(0)?),
+                    at: Millis(row.int(1)?),
+                    previous,
+                })
             },
         )?;
         Ok(found.into_iter().next().unwrap_or_default())
@@ -75,9 +80,17 @@ impl<S: Sql> Store<S> {
         )
     }
 
+    /// Whether a source is writing: what it answers is still to be logged.
+    pub(crate) fn has_claims(&self) -> Result<bool, SqlError> {
+        let found = collect(&self.sql, "SELECT 1 FROM claims LIMIT 1", &[], |row| {
+            row.int(0)
+        })?;
+        Ok(!found.is_empty())
+    }
+
     /// Takes note of writes that were under way when the memory was lost: nobody knows what became
-    /// of them, so whoever comes back is answered by the source.
-    pub(crate) fn settle_claims(&mut self, now: Millis) -> Result<(), SqlError> {
+    /// of them, so whoever comes back is answered by the source. Returns their channels.
+    pub(crate) fn settle_claims(&mut self, now: Millis) -> Result<Vec<Channel>, SqlError> {
         let channels = collect(
             &self.sql,
             "SELECT DISTINCT channel FROM claims",
@@ -85,13 +98,14 @@ impl<S: Sql> Store<S> {
             |row| Channel::parse(&row.text(0)?).ok(),
         )?;
         if channels.is_empty() {
-            return Ok(());
+            return Ok(channels);
         }
         self.transaction(|store| {
             for channel in &channels {
                 store.change_outside(channel, now)?;
             }
             store.exec("DELETE FROM claims", &[])
-        })
+        })?;
+        Ok(channels)
     }
 }

@@ -9,7 +9,7 @@ use tidewire::source::{
 };
 use tidewire::{Audience, ConnId, Input, Key, Millis, Reply, Topic};
 
-use super::World;
+use super::{World, config_with};
 
 /// A row with when it was changed; without data it is deleted.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct Home {
     pub scope_fails: bool,
     /// Whether it leaves it to the rule who may see a row, and to the log who could.
     pub by_rule: bool,
+    /// Whether it answers all there is, however little was asked for.
+    pub greedy: bool,
 }
 
 fn forbidden() -> Failed {
@@ -104,10 +106,11 @@ impl Home {
             let after = (Millis(at.parse().unwrap()), key);
             rows.retain(|(key, row)| (row.at, key.as_str()) > after);
         }
-        let next = rows.get(fetch.limit.saturating_sub(1));
+        let most = if self.greedy { usize::MAX } else { fetch.limit };
+        let next = rows.get(most.saturating_sub(1));
         let next = next.map(|(key, row)| format!("{} {key}", row.at.0));
-        let next = next.filter(|_| rows.len() > fetch.limit);
-        rows.truncate(fetch.limit);
+        let next = next.filter(|_| rows.len() > most);
+        rows.truncate(most);
         let mut page = Page {
             next,
             full: fetch.since.is_none(),
@@ -233,28 +236,38 @@ impl Home {
     }
 }
 
+/// Channels whose rows live outside, and one that needs no home.
+fn rules() -> Value {
+    json!({        "todos": { "read": "user", "write": "user", "source": { "handler": "home" } },
+        "notes": {
+            "read": "user", "write": "user", "scope": { "field": "ownerId" },
+            "source": { "handler": "home", "authorize": false }
+        },
+        "open": {
+            "read": "anyone", "write": "anyone", "presence": true, "signals": true,
+            "source": { "handler": "home" }
+        },
+        "plain": {
+            "read": "user", "write": "user", "source": { "handler": "home", "authorize": false }
+        },
+        "gifts": {
+            "read": "user", "write": "user",
+            "source": { "handler": "home", "authorize": false }
+        },
+        "here": { "read": "user", "write": "user" }
+    })
+}
+
 impl World {
-    /// The channels of a world whose rows all live outside.
+    /// A world whose rows all live outside, but those of `here`.
     pub fn elsewhere() -> Self {
-        Self::with_channels(&json!({
-            "todos": { "read": "user", "write": "user", "source": { "handler": "home" } },
-            "notes": {
-                "read": "user", "write": "user", "scope": { "field": "ownerId" },
-                "source": { "handler": "home", "authorize": false }
-            },
-            "open": {
-                "read": "anyone", "write": "anyone", "presence": true, "signals": true,
-                "source": { "handler": "home" }
-            },
-            "plain": {
-                "read": "user", "write": "user", "source": { "handler": "home", "authorize": false }
-            },
-            "gifts": {
-                "read": "user", "write": "user",
-                "source": { "handler": "home", "authorize": false }
-            },
-            "here": { "read": "user", "write": "user" }
-        }))
+        Self::with_channels(&rules())
+    }
+
+    /// The same, with some bounds set otherwise.
+    pub fn elsewhere_with(limits: &Value) -> Self {
+        let limits = limits.to_string();
+        Self::with_config(config_with(&rules(), &[("SYNC_LIMITS", &limits)]))
     }
 
     /// Answers what the sources were asked, until they are asked no more.
@@ -269,6 +282,31 @@ impl World {
         let question = self.questions.remove(0);
         let answer = self.home.answer(&question, self.now);
         self.answered(question.id, answer);
+    }
+
+    /// The home answers the oldest question, and its answer is under way.
+    pub fn look(&mut self) -> (AskId, Answered) {
+        let question = self.questions.remove(0);
+        (question.id, self.home.answer(&question, self.now))
+    }
+
+    /// Somebody else writes a row of the home now, and tells nobody.
+    pub fn put(&mut self, channel: &str, data: Value) {
+        self.home.put(channel, data, self.now);
+    }
+
+    /// Somebody else deletes a row of the home now, and tells nobody.
+    pub fn remove(&mut self, channel: &str, key: &str) {
+        self.home.remove(channel, key, self.now);
+    }
+
+    /// What page the oldest question asks for.
+    #[track_caller]
+    pub fn wanted(&self) -> &Fetch {
+        match &self.questions[0].what {
+            Ask::Fetch(fetch) => fetch,
+            other => panic!("no page is asked for: {other:?}"),
+        }
     }
 
     /// A source answers.

@@ -245,6 +245,22 @@ impl World {
         body: &str,
         channel_token: Option<&str>,
     ) -> Reply {
+        self.try_write(user, body, channel_token).unwrap_err()
+    }
+
+    /// Sends mutations over HTTP whose answer waits for a source.
+    #[track_caller]
+    pub fn write_later(&mut self, user: &str, mutations: Value) -> ConnId {
+        let body = json!({ "mutations": mutations }).to_string();
+        self.try_write(Some(user), &body, None).unwrap()
+    }
+
+    fn try_write(
+        &mut self,
+        user: Option<&str>,
+        body: &str,
+        channel_token: Option<&str>,
+    ) -> Result<ConnId, Reply> {
         let expires_at = user.map(|_| self.now.plus(1000));
         let grant = self.grant(user, &[], expires_at);
         let (conn, session) = self.draw();
@@ -255,6 +271,6 @@ impl World {
             body,
             channel_token,
         };
-        self.input(input).unwrap()
+        self.input(input).map_or(Ok(conn), Err)
     }
 }
