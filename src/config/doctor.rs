@@ -78,12 +78,13 @@ pub fn examine(get: &dyn Fn(&str) -> Option<String>, own: bool) -> Vec<Finding> 
     let mut read = Config::read(get);
     if let Err(error) = read {
         // The file of a Worker holds no secret. What it says of its channels can be judged all the same.
+        let stand_in: &dyn Fn(&str) -> Option<String> = &|name| match name {
+            "HOOK_SECRET" => Some("a stand-in".to_owned()),
+            "HOOK_SECRET_PREVIOUS" => None,
+            name => get(name),
+        };
         read = match error.setting {
-            "HOOK_SECRET" => Config::read(|name| match name {
-                "HOOK_SECRET" => Some("a stand-in".to_owned()),
-                "HOOK_SECRET_PREVIOUS" => None,
-                name => get(name),
-            }),
+            "HOOK_SECRET" => Config::read(stand_in),
             _ => Err(error.clone()),
         };
         found.push(Finding::new(
