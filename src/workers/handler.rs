@@ -241,6 +241,16 @@ pub struct Rows {
     pub full: bool,
 }
 
+impl From<Vec<String>> for Rows {
+    /// All that there is to say.
+    fn from(rows: Vec<String>) -> Self {
+        Self {
+            rows,
+            ..Self::default()
+        }
+    }
+}
+
 /// What a write came to.
 #[derive(Debug, Clone, Default)]
 pub struct Stored {
