@@ -32,7 +32,7 @@ export const heartbeat = '{"type":"ping"}';
  * first of which answers the port; `vars` and `appVars` override settings of the sync and the app
  * Worker, where undefined means not set; `binding: false` leaves the service binding out; `faults`
  * takes the sync Worker that can be made to crash; `publisher` overrides the options of an example that publishes; `auth` is the example that takes the sync Worker's place;
- * `postgres` is another, and as an option the URL of its database; `amend` changes the sync Worker's options for Miniflare; `others` are those of Workers beside ours;
+ * `postgres` and `handler` are others, the first also as an option, the URL of its database; `amend` changes the sync Worker's options for Miniflare; `others` are those of Workers beside ours;
  * `state` is the folder that keeps what the objects store.
  */
 export async function start(options = {}) {
@@ -42,7 +42,7 @@ export async function start(options = {}) {
   const made = {
     app: () => {
       const app = worker("wrangler.jsonc", appVars);
-      return binding && workers.some((name) => ["sync", "auth", "postgres"].includes(name)) ? app : { ...app, serviceBindings: {} };
+      return binding && workers.some((name) => ["sync", "auth", "postgres", "handler"].includes(name)) ? app : { ...app, serviceBindings: {} };
     },
     sync: () => amend(worker("wrangler.sync.jsonc", { ...secrets, ...vars }, faults ? "build-faults" : "build")),
     auth: () => amend(worker("examples/rust-auth/wrangler.jsonc", { ...secrets, ...vars })),
@@ -50,6 +50,7 @@ export async function start(options = {}) {
       ...amend(worker("examples/rust-postgres/wrangler.jsonc", { ...secrets, ...vars })),
       hyperdrives: { HYPERDRIVE: options.postgres },
     }),
+    handler: () => amend(worker("examples/rust-handler/wrangler.jsonc", { ...secrets, ...vars })),
     publisher: () => ({
       ...worker("examples/rust-publisher/wrangler.jsonc", { PUBLISH_KEY: secrets.PUBLISH_KEY }),
       ...publisher,
@@ -216,9 +217,10 @@ export class Deployment {
     return (await worker.scheduled({ cron: "* * * * *" })).outcome;
   }
 
-  /** A D1 database of a Worker, with the migrations of its folder applied. */
+  /** A D1 database of a Worker, with the migrations of its folder, if one is given, applied. */
   async database(name, binding, folder) {
     const db = await this.#runtime.getD1Database(binding, name);
+    if (folder === undefined) return db;
     for (const file of readdirSync(folder).toSorted()) {
       const sql = readFileSync(`${folder}/${file}`, "utf8").replaceAll(/^--.*$/gm, "");
       const statements = sql.split(";").filter((statement) => statement.trim() !== "");
