@@ -166,11 +166,11 @@ fn question(url: &str, credentials: &Credentials, space: &Space) -> worker::Resu
         headers.set("authorization", &format!("Bearer {token}"))?;
     }
     headers.set("accept", "application/json")?;
-    let mut url = worker::Url::parse(url)?;
-    url.query_pairs_mut().append_pair("space", space.as_str());
+    let url = glue::Address::new(url)?;
+    url.add("space", space.as_str());
     let mut init = RequestInit::new();
     init.with_method(Method::Get).with_headers(headers);
-    Request::new_with_init(url.as_str(), &init)
+    Request::new_with_init(&url.text(), &init)
 }
 
 /// The status and the text of an answer to who somebody is.

@@ -122,6 +122,37 @@ extern "C" {
 
     pub(super) async fn sleep(ms: u32);
 
+    /// An URL.
+    #[derive(Clone)]
+    pub(super) type Address;
+
+    #[wasm_bindgen(constructor, catch)]
+    pub(super) fn new(text: &str) -> Result<Address, JsValue>;
+
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn text(this: &Address) -> String;
+
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn origin(this: &Address) -> String;
+
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn path(this: &Address) -> String;
+
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn search(this: &Address) -> String;
+
+    #[wasm_bindgen(method, getter, js_name = isHttp)]
+    pub(super) fn is_http(this: &Address) -> bool;
+
+    #[wasm_bindgen(method)]
+    pub(super) fn query(this: &Address, name: &str) -> Option<String>;
+
+    #[wasm_bindgen(method)]
+    pub(super) fn at(this: &Address, path: &str, search: &str) -> Address;
+
+    #[wasm_bindgen(method)]
+    pub(super) fn add(this: &Address, name: &str, value: &str);
+
     #[wasm_bindgen(js_name = Timer)]
     type JsTimer;
 

@@ -151,7 +151,13 @@ export class Copy {
   /** All that was sent to it until now is applied; where it is told to ask again, it does. */
   async settle() {
     for (let round = 0; round < 5; round += 1) {
-      await this.client.rest();
+      try {
+        await this.client.rest();
+      } catch (error) {
+        // The news of a restart may be slower than the answers before it.
+        if (this.client.isOpen) throw error;
+        await this.connect();
+      }
       this.take();
       if (!this.#isStale) return;
       await this.ask();
@@ -525,7 +531,6 @@ export const conversations = {
       for (const copy of copies) if (!copy.client.isOpen) await copy.finish();
     }
     await all();
-    for (const copy of copies) if (!copy.client.isOpen) await copy.connect();
     await talk.agree(copies);
   },
 };
