@@ -60,7 +60,7 @@ impl Topics {
     pub(crate) fn without(&self, removed: impl Fn(&str) -> bool) -> Self {
         let own = |topic: &Topic| topic.as_str().starts_with("user:");
         let kept = |topic: &&Topic| own(topic) || !removed(topic.as_str());
-        Self(self.0.iter().filter(kept).cloned().collect())
+        Self(set_of(self.0.iter().filter(kept).cloned()))
     }
 
     /// The topics of an identity with some added and some removed.
@@ -78,13 +78,8 @@ impl Topics {
             .0
             .iter()
             .filter(|topic| **topic != own && !remove.contains(topic));
-        Self::granted(
-            Some(identity),
-            granted
-                .chain(add)
-                .map(Topic::as_str)
-                .collect::<BTreeSet<_>>(),
-        )
+        let topics = set_of(granted.chain(add).map(Topic::as_str));
+        Self::granted(Some(identity), topics)
     }
 
     /// Whether the connection holds the topic.
@@ -104,6 +99,15 @@ impl Topics {
     pub fn iter(&self) -> impl Iterator<Item = &Topic> {
         self.0.iter()
     }
+}
+
+/// A set, made one by one: `collect` brings a sort of its own along.
+fn set_of<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
+    let mut set = BTreeSet::new();
+    for item in items {
+        set.insert(item);
+    }
+    set
 }
 
 /// Who may see a row.
@@ -129,7 +133,7 @@ impl Audience {
     /// at most. `None` outside these bounds.
     #[must_use]
     pub fn of(topics: impl IntoIterator<Item = Topic>) -> Option<Self> {
-        let topics: BTreeSet<_> = topics.into_iter().collect();
+        let topics = set_of(topics);
         let bytes: usize = topics.iter().map(|topic| topic.as_str().len()).sum();
         let fits = (1..=limits::TOPICS).contains(&topics.len()) && bytes <= limits::AUDIENCE_BYTES;
         fits.then_some(Self::Topics(topics))

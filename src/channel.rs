@@ -1,7 +1,5 @@
 //! Channel rules: who may read and write a channel, and who sees its rows.
 
-use std::collections::BTreeMap;
-
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -11,6 +9,7 @@ use crate::limits;
 use crate::names::{Channel, Identity, Topic};
 use crate::protocol::{Code, Fields, Problem, from_object, text_of};
 use crate::session::{Asker, ChannelPass};
+use crate::small_map::SmallMap;
 use crate::source::{Authorize, Home, Source};
 
 /// Who may do something with a channel.
@@ -248,7 +247,7 @@ impl FieldScope {
 /// What `SYNC_CHANNELS` says, looked up by a channel's name.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    exact: BTreeMap<String, Rule>,
+    exact: SmallMap<String, Rule>,
     /// Longest prefix first.
     prefixes: Vec<(String, Rule)>,
 }
@@ -270,7 +269,7 @@ impl Rules {
         }
         rules
             .prefixes
-            .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+            .sort_unstable_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         Ok(rules)
     }
 

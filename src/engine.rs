@@ -28,7 +28,6 @@ mod subscribe;
 mod write;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::auth::Claims;
@@ -42,6 +41,7 @@ use crate::outbox::{Outbox, Outgoing};
 use crate::protocol::{self, Close, Code, Problem, ReadRequest};
 use crate::rate::Rates;
 use crate::session::{Asker, Dialect, Grant, Session};
+use crate::small_map::SmallMap;
 use crate::source::{Answered, AskId, Question};
 use crate::store::{Seed, Sql, SqlError, Store, Sweep};
 use ask::Asking;
@@ -324,12 +324,12 @@ pub struct Engine<S> {
     /// Answers to subscriptions that are under way.
     lanes: Lanes,
     /// What clients sent while a token of theirs is judged elsewhere.
-    held: BTreeMap<ConnId, Held>,
+    held: SmallMap<ConnId, Held>,
     held_bytes: usize,
     /// Who has moved in this turn.
     moves: presence::Moves,
     /// The readers over HTTP that stay.
-    readers: BTreeMap<ConnId, Reading>,
+    readers: SmallMap<ConnId, Reading>,
     /// Questions to sources.
     asking: Asking,
     /// Questions that could not be put, and why.
@@ -339,7 +339,7 @@ pub struct Engine<S> {
     /// What is left of sources' answers.
     leftovers: Leftovers,
     /// Requests with mutations that a source is asked for.
-    writers: BTreeMap<ConnId, Writer>,
+    writers: SmallMap<ConnId, Writer>,
     /// The request over HTTP that this turn is for.
     request: Option<ConnId>,
     /// Rows written when an event last said how many.
@@ -377,15 +377,15 @@ impl<S: Sql> Engine<S> {
             sweep: None,
             rates: Rates::default(),
             lanes: Lanes::default(),
-            held: BTreeMap::new(),
+            held: SmallMap::new(),
             held_bytes: 0,
             moves: presence::Moves::default(),
-            readers: BTreeMap::new(),
+            readers: SmallMap::new(),
             asking: Asking::new(now),
             unasked: Vec::new(),
             unsettled,
             leftovers: Leftovers::default(),
-            writers: BTreeMap::new(),
+            writers: SmallMap::new(),
             request: None,
             metrics: Metrics::default(),
             recent: Recent::default(),

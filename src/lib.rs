@@ -34,6 +34,7 @@ pub mod publisher;
 mod rate;
 mod row;
 mod session;
+mod small_map;
 pub mod source;
 mod store;
 #[cfg(target_arch = "wasm32")]
@@ -57,4 +58,5 @@ pub use names::{
 pub use observe::{Event, Observer, Operation, Outcome, Point};
 pub use outbox::{Outgoing, Place};
 pub use session::{Asker, ChannelPass, Dialect, Grant, Presence, Session, Subscription};
+pub use small_map::SmallMap;
 pub use store::{Columns, Param, Seed, Sql, SqlError, space_of};

@@ -3,12 +3,13 @@
 //! Kept in memory alone. A bucket holds [`limits::BURST_SECONDS`] of messages, the time without
 //! events after which an object sleeps: who is forgotten by sleep had a full bucket anyway.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::limits::{self, Limits};
 use crate::names::{Channel, ConnId, Identity, Millis};
 use crate::protocol::{Code, Problem};
+use crate::small_map::SmallMap;
 
 /// A token bucket as one number, in microseconds: when it will be full again. (GCRA)
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,9 +51,9 @@ struct Flow {
     /// When it last asked, in microseconds: a clock that jumps back must not lock it out.
     asked_at: u64,
     /// How often it has asked for which channel lately.
-    asked: BTreeMap<Channel, Bucket>,
+    asked: SmallMap<Channel, Bucket>,
     /// The channels of which it was given a page that is not the last.
-    paging: BTreeSet<Channel>,
+    paging: SmallMap<Channel, ()>,
     /// When it is its turn to be answered, in microseconds, see [`crate::lanes`].
     turn: Option<u64>,
     /// Until when it was told to wait.
@@ -223,13 +224,13 @@ impl Rates {
         if flow.paging.len() >= ASKED {
             flow.paging.clear();
         }
-        flow.paging.insert(channel.clone());
+        flow.paging.insert(channel.clone(), ());
     }
 
     /// Whether a connection is in the midst of an answer's pages.
     pub(crate) fn is_paging(&self, conn: ConnId, channel: &Channel) -> bool {
         let flow = self.flows.get(&conn);
-        flow.is_some_and(|flow| flow.paging.contains(channel))
+        flow.is_some_and(|flow| flow.paging.contains_key(channel))
     }
 
     /// When it is somebody's turn to be answered, if it was told a time.

@@ -1,6 +1,5 @@
 //! One connection's session: what the engine must know of it, also after the object has slept.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +8,7 @@ use crate::audience::Topics;
 use crate::limits;
 use crate::names::{Channel, Identity, Millis, SessionId};
 use crate::protocol::Problem;
+use crate::small_map::SmallMap;
 
 /// What a verified token grants: who, what, until when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,12 +107,12 @@ pub struct Session {
     /// What its token grants.
     pub grant: Grant,
     /// The channels that it is live on.
-    pub subscriptions: BTreeMap<Channel, Subscription>,
+    pub subscriptions: SmallMap<Channel, Subscription>,
     /// The channels that it is present in or watches: each is subscribed to, or paused.
-    pub presence: BTreeMap<Channel, Presence>,
+    pub presence: SmallMap<Channel, Presence>,
     /// The channels that it is present in but not live on just now, because the pages of a new
     /// subscription are still being asked for; with what a token of the channel opened.
-    pub paused: BTreeMap<Channel, Option<ChannelPass>>,
+    pub paused: SmallMap<Channel, Option<ChannelPass>>,
     /// The app's installation, as `hello` said: at most [`limits::DEVICE_BYTES`].
     pub device: Option<Rc<str>>,
     /// Whether another token is being judged, and what the client sent since is held back. Lost
@@ -187,9 +187,9 @@ impl Session {
             id,
             dialect: Dialect::Unknown,
             grant,
-            subscriptions: BTreeMap::new(),
-            presence: BTreeMap::new(),
-            paused: BTreeMap::new(),
+            subscriptions: SmallMap::new(),
+            presence: SmallMap::new(),
+            paused: SmallMap::new(),
             device: None,
             renewing: false,
             asking: false,
@@ -350,7 +350,7 @@ impl Session {
             renewing,
         } = postcard::from_bytes(attachment).ok()?;
         let topics = Topics::granted(identity.as_ref(), topics.iter().map(String::as_str)).ok()?;
-        let mut paused = BTreeMap::new();
+        let mut paused = SmallMap::new();
         let presence = presence.into_iter().map(|(place, state)| {
             let channel = match place {
                 Place::At(at) => subscriptions.get(usize::from(at))?.0.clone(),

@@ -19,6 +19,9 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// The worst first.
+    const ALL: [Self; 3] = [Self::Wrong, Self::Risky, Self::Hint];
+
     /// In lower case.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -110,8 +113,11 @@ pub fn examine(get: &dyn Fn(&str) -> Option<String>, own: bool) -> Vec<Finding> 
             "name spaces or a prefix, or let tokens carry a `space` claim",
         ));
     }
-    found.sort_by_key(|finding| finding.severity);
-    found
+    let mut worst_first = Vec::with_capacity(found.len());
+    for severity in Severity::ALL {
+        worst_first.extend(found.extract_if(.., |finding| finding.severity == severity));
+    }
+    worst_first
 }
 
 fn of_rule(name: &str, rule: &Rule) -> Vec<Finding> {

@@ -1,6 +1,5 @@
 //! Keys of publishers and operators: `PUBLISH_KEY` opens everything, `PUBLISH_KEYS` what each says.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde::Deserialize;
@@ -12,6 +11,7 @@ use crate::engine::Call;
 use crate::limits;
 use crate::names::{Channel, Space};
 use crate::protocol::{Code, Fields, Problem, from_object};
+use crate::small_map::SmallMap;
 
 /// Whose key a call came with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,14 +63,14 @@ fn default_space() -> Vec<String> {
 pub(super) struct Publishers {
     /// `PUBLISH_KEY` and `PUBLISH_KEY_PREVIOUS`.
     unscoped: Vec<Secret>,
-    scoped: BTreeMap<Rc<str>, Scoped>,
+    scoped: SmallMap<Rc<str>, Scoped>,
 }
 
 impl Publishers {
     pub(super) fn read(settings: &Settings<'_>) -> Result<Self, ConfigError> {
         let mut publishers = Self {
             unscoped: settings.secret_and_previous("PUBLISH_KEY", "PUBLISH_KEY_PREVIOUS")?,
-            scoped: BTreeMap::new(),
+            scoped: SmallMap::new(),
         };
         let Some(json) = settings.text("PUBLISH_KEYS") else {
             return Ok(publishers);

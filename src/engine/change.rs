@@ -1,13 +1,12 @@
 //! One change of one row: from what is asked for to what is stored.
 
-use std::collections::BTreeSet;
-
 use crate::audience::Audience;
 use crate::channel::{Keep, Rule, Rules};
 use crate::cursor::Cursor;
 use crate::limits;
 use crate::names::{Channel, Identity, Key, Millis};
 use crate::protocol::Action;
+use crate::small_map::SmallMap;
 use crate::store::{Edit, Event, Floor, Sql, SqlError, Store, StoredRow, Takes, is_crowded};
 
 /// A change that passed all rules and may be written.
@@ -141,8 +140,9 @@ pub(super) fn make_room<S: Sql>(
     now: Millis,
 ) -> Result<(), SqlError> {
     let crowded = changes.iter().filter(|change| change.crowds);
-    let channels: BTreeSet<&Channel> = crowded.map(|change| &change.draft.channel).collect();
-    for channel in channels {
+    let channels = crowded.map(|change| (&change.draft.channel, ()));
+    let channels: SmallMap<&Channel, ()> = channels.collect();
+    for channel in channels.keys().copied() {
         if let Ok(rule) = rules.find(channel) {
             store.trim_events(channel, rule.retain, now, limits::SWEEP_ROWS)?;
         }

@@ -10,6 +10,7 @@ use crate::limits;
 use crate::names::{Channel, ConnId, Identity, Millis};
 use crate::outbox::{Outgoing, Place};
 use crate::protocol::{self, Action, ChangeFrame};
+use crate::small_map::SmallMap;
 
 /// What a change is to one of its receivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,10 +106,11 @@ fn groups<'a>(
     changes: &[&'a Committed],
     except: Option<ConnId>,
 ) -> Vec<(Sights<'a>, Vec<ConnId>)> {
-    let classes: BTreeSet<Class<'a>> = changes.iter().map(|change| class_of(change)).collect();
+    let classes = changes.iter().map(|change| (class_of(change), ()));
+    let classes: SmallMap<Class<'a>, ()> = classes.collect();
     let mut parts: Sights<'a> = Vec::new();
     let mut receivers: Vec<Vec<ConnId>> = Vec::new();
-    for class in classes {
+    for (class, ()) in classes {
         for (sight, mut to) in sights(hub, channel, class) {
             to.retain(|conn| Some(*conn) != except);
             parts.push((class, sight));
@@ -192,9 +194,9 @@ fn frame(change: &Committed, sight: Sight) -> ChangeFrame<'_> {
 
 /// The cursor of the last change that a group may see: it must not count what it may not.
 fn last_seen<'a>(changes: &[&'a Committed], sights: &Sights<'_>) -> Option<&'a Cursor> {
-    let classes: BTreeSet<Class<'_>> = sights.iter().map(|(class, _)| *class).collect();
+    let classes: SmallMap<Class<'_>, Sight> = sights.iter().copied().collect();
     let mut latest = changes.iter().rev();
-    let last = latest.find(|change| classes.contains(&class_of(change)))?;
+    let last = latest.find(|change| classes.contains_key(&class_of(change)))?;
     Some(&last.cursor)
 }
 
@@ -206,7 +208,7 @@ fn encode(
     sights: &Sights<'_>,
     parts: Parts,
 ) -> Vec<String> {
-    let sights: BTreeMap<Class<'_>, Sight> = sights.iter().copied().collect();
+    let sights: SmallMap<Class<'_>, Sight> = sights.iter().copied().collect();
     let sight_of = |class| sights.get(&class).copied();
     let visible = changes
         .iter()

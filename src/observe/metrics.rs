@@ -1,19 +1,19 @@
 //! Counters and gauges in the text format of Prometheus. Labels have few values, all of them ours:
 //! nothing that a peer chooses becomes a time series.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{Event, Operation};
 use crate::protocol::VERSION;
+use crate::small_map::SmallMap;
 
 /// What was counted in this life of the object.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    operations: BTreeMap<(Operation, &'static str), u64>,
-    refusals: BTreeMap<(Operation, &'static str), u64>,
+    operations: SmallMap<(Operation, &'static str), u64>,
+    refusals: SmallMap<(Operation, &'static str), u64>,
     /// Connections that ended, by the code that we closed them with; `None` is the client's doing.
-    disconnects: BTreeMap<Option<u16>, u64>,
+    disconnects: SmallMap<Option<u16>, u64>,
     changes: u64,
     deliveries: u64,
     frames_in: u64,
@@ -43,10 +43,9 @@ impl Metrics {
         let operation = event.operation;
         *self
             .operations
-            .entry((operation, event.outcome.as_str()))
-            .or_default() += 1;
+            .or_default((operation, event.outcome.as_str())) += 1;
         if let Some(code) = event.outcome.code() {
-            *self.refusals.entry((operation, code.as_str())).or_default() += 1;
+            *self.refusals.or_default((operation, code.as_str())) += 1;
         }
         let ended = match operation {
             Operation::Disconnect => true,
@@ -60,7 +59,7 @@ impl Metrics {
             | Operation::Retain => false,
         };
         if ended {
-            *self.disconnects.entry(event.close).or_default() += 1;
+            *self.disconnects.or_default(event.close) += 1;
         }
         self.changes += event.changes;
         self.deliveries += event.receivers;

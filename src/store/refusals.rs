@@ -1,9 +1,8 @@
 //! What tokens issued until some time no longer count for: identities, and topics of identities.
 
-use std::collections::BTreeMap;
-
 use crate::limits;
 use crate::names::{Identity, Millis};
+use crate::small_map::SmallMap;
 
 use super::sql::{Param, Sql, SqlError};
 use super::{Store, collect};
@@ -14,7 +13,7 @@ pub(crate) struct Standing {
     /// Tokens issued until then are refused.
     pub(crate) refused_until: Option<Millis>,
     /// Tokens issued until then do not grant the topic.
-    pub(crate) removed_until: BTreeMap<String, Millis>,
+    pub(crate) removed_until: SmallMap<String, Millis>,
 }
 
 impl<S: Sql> Store<S> {

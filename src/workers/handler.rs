@@ -1,7 +1,6 @@
 //! Handlers in Rust for channels whose rows live elsewhere: the trait, what a handler is told, and
 //! how its word becomes an answer to the engine.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,6 +12,7 @@ use crate::limits;
 use crate::names::{Channel, Identity, Key, Millis, RequestId, SessionId, Space};
 use crate::protocol::{Action, Code, Fields, Problem, text_of};
 use crate::row;
+use crate::small_map::SmallMap;
 use crate::source::{
     Answer, Answered, Ask, Failed, Fetch, Operation, Page, Question, Scope, Write, Written,
 };
@@ -290,7 +290,7 @@ impl Stored {
 /// The handlers of a sync Worker, by the names that rules call them.
 #[derive(Clone, Default)]
 pub struct Handlers {
-    by_name: BTreeMap<&'static str, Rc<dyn AnyHandler>>,
+    by_name: SmallMap<&'static str, Rc<dyn AnyHandler>>,
 }
 
 impl Handlers {

@@ -2,7 +2,6 @@
 //! between.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use futures_channel::oneshot::{Sender, channel};
@@ -34,6 +33,7 @@ use crate::names::{Channel, ConnId, Millis, SessionId, Space};
 use crate::observe::{Event, Observer};
 use crate::protocol::{self, Close, Code, Problem};
 use crate::session::Grant;
+use crate::small_map::SmallMap;
 use crate::source::Question;
 use crate::store::{Seed, space_of};
 
@@ -56,7 +56,7 @@ pub struct Host<A = Configured, O = ()> {
     /// Who keeps rows in Rust.
     pub(super) handlers: Handlers,
     /// Requests over HTTP whose answer waits for a source.
-    waiting: Rc<RefCell<BTreeMap<ConnId, Sender<Waited>>>>,
+    waiting: Rc<RefCell<SmallMap<ConnId, Sender<Waited>>>>,
     /// The name of this life of the object.
     instance: Rc<str>,
 }

@@ -122,7 +122,8 @@ fn a_space_has_200000_subscriptions_and_no_more() {
     let mut crowd = |from: u32, count: usize, each: usize| {
         let mut few = many.clone();
         while few.subscriptions.len() > each {
-            few.subscriptions.pop_first();
+            let first = few.subscriptions.keys().next().cloned();
+            few.subscriptions.remove(&first.unwrap());
         }
         let attachment = few.encode().unwrap();
         let found =
