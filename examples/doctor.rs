@@ -27,12 +27,14 @@ struct Gathered {
 /// The compatibility date that is tested.
 const DATE: &str = "2026-06-07";
 
-const SECRETS: [&str; 5] = [
+const SECRETS: [&str; 7] = [
     "JWT_SECRET",
     "JWT_SECRET_PREVIOUS",
     "PUBLISH_KEY",
     "PUBLISH_KEY_PREVIOUS",
     "PUBLISH_KEYS",
+    "HOOK_SECRET",
+    "HOOK_SECRET_PREVIOUS",
 ];
 
 /// A variable of a wrangler file as a Worker sees it: JSON as its text.
@@ -43,8 +45,15 @@ fn var(config: &Value, name: &str) -> Option<String> {
     }
 }
 
+/// The same, or a service binding, of which there is no more to see than that it is there.
+fn setting(config: &Value, name: &str) -> Option<String> {
+    let bound = |services: &Vec<Value>| services.iter().any(|s| s["binding"] == name);
+    let bound = config["services"].as_array().is_some_and(bound);
+    var(config, name).or_else(|| bound.then(|| "{}".to_owned()))
+}
+
 fn of_settings(sync: &Value, found: &mut Vec<Finding>) {
-    for mut finding in examine(&|name| var(sync, name), false) {
+    for mut finding in examine(&|name| setting(sync, name), false) {
         if SECRETS.contains(&finding.setting.as_str()) && finding.what.starts_with("is not set") {
             finding.severity = Severity::Hint;
             finding.what = "is not in the file, as it should be: secrets are set by `wrangler \

@@ -13,8 +13,8 @@ say "Lints, wasm"
 WASM_BINDGEN_USE_JS_SYS=1 cargo clippy --workspace --all-features --locked --quiet \
   --target wasm32-unknown-unknown -- -D warnings
 
-say "Types of the npm package, its tests and its example"
-for project in client tests/client examples/ts-publisher; do tsc --noEmit -p "$project"; done
+say "Types of the npm package, its tests and its examples"
+for project in client tests/client examples/ts-publisher examples/ts-hooks; do tsc --noEmit -p "$project"; done
 
 say "Documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked --quiet
@@ -47,7 +47,7 @@ say "Size"
 bytes=$(gzip -9c sync-worker/build/index_bg.wasm | wc -c)
 [ "$bytes" -le 500000 ] || die "the sync Worker has $bytes bytes gzipped, 500000 at most"
 
-for config in wrangler.sync.jsonc wrangler.jsonc examples/ts-publisher/wrangler.jsonc; do
+for config in wrangler.sync.jsonc wrangler.jsonc examples/ts-{publisher,hooks}/wrangler.jsonc; do
   say "Deployment of $config, dry run"
   quietly wrangler deploy --dry-run -c "$config"
 done

@@ -15,11 +15,16 @@ node --test --test-reporter=spec tests/client/*.test.ts
 if compgen -G 'tests/workerd/*.test.mjs' >/dev/null; then
   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
   scripts/build.sh examples/rust-auth
+  scripts/build.sh examples/rust-postgres
   scripts/build.sh examples/rust-publisher
-  quietly esbuild examples/ts-publisher/src/index.ts --bundle --format=esm \
-    --outfile=examples/ts-publisher/build/index.js
-  # Finds, or installs, what the inspector's tests need; without it they are skipped by name.
+  for example in ts-publisher ts-hooks; do
+    quietly esbuild "examples/$example/src/index.ts" --bundle --format=esm \
+      --outfile="examples/$example/build/index.js"
+  done
+  # Finds, or installs, what the inspector's tests and those with a database need; without it they
+  # are skipped by name.
   scripts/browser.sh >/dev/null || [ $? = 3 ]
+  scripts/postgres.sh >/dev/null || [ $? = 3 ]
   say "Tests in workerd"
   # Each file starts Workers of its own: two at a time is what two cores carry.
   node --test --test-reporter=spec --test-concurrency=2 --test-timeout=300000 \

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use crate::audience::{Topics, TopicsError};
 use crate::limits;
 use crate::names::{Channel, Identity, Millis, Space};
-use crate::protocol::{Code, Problem};
+use crate::protocol::{Code, Problem, from_object};
 use crate::session::Grant;
 
 pub use answer::read_answer;
@@ -53,6 +53,11 @@ pub enum AuthError {
     /// The space opens only to a token.
     #[error("this space needs a token")]
     SpaceNeedsToken,
+    /// Handlers are told its payload, and that is too long.
+    #[error(
+        "the token's claims, which handlers are told, have more than {0} bytes; it must carry less"
+    )]
+    Claims(usize),
     /// It was issued before its identity was sent away.
     #[error("the token has been revoked")]
     Revoked,
@@ -67,7 +72,9 @@ pub enum AuthError {
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
         let code = match error {
-            AuthError::Topics(_) | AuthError::Space | AuthError::Channel => Code::Forbidden,
+            AuthError::Topics(_) | AuthError::Space | AuthError::Channel | AuthError::Claims(_) => {
+                Code::Forbidden
+            }
             AuthError::Invalid
             | AuthError::Claim(_)
             | AuthError::Expired
@@ -103,6 +110,8 @@ impl Claims {
                 expires_at: Some(expires_at),
                 visitor: None,
                 context: None,
+                claims: None,
+                handshake: None,
             },
             space: None,
         }
@@ -131,6 +140,20 @@ impl Claims {
         topics: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, AuthError> {
         self.grant.topics = Topics::granted(self.grant.identity.as_ref(), topics)?;
+        Ok(self)
+    }
+
+    /// Adds the claims that handlers are told where a channel's rows live with them, as JSON.
+    ///
+    /// # Errors
+    /// [`AuthError::Claims`] for more than [`limits::CLAIMS_BYTES`], [`AuthError::Claim`] for what is
+    /// no JSON object.
+    pub fn with_claims(mut self, json: &str) -> Result<Self, AuthError> {
+        if json.len() > limits::CLAIMS_BYTES {
+            return Err(AuthError::Claims(limits::CLAIMS_BYTES));
+        }
+        from_object::<&RawValue>(json).map_err(|_| AuthError::Claim("claims"))?;
+        self.grant.claims = Some(json.into());
         Ok(self)
     }
 
@@ -213,6 +236,13 @@ mod tests {
         assert_eq!(claims.grant.expires_at, Some(Millis(1_700_000_060_000)));
         assert_eq!(claims.grant.issued_at, Millis(1_699_999_999_500));
         assert_eq!(claims.space.unwrap().as_str(), "x");
+        let payload = r#"{"sub":"alice","exp":1700000060, "plan":{"a":[1.50]}}"#;
+        let claims = verify(payload).unwrap();
+        assert_eq!(
+            claims.grant.claims.as_deref(),
+            Some(payload),
+            "word for word"
+        );
     }
 
     #[test]
@@ -335,6 +365,12 @@ mod tests {
         assert!(context(limits::CONTEXT_BYTES).is_ok());
         assert!(context(limits::CONTEXT_BYTES + 1).is_err());
         assert!(claims().with_context("{").is_err());
+        let told = |bytes: usize| claims().with_claims(&format!("{:bytes$}", "{}"));
+        assert!(told(limits::CLAIMS_BYTES).is_ok());
+        assert!(told(limits::CLAIMS_BYTES + 1).is_err());
+        for bad in ["{", "[]", "1"] {
+            assert_eq!(claims().with_claims(bad), Err(AuthError::Claim("claims")));
+        }
     }
 
     const BOUND: &str = r#""sub":"a","exp":1800000000"#;

@@ -11,7 +11,7 @@ use crate::limits;
 use crate::names::{Channel, Identity, Topic};
 use crate::protocol::{Code, Fields, Problem, from_object, text_of};
 use crate::session::{Asker, ChannelPass};
-use crate::source::{Authorize, Source};
+use crate::source::{Authorize, Home, Source};
 
 /// Who may do something with a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -297,6 +297,12 @@ impl Rules {
         if rule.source.is_some() && (rule.keep == Keep::Every || rule.timestamp.is_some()) {
             return Err("source does not go with keep: \"every\", nor with timestamp".to_owned());
         }
+        if let (Some(source), Scope::Field(scope)) = (&rule.source, &rule.scope)
+            && let Home::D1(table) = &source.home
+            && !table.can_scope(&scope.field)
+        {
+            return Err("scope.field must be a text or json among source.columns".to_owned());
+        }
         if rule.retain.count == Some(0) || rule.retain.days == Some(0) {
             return Err("retain must be at least 1".to_owned());
         }
@@ -308,6 +314,22 @@ impl Rules {
         let exact = self.exact.iter().map(|(name, rule)| (name.clone(), rule));
         let prefixes = self.prefixes.iter();
         exact.chain(prefixes.map(|(prefix, rule)| (format!("{prefix}*"), rule)))
+    }
+
+    /// Who keeps the rows of some channel, beside the object itself.
+    fn homes(&self) -> impl Iterator<Item = &Home> {
+        let rules = self.entries().filter_map(|(_, rule)| rule.source.as_ref());
+        rules.map(|source| &source.home)
+    }
+
+    /// Whether some channel's source is told who asks.
+    pub(crate) fn tell_who(&self) -> bool {
+        self.homes().any(Home::is_told_who)
+    }
+
+    /// Whether some channel's rows are the app's, which is asked over HTTP.
+    pub(crate) fn have_hooks(&self) -> bool {
+        self.homes().any(|home| matches!(home, Home::Hooks(_)))
     }
 
     /// The name or pattern of a channel's rule.
@@ -399,6 +421,11 @@ mod tests {
             (r#"{"a":{"retain":{"count":1}}}"#, "retain"),
             (r#"{"a":{"keep":"every","retain":{"count":0}}}"#, "retain"),
             (r#"{"a":{"keep":"every","timestamp":"t"}}"#, "timestamp"),
+            (
+                r#"{"a":{"scope":{"field":"o"},"source":{"d1":"DB","table":"t","key":"id",
+                    "updatedAt":"u","columns":["o:number"]}}}"#,
+                "scope.field",
+            ),
             (r#"{"a":{},"a":{}}"#, "twice"),
             // Serde alone would take fields by their places.
             (r#"{"a":["anyone"]}"#, "object"),

@@ -1,10 +1,14 @@
 //! Settings: read once from the environment, refused by name when they are missing or wrong.
 
 pub(crate) mod doctor;
+mod handshake;
+mod hooks;
 mod origins;
 mod pattern;
 mod publishers;
 mod tokens;
+
+use std::rc::Rc;
 
 use crate::auth::{AuthError, Claims, Secret};
 use crate::channel::Rules;
@@ -14,16 +18,23 @@ use crate::names::{Channel, Space};
 use crate::observe::Event;
 use crate::protocol::{Code, Problem};
 use crate::session::Grant;
+use crate::source::Signer;
+use handshake::Handshake;
 use origins::Origins;
 use pattern::Patterns;
 use publishers::Publishers;
 
 pub use doctor::{Finding, Severity, examine};
 pub use publishers::Publisher;
+pub(crate) use tokens::is_safe_url;
 pub use tokens::{Credentials, Endpoint, Judgement, Tokens};
 
 /// The secrets of `.dev.vars.example`. Everybody knows them, so only `DEV=true` may use them.
-const DEV_SECRETS: [&str; 2] = ["dev-jwt-secret-not-for-production", "dev-publish-key"];
+const DEV_SECRETS: [&str; 3] = [
+    "dev-jwt-secret-not-for-production",
+    "dev-publish-key",
+    "dev-hook-secret-not-for-production",
+];
 
 /// A setting that is missing or wrong. The text names it and holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +82,25 @@ impl Settings<'_> {
         items.map(str::to_owned).collect()
     }
 
+    /// Names of headers, in lower case. Tidewire's own cannot be named, nor those in `never`.
+    fn headers(&self, name: &'static str, never: &[&str]) -> Result<Vec<String>, ConfigError> {
+        let list = self.list(name).into_iter();
+        let list: Vec<String> = list.map(|header| header.to_ascii_lowercase()).collect();
+        let named = |header: &String| {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            let ours = header.starts_with("x-tidewire");
+            header.bytes().all(plain) && !ours && !never.contains(&header.as_str())
+        };
+        if !list.iter().all(named) {
+            let mut what = "is a list of header names, separated by commas".to_owned();
+            if !never.is_empty() {
+                what = format!("{what}, without {}", never.join(" and "));
+            }
+            return Err(error(name, what));
+        }
+        Ok(list)
+    }
+
     fn number(&self, name: &'static str) -> Result<Option<u64>, ConfigError> {
         let parsed = self.text(name).map(|text| text.parse().ok());
         match parsed.map(|number| number.filter(|number| *number <= limits::SAFE_INTEGER)) {
@@ -86,13 +116,17 @@ impl Settings<'_> {
     }
 
     fn secret(&self, name: &'static str) -> Result<Option<Secret>, ConfigError> {
+        Ok(self.secret_text(name)?.map(Secret::new))
+    }
+
+    fn secret_text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
         let text = self.text(name);
         if text.as_deref().is_some_and(|text| self.is_published(text)) {
             let what = "is the published development secret; set one of your own \
                 (`wrangler secret put`), or DEV=true on your own machine";
             return Err(error(name, what));
         }
-        Ok(text.map(Secret::new))
+        Ok(text)
     }
 
     /// A secret, and the one that it replaces for a while.
@@ -155,6 +189,10 @@ pub struct Config {
     /// Spaces that open without a `space` claim.
     spaces: Patterns,
     origins: Origins,
+    /// What handlers are told of an upgrade; nothing where no channel has any.
+    handshake: Option<Handshake>,
+    /// Signs what the app is asked where it keeps rows.
+    hooks: Signer,
     schema_version: Option<u64>,
     schema_min: Option<u64>,
 }
@@ -175,6 +213,7 @@ impl Config {
             let what = "is the same as JWT_SECRET: whoever may publish could be anybody";
             return Err(error("PUBLISH_KEY", what));
         }
+        let known: Vec<&Secret> = tokens.secrets().iter().chain(publishers.keys()).collect();
         let channels = settings
             .text("SYNC_CHANNELS")
             .ok_or_else(|| error("SYNC_CHANNELS", "is not set; declare your channels"))?;
@@ -193,8 +232,12 @@ impl Config {
         }
         let limits = settings.text("SYNC_LIMITS");
         let limits = limits.map(|json| Limits::parse(&json)).transpose();
+        let rules = Rules::parse(&channels).map_err(|what| error("SYNC_CHANNELS", what))?;
+        let handshake = Handshake::read(&settings)?;
         Ok(Self {
-            rules: Rules::parse(&channels).map_err(|what| error("SYNC_CHANNELS", what))?,
+            hooks: hooks::read(&settings, &rules, &known)?,
+            handshake: rules.tell_who().then_some(handshake),
+            rules,
             limits: limits
                 .map_err(|what| error("SYNC_LIMITS", what))?
                 .unwrap_or_default(),
@@ -297,10 +340,31 @@ impl Config {
         }
     }
 
-    /// What somebody may do in a space.
+    /// What a session remembers of its upgrade, or a request over HTTP, for handlers: nothing where
+    /// no channel has any. `url` is what the browser asked for.
     ///
     /// # Errors
-    /// `unauthorized` or `forbidden` where the space does not open to it.
+    /// `forbidden` for more than [`limits::HANDSHAKE_BYTES`]: it is never cut.
+    pub fn handshake(
+        &self,
+        url: &str,
+        header: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Option<Rc<str>>, Problem> {
+        let handshake = self.handshake.as_ref();
+        handshake.map(|kept| kept.of(url, header)).transpose()
+    }
+
+    /// Signs what the app is asked where it keeps a channel's rows.
+    #[must_use]
+    pub fn hooks(&self) -> &Signer {
+        &self.hooks
+    }
+
+    /// What somebody may do in a space. The claims stay with it only where handlers are told them.
+    ///
+    /// # Errors
+    /// `unauthorized` or `forbidden` where the space does not open to it, or the claims are too long
+    /// to be told.
     pub fn admit(&self, claims: Option<Claims>, space: &Space) -> Result<Grant, AuthError> {
         let claimed = claims.as_ref().and_then(|claims| claims.space.as_ref());
         let open = *space == Space::default_space() || self.spaces.matches(space.as_str());
@@ -311,7 +375,15 @@ impl Config {
             None if claims.is_some() => return Err(AuthError::Space),
             None => return Err(AuthError::SpaceNeedsToken),
         }
-        Ok(claims.map(|claims| claims.grant).unwrap_or_default())
+        let mut grant = claims.map(|claims| claims.grant).unwrap_or_default();
+        if self.handshake.is_none() {
+            grant.claims = None;
+        }
+        let told = grant.claims.as_ref().map_or(0, |claims| claims.len());
+        if told > limits::CLAIMS_BYTES {
+            return Err(AuthError::Claims(limits::CLAIMS_BYTES));
+        }
+        Ok(grant)
     }
 }
 
@@ -398,8 +470,10 @@ mod tests {
         for (setting, current) in [
             ("JWT_SECRET", None),
             ("PUBLISH_KEY", None),
+            ("HOOK_SECRET", None),
             ("JWT_SECRET_PREVIOUS", Some(("JWT_SECRET", "x"))),
             ("PUBLISH_KEY_PREVIOUS", Some(("PUBLISH_KEY", "x"))),
+            ("HOOK_SECRET_PREVIOUS", Some(("HOOK_SECRET", "x"))),
         ] {
             for value in DEV_SECRETS {
                 let with = |dev: Option<&'static str>| {
@@ -436,6 +510,30 @@ mod tests {
             let judgement = tokens.judge(&credentials, Millis(0));
             assert!(matches!(judgement, Judgement::Elsewhere));
         }
+    }
+
+    #[test]
+    fn claims_stay_only_where_handlers_are_told_them_and_only_whole() {
+        let handled = r#"{"a":{},"b*":{"source":{"handler":"h"}}}"#;
+        let admit = |channels: &str, bytes: usize| {
+            let grant = Grant {
+                claims: Some("c".repeat(bytes).into()),
+                ..Grant::default()
+            };
+            let config = read(&[("SYNC_CHANNELS", channels)]).unwrap();
+            let claims = Claims { grant, space: None };
+            let grant = config.admit(Some(claims), &Space::default_space())?;
+            Ok(grant.claims.map(|claims| claims.len()))
+        };
+        let most = limits::CLAIMS_BYTES;
+        assert_eq!(admit(handled, most), Ok(Some(most)));
+        assert_eq!(admit(handled, most + 1), Err(AuthError::Claims(most)));
+        assert_eq!(admit(r#"{"a":{}}"#, most + 1), Ok(None));
+        let problem = Problem::from(AuthError::Claims(most));
+        assert_eq!(
+            (problem.code, problem.code.status()),
+            (Code::Forbidden, 403)
+        );
     }
 
     #[test]

@@ -421,6 +421,8 @@ mod tests {
             expires_at: Some(Millis(expires_at)),
             visitor: None,
             context: None,
+            claims: None,
+            handshake: None,
         };
         Session::new(SessionId::parse(user).unwrap(), grant)
     }

@@ -284,9 +284,40 @@ pub const SOURCE_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// Rows and deleted keys in one answer of a source.
 pub const SOURCE_ANSWER_ROWS: usize = 100_000;
 
+/// Length of the message of a source's refusal, as its client is told it; longer ones are cut.
+pub const SOURCE_MESSAGE_BYTES: usize = 500;
+
 /// What is left of answers that did not fit a page, kept until its reader asks for more: of all
 /// readers of a space together. The oldest goes first, and its reader begins anew.
 pub const LEFTOVERS_BYTES: usize = 32 * 1024 * 1024;
+
+/// Length of the name of a table or column in D1, as a channel's rule may give it.
+pub const D1_IDENTIFIER_BYTES: usize = 64;
+
+/// Columns of a table in D1 that are fields of a row. A statement takes 100 values, and one that
+/// writes a row needs up to 12 beside those of its columns.
+pub const D1_COLUMNS: usize = 64;
+
+/// How often a row in D1 is written anew that somebody else changed meanwhile.
+pub const D1_TRIES: usize = 3;
+
+/// How long whoever met others so often, or a database that did not answer, is told to wait.
+pub const D1_RETRY_MS: u64 = 1_000;
+
+/// How long a schema that is wrong is not looked at again: a migration may mend it at any time.
+pub const D1_SCHEMA_RETRY_MS: u64 = 5_000;
+
+/// Unique indexes that are looked at for that of the key.
+pub const D1_INDEXES: usize = 16;
+
+/// Days, beside the current one, for which D1 knows what was executed: 48 to 72 hours.
+pub const D1_RECORD_DAYS: u64 = 2;
+
+/// Older records that a write removes: more than it adds, and few.
+pub const D1_SWEPT: u64 = 10;
+
+/// Length of a row's time in D1, as JSON. It travels in the token of a page.
+pub const D1_TIME_BYTES: usize = 64;
 
 /// Length of a cursor: one of a paged source holds the source's token.
 pub const CURSOR_BYTES: usize = 1024;

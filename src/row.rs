@@ -4,11 +4,11 @@ use serde_json::value::RawValue;
 
 use crate::limits;
 use crate::names::Key;
-use crate::protocol::{Fields, JsonWriter, Problem, text_of};
+use crate::protocol::{Fields, JsonWriter, Problem, depth_is_bounded, text_of};
 
 /// Fields that JavaScript gives a meaning of its own; a merge on a client's side could reach
 /// every object through them.
-const REFUSED_FIELDS: [&str; 3] = ["__proto__", "constructor", "prototype"];
+pub(crate) const REFUSED_FIELDS: [&str; 3] = ["__proto__", "constructor", "prototype"];
 
 /// Refuses data that can make no row, before anybody looks at its fields.
 pub(crate) fn check_length(data: Option<&RawValue>) -> Result<(), Problem> {
@@ -104,6 +104,21 @@ pub(crate) fn check(key: &Key, row: &str, most: usize) -> Result<(), Problem> {
         true => Err(too_large(most)),
         false => Ok(()),
     }
+}
+
+/// The key of a row that somebody else has made, if it is one as it may be sent to clients, of at
+/// most `most` bytes.
+///
+/// # Errors
+/// `invalid` as for [`check`], and where it nests too deep or its `id` is no key. No text is the row's.
+pub(crate) fn read(row: &str, most: usize) -> Result<Key, Problem> {
+    if row.len() > most || !depth_is_bounded(row) {
+        let message = format!("the row must be at most {most} bytes, nested at most 64 deep");
+        return Err(Problem::invalid("data", message));
+    }
+    let id = checked(row)?.get("id").and_then(text_of);
+    let key = id.and_then(|id| Key::parse(&id).ok());
+    key.ok_or_else(|| Problem::invalid("id", "must be a text of 1 to 256 bytes"))
 }
 
 /// What the deleted row of a key is acknowledged with.

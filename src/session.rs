@@ -26,6 +26,12 @@ pub struct Grant {
     /// What the app's authentication endpoint, or a team's own authenticator, says beside it: at
     /// most [`limits::CONTEXT_BYTES`] of JSON, for the app's own handlers.
     pub context: Option<Rc<str>>,
+    /// The payload of the verified token, as JSON: at most [`limits::CLAIMS_BYTES`]. Kept only where
+    /// a channel's source is told who asks.
+    pub claims: Option<Rc<str>>,
+    /// What the upgrade, or the request over HTTP, brought along, as JSON `{"url","headers"}`: at
+    /// most [`limits::HANDSHAKE_BYTES`]. Kept only where a channel's source is told who asks.
+    pub handshake: Option<Rc<str>>,
 }
 
 impl Grant {
@@ -143,6 +149,8 @@ enum Attachment {
         expires_at: Option<Millis>,
         visitor: Option<String>,
         context: Option<String>,
+        claims: Option<String>,
+        handshake: Option<String>,
         subscriptions: Vec<(Channel, Subscription)>,
         presence: Vec<(Place, Option<String>)>,
         device: Option<String>,
@@ -313,6 +321,8 @@ impl Session {
             expires_at: self.grant.expires_at,
             visitor: self.grant.visitor.as_deref().map(str::to_owned),
             context: self.grant.context.as_deref().map(str::to_owned),
+            claims: self.grant.claims.as_deref().map(str::to_owned),
+            handshake: self.grant.handshake.as_deref().map(str::to_owned),
             subscriptions: self.subscriptions.clone().into_iter().collect(),
             presence: self.places(),
             device: self.device.as_deref().map(str::to_owned),
@@ -332,6 +342,8 @@ impl Session {
             expires_at,
             visitor,
             context,
+            claims,
+            handshake,
             subscriptions,
             presence,
             device,
@@ -362,6 +374,8 @@ impl Session {
                 expires_at,
                 visitor: visitor.map(Into::into),
                 context: context.map(Into::into),
+                claims: claims.map(Into::into),
+                handshake: handshake.map(Into::into),
             },
             subscriptions: subscriptions.into_iter().collect(),
             device: device.map(Into::into),
@@ -378,6 +392,16 @@ mod tests {
     /// A session with everything at its bound, and channels of `name_bytes` each, opened by a pass
     /// or not.
     fn largest(name_bytes: usize, pass_each: bool) -> Session {
+        filled(name_bytes, pass_each, 0, 0)
+    }
+
+    /// The same where handlers are told who asks.
+    fn largest_told(name_bytes: usize, pass_each: bool) -> Session {
+        let (claims, handshake) = (limits::CLAIMS_BYTES, limits::HANDSHAKE_BYTES);
+        filled(name_bytes, pass_each, claims, handshake)
+    }
+
+    fn filled(name_bytes: usize, pass_each: bool, claims: usize, handshake: usize) -> Session {
         let identity = Identity::parse(&"i".repeat(limits::IDENTITY_BYTES)).unwrap();
         let topics: Vec<String> = (0..limits::TOPICS).map(|i| format!("{i:064}")).collect();
         let topics = Topics::granted(Some(&identity), topics.iter().map(String::as_str)).unwrap();
@@ -390,6 +414,8 @@ mod tests {
                 expires_at: Some(Millis(limits::SAFE_INTEGER)),
                 visitor: None,
                 context: Some("c".repeat(limits::CONTEXT_BYTES).into()),
+                claims: (claims > 0).then(|| "c".repeat(claims).into()),
+                handshake: (handshake > 0).then(|| "h".repeat(handshake).into()),
             },
         );
         for i in 0.. {
@@ -421,8 +447,14 @@ mod tests {
     fn the_largest_session_fits_an_attachment() {
         let room = limits::ATTACHMENT_BYTES - limits::ATTACHMENT_OVERHEAD;
         for name_bytes in [3, 4, 8, 32, 128, 256] {
-            for pass_each in [false, true] {
-                let session = largest(name_bytes, pass_each);
+            for (pass_each, fill) in [
+                (false, largest as fn(usize, bool) -> Session),
+                (true, largest),
+                (false, largest_told),
+                (true, largest_told),
+            ] {
+                let session = fill(name_bytes, pass_each);
+                assert!(!session.subscriptions.is_empty());
                 let bytes = session.encode().unwrap();
                 assert!(
                     bytes.len() <= room,

@@ -3,7 +3,7 @@
 //! The engine keeps the log of changes and serves whoever comes back from it. It asks a source for
 //! what the log does not hold, and has it write: a question is an effect, the answer a later input.
 
-mod d1;
+pub mod d1;
 mod hooks;
 
 use serde::de::Error as _;
@@ -13,11 +13,11 @@ use serde_json::value::RawValue;
 use crate::audience::Audience;
 use crate::limits;
 use crate::names::{Channel, Key, Millis, RequestId, SessionId};
-use crate::protocol::{Action, Fields, Problem, text_of};
+use crate::protocol::{Action, Code, Fields, Problem, text_of};
 use crate::session::{Asker, ChannelPass, Grant};
 
 pub use d1::Table;
-pub use hooks::Target;
+pub use hooks::{HookCall, Reading, Signer, Target, read_answer};
 
 /// What `source` of a channel's rule says: where its rows live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -276,6 +276,30 @@ impl Kind {
     }
 }
 
+impl Operation {
+    /// To subscribe.
+    #[must_use]
+    pub fn subscribe() -> Self {
+        Self {
+            kind: Kind::Subscribe,
+            key: None,
+            data: None,
+        }
+    }
+}
+
+impl Write {
+    /// The write as an operation that may need leave.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        Operation {
+            kind: self.action.into(),
+            key: Some(self.key.clone()),
+            data: self.data.clone(),
+        }
+    }
+}
+
 impl From<Action> for Kind {
     fn from(action: Action) -> Self {
         match action {
@@ -382,6 +406,17 @@ impl From<Problem> for Failed {
             problem,
             may_be_done: false,
         }
+    }
+}
+
+/// What an asker is told whose source does not answer in time.
+pub(crate) fn unanswered() -> Problem {
+    Problem {
+        retry_after_ms: Some(limits::SOURCE_RETRY_MS),
+        ..Problem::new(
+            Code::Unavailable,
+            "the channel's source did not answer in time",
+        )
     }
 }
 

@@ -4,16 +4,22 @@
 //! - `router` — the sync Worker: public routes, tokens, keys, and which object a request is for.
 //! - `host` — inside the object: drives the engine and performs its effects.
 //! - `authenticator` — who somebody is, where keys or the app's endpoint must be asked.
+//! - `source` — questions of the engine, put to whoever keeps rows that live elsewhere: a table in `d1`,
+//!   the app by its `hooks`, a `handler` in Rust.
+//! - `sync_worker` — what every sync Worker exports, as a macro.
 //! - `keep` — a space as a whole: exported, imported, restored, examined.
 //! - `readers` — open answers of readers over HTTP.
 //! - `log` — what becomes of events; `inspector` — the page that shows them.
 //! - `internal` — the path between router and host, defined once for both.
 
 mod authenticator;
+mod d1;
 mod database;
 mod faults;
 pub mod gateway;
 mod glue;
+mod handler;
+mod hooks;
 pub mod host;
 pub mod inspector;
 mod internal;
@@ -22,9 +28,12 @@ mod log;
 mod readers;
 mod respond;
 pub mod router;
+mod source;
+mod sync_worker;
 mod transport;
 
 pub use authenticator::{Authenticator, Configured};
+pub use handler::{Context, Handler, Handlers, PageAsk, Rows, Stored};
 pub use host::Host;
 pub use transport::WorkerTransport;
 

@@ -19,6 +19,8 @@ struct Carried {
     expires_at: Option<Millis>,
     visitor: Option<String>,
     context: Option<String>,
+    claims: Option<String>,
+    handshake: Option<String>,
 }
 
 impl Grant {
@@ -34,6 +36,8 @@ impl Grant {
             expires_at: self.expires_at,
             visitor: self.visitor.as_deref().map(str::to_owned),
             context: self.context.as_deref().map(str::to_owned),
+            claims: self.claims.as_deref().map(str::to_owned),
+            handshake: self.handshake.as_deref().map(str::to_owned),
         };
         Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&carried)?))
     }
@@ -50,6 +54,8 @@ impl Grant {
             expires_at: carried.expires_at,
             visitor: carried.visitor.map(Into::into),
             context: carried.context.map(Into::into),
+            claims: carried.claims.map(Into::into),
+            handshake: carried.handshake.map(Into::into),
         })
     }
 }
@@ -68,6 +74,8 @@ mod tests {
             expires_at: Some(Millis(2)),
             visitor: Some("v".into()),
             context: Some(r#"{"plan":"ünï"}"#.into()),
+            claims: Some(r#"{"sub":"ålice"}"#.into()),
+            handshake: Some(r#"{"url":"https://a/ü","headers":{}}"#.into()),
         };
         let header = grant.to_header().unwrap();
         assert!(header.is_ascii());

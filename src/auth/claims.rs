@@ -118,6 +118,8 @@ impl Verified {
                 expires_at: Some(expires_at),
                 visitor: None,
                 context: None,
+                claims: std::str::from_utf8(&self.0).ok().map(Into::into),
+                handshake: None,
             },
             space: space.map_err(|_| AuthError::Claim("space"))?,
         })

@@ -2,30 +2,48 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// A secret setting. Its text shows up nowhere.
+/// A secret setting. Nothing of it shows up anywhere.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Vec<u8>);
 
 impl Secret {
     /// Wraps the text of a secret.
     #[must_use]
     pub fn new(text: String) -> Self {
-        Self(text)
+        Self(text.into_bytes())
+    }
+
+    /// A secret as Standard Webhooks writes it: Base64 after `whsec_`; any other text is its bytes.
+    /// `None` for what is no Base64 there, or nothing.
+    #[must_use]
+    pub fn of_webhooks(text: &str) -> Option<Self> {
+        let bytes = match text.strip_prefix("whsec_") {
+            Some(base64) => STANDARD.decode(base64).ok()?,
+            None => text.as_bytes().to_vec(),
+        };
+        (!bytes.is_empty()).then_some(Self(bytes))
+    }
+
+    /// How many bytes it has.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.len()
     }
 
     /// The HMAC-SHA-256 under this secret, before any text.
-    pub(super) fn mac(&self) -> Option<Hmac<Sha256>> {
-        Hmac::new_from_slice(self.0.as_bytes()).ok()
+    pub(crate) fn mac(&self) -> Option<Hmac<Sha256>> {
+        Hmac::new_from_slice(&self.0).ok()
     }
 
     /// Whether `given` is this secret, in a time that does not depend on where they differ.
     #[must_use]
     pub fn is(&self, given: &str) -> bool {
-        let tag = |text: &str| Some(self.mac()?.chain_update(text.as_bytes()));
-        let (Some(own), Some(given)) = (tag(&self.0), tag(given)) else {
+        let tag = |text: &[u8]| Some(self.mac()?.chain_update(text));
+        let (Some(own), Some(given)) = (tag(&self.0), tag(given.as_bytes())) else {
             return false;
         };
         given.verify(&own.finalize().into_bytes()).is_ok()
@@ -50,5 +68,15 @@ mod tests {
             assert!(!key.is(other), "{other}");
         }
         assert_eq!(format!("{key:?}"), "Secret(…)");
+    }
+
+    #[test]
+    fn secrets_of_webhooks_are_base64_after_their_prefix() {
+        let of = |text: &str| Secret::of_webhooks(text);
+        assert_eq!(of("whsec_a2V5"), Some(Secret::new("key".to_owned())));
+        assert_eq!(of("a2V5"), Some(Secret::new("a2V5".to_owned())));
+        for bad in ["", "whsec_", "whsec_a2V", "whsec_a2V5!", "whsec_a2V5\n"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
     }
 }

@@ -2,8 +2,10 @@
 //! out. It knows what `Config::read` takes; what that refuses is wrong, what else it finds is not.
 
 use super::{Config, DEV_SECRETS, Settings};
+use crate::auth::Secret;
 use crate::channel::{Access, Keep, Retain, Rule, Scope};
 use crate::protocol::JsonWriter;
+use crate::source::{Home, Target};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,21 +73,33 @@ impl Finding {
 /// `own` says that a team's own authenticator tells who somebody is.
 #[must_use]
 pub fn examine(get: &dyn Fn(&str) -> Option<String>, own: bool) -> Vec<Finding> {
-    let mut found = match Config::read(get) {
-        Err(error) => vec![Finding::new(
+    let settings = Settings { dev: false, get };
+    let mut found = Vec::new();
+    let mut read = Config::read(get);
+    if let Err(error) = read {
+        // The file of a Worker holds no secret. What it says of its channels can be judged all the same.
+        let stand_in: &dyn Fn(&str) -> Option<String> = &|name| match name {
+            "HOOK_SECRET" => Some("a stand-in".to_owned()),
+            "HOOK_SECRET_PREVIOUS" => None,
+            name => get(name),
+        };
+        read = match error.setting {
+            "HOOK_SECRET" => Config::read(stand_in),
+            _ => Err(error.clone()),
+        };
+        found.push(Finding::new(
             Severity::Wrong,
             error.setting,
             error.what,
             "mend it: until then every request is refused; docs/configuration.md has all settings",
-        )],
-        Ok(config) => {
-            let rules = config.rules.entries();
-            rules
-                .flat_map(|(name, rule)| of_rule(&name, rule))
-                .collect()
+        ));
+    }
+    if let Ok(config) = read {
+        for (name, rule) in config.rules.entries() {
+            found.extend(of_rule(&name, rule));
+            found.extend(of_hooks(&name, rule, &settings));
         }
-    };
-    let settings = Settings { dev: false, get };
+    }
     of_secrets(&settings, own, &mut found);
     of_versions(&settings, &mut found);
     if settings.list("SYNC_SPACES").iter().any(|name| name == "*") {
@@ -133,12 +147,41 @@ fn of_rule(name: &str, rule: &Rule) -> Vec<Finding> {
     found
 }
 
+/// Where the app is asked for a channel's rows.
+fn of_hooks(name: &str, rule: &Rule, settings: &Settings<'_>) -> Option<Finding> {
+    let Some(Home::Hooks(target)) = rule.source.as_ref().map(|source| &source.home) else {
+        return None;
+    };
+    let (severity, what, way_out) = match target {
+        Target::Service(binding) if settings.is_bound(binding) => return None,
+        Target::Service(binding) => (
+            Severity::Wrong,
+            format!("asks the service binding {binding}, and there is none"),
+            "add it to `services` of wrangler.sync.jsonc",
+        ),
+        Target::Url(url) if url.starts_with("http://") => (
+            Severity::Risky,
+            "asks an URL of this machine, where a deployed Worker finds nothing".to_owned(),
+            "take a service binding, or an https URL",
+        ),
+        Target::Url(_) => (
+            Severity::Hint,
+            "asks the app over the network".to_owned(),
+            "take a service binding if the app is a Worker: it is faster, and a request less",
+        ),
+    };
+    let setting = format!("SYNC_CHANNELS {name}");
+    Some(Finding::new(severity, setting, what, way_out))
+}
+
 /// Settings that hold a secret.
-const SECRETS: [&str; 4] = [
+const SECRETS: [&str; 6] = [
     "JWT_SECRET",
     "JWT_SECRET_PREVIOUS",
     "PUBLISH_KEY",
     "PUBLISH_KEY_PREVIOUS",
+    "HOOK_SECRET",
+    "HOOK_SECRET_PREVIOUS",
 ];
 
 /// What brute force cannot find out: 32 bytes for a signature of HS256 (RFC 7518), 16 for a key.
@@ -203,7 +246,11 @@ fn of_secrets(settings: &Settings<'_>, own: bool, found: &mut Vec<Finding>) {
             ));
         }
         let least = least_bytes(name);
-        if !published && secret.len() < least {
+        let bytes = match name.starts_with("HOOK_SECRET") {
+            true => Secret::of_webhooks(&secret).map_or(least, |secret| secret.bytes()),
+            false => secret.len(),
+        };
+        if !published && bytes < least {
             found.push(Finding::new(
                 Severity::Risky,
                 name,
@@ -310,6 +357,13 @@ mod tests {
             (&[("PUBLISH_KEY", DEV_SECRETS[1])], "wrong PUBLISH_KEY"),
             (&[("JWT_SECRET", &JWT.1[1..])], "risky JWT_SECRET"),
             (&[("PUBLISH_KEY", &KEY.1[1..])], "risky PUBLISH_KEY"),
+            (&[("HOOK_SECRET", DEV_SECRETS[2])], "wrong HOOK_SECRET"),
+            (&[("HOOK_SECRET", "fifteen bytes..")], "risky HOOK_SECRET"),
+            (
+                &[("HOOK_SECRET", "whsec_AAAAAAAAAAAAAAAAAAAA")],
+                "risky HOOK_SECRET",
+            ),
+            (&[("HOOK_SECRET", "whsec_no base64")], "wrong HOOK_SECRET"),
             (&[("SYNC_SPACES", "a, *")], "risky SYNC_SPACES"),
             (&[("SYNC_SCHEMA_MIN", "2")], "risky SYNC_SCHEMA_VERSION"),
             (&[("JWKS_URL", "https://a.test/jwks")], "risky JWT_AUDIENCE"),
@@ -319,6 +373,32 @@ mod tests {
             ),
         ] {
             assert_eq!(found(settings), [finding], "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn a_channel_with_hooks_is_judged_by_where_its_app_is() {
+        let secret = ("HOOK_SECRET", "fedcba9876543210");
+        for (home, finding) in [
+            (r#""service":"APP""#, Some("wrong SYNC_CHANNELS a")),
+            (r#""service":"BOUND""#, None),
+            (
+                r#""url":"http://localhost:1""#,
+                Some("risky SYNC_CHANNELS a"),
+            ),
+            (r#""url":"https://a.test""#, Some("hint SYNC_CHANNELS a")),
+        ] {
+            let channels = format!(r#"{{"a":{{"source":{{{home}}}}}}}"#);
+            let channels = ("SYNC_CHANNELS", channels.as_str());
+            let expected: Vec<&str> = finding.into_iter().collect();
+            assert_eq!(
+                found(&[channels, secret, ("BOUND", "{}")]),
+                expected,
+                "{home}"
+            );
+            let mut unsigned = vec!["wrong HOOK_SECRET"];
+            unsigned.extend(finding);
+            assert_eq!(found(&[channels, ("BOUND", "{}")]), unsigned, "{home}");
         }
     }
 

@@ -17,7 +17,7 @@ use crate::protocol::{
     ClientMessage, Close, Code, Problem, decode_again, decode_subscription_again,
 };
 use crate::session::{ChannelPass, Grant, Session};
-use crate::source::{Answer, Answered, Ask, AskId, Failed, Kind, Operation, Question};
+use crate::source::{Answer, Answered, Ask, AskId, Failed, Kind, Operation, Question, unanswered};
 use crate::store::Sql;
 
 /// The questions of a space that are under way.
@@ -423,13 +423,13 @@ impl<S: Sql> Engine<S> {
                     lane.channels.remove(&channel);
                     lane.writes = false;
                 }
-                self.refuse_write(who, refusal, &slow(), now);
+                self.refuse_write(who, refusal, &unanswered(), now);
                 self.refuse_waiting(&channel, &key, now);
             }
             Step::Subscribe(..) | Step::Read(..) | Step::NextPage(_) | Step::Say(_) => {
                 if let Some(open) = self.asking.take(id) {
                     self.asking.leave_lane(&open);
-                    self.go_on(open, id, Err(Failed::from(slow())), now);
+                    self.go_on(open, id, Err(Failed::from(unanswered())), now);
                 }
             }
         }
@@ -444,7 +444,7 @@ impl<S: Sql> Engine<S> {
         };
         let waiting: Vec<AskId> = row.drain(1..).collect();
         for id in waiting {
-            self.drop_write(id, Some(&slow()), now);
+            self.drop_write(id, Some(&unanswered()), now);
         }
     }
 
@@ -474,7 +474,7 @@ impl<S: Sql> Engine<S> {
                 .get(&id)
                 .is_some_and(|open| open.waits.is_some());
             let failed = Failed {
-                problem: slow(),
+                problem: unanswered(),
                 may_be_done: !waits,
             };
             self.answered(id, Err(failed), now);
@@ -647,17 +647,6 @@ impl<S: Sql> Engine<S> {
         let step = Step::Say(raw.to_owned());
         self.ask_source(Who::Socket(conn), channel, asks, what, step, now);
         true
-    }
-}
-
-/// What an asker is told whose source does not answer in time.
-pub(super) fn slow() -> Problem {
-    Problem {
-        retry_after_ms: Some(limits::SOURCE_RETRY_MS),
-        ..Problem::new(
-            Code::Unavailable,
-            "the channel's source did not answer in time",
-        )
     }
 }
 

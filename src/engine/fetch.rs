@@ -18,7 +18,7 @@ use crate::limits;
 use crate::names::{Channel, ConnId, Key, Millis, Seq};
 use crate::protocol::{Code, Problem, Snapshot, SubscribeMessage, write_text};
 use crate::session::{ChannelPass, Dialect, Session, Subscription};
-use crate::source::{self, Ask, AskId, Fetch, Kind, Operation};
+use crate::source::{self, Ask, AskId, Fetch, Operation};
 use crate::store::Sql;
 
 /// A page that a source is asked for, and what is done with it.
@@ -266,14 +266,7 @@ impl<S: Sql> Engine<S> {
                 answer.how.pass = pass;
                 return Ok(Some(answer));
             }
-            Plan::Log | Plan::Leftover(..) => (
-                Ask::Authorize(Operation {
-                    kind: Kind::Subscribe,
-                    key: None,
-                    data: None,
-                }),
-                None,
-            ),
+            Plan::Log | Plan::Leftover(..) => (Ask::Authorize(Operation::subscribe()), None),
             Plan::Fetch(fetching) => (fetching.ask(message, authorize), Some(fetching)),
         };
         self.put_to_source(session, message, pass, (what, fetching), asker, now)?;

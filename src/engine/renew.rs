@@ -105,8 +105,12 @@ impl<S: Sql> Engine<S> {
         let Some(session) = self.hub.session(conn) else {
             return;
         };
-        let visitor = session.grant.visitor.clone();
-        let grant = Grant { visitor, ..grant };
+        // What the upgrade brought along; a token says nothing of that.
+        let grant = Grant {
+            visitor: session.grant.visitor.clone(),
+            handshake: session.grant.handshake.clone(),
+            ..grant
+        };
         if grant.identity != session.grant.identity {
             let problem = Problem::new(Code::Forbidden, "the token is of another identity");
             self.send_error(conn, &problem);

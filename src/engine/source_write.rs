@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use super::ask::{Asks, Step, Who, slow, wrong_answer};
+use super::ask::{Asks, Step, Who, wrong_answer};
 use super::change::{Draft, commit};
 use super::draft::Wish;
 use super::mutate::{Done, put_off, repeated};
@@ -20,7 +20,7 @@ use crate::observe::Event;
 use crate::protocol::{self, Action, Code, MutateMessage, Problem};
 use crate::row;
 use crate::session::{Asker, Session};
-use crate::source::{Answer, Answered, Ask, AskId, Failed, Scope, Write, Written};
+use crate::source::{Answer, Answered, Ask, AskId, Failed, Scope, Write, Written, unanswered};
 use crate::store::{Outcome, Owner, Sql, SqlError, StoredRow, Takes};
 
 /// A mutation that a source executes.
@@ -119,7 +119,7 @@ impl<S: Sql> Engine<S> {
             return Err(put_off().into());
         }
         if self.asking.is_in_doubt(channel, &wish.key) {
-            return Err(slow().into());
+            return Err(unanswered().into());
         }
         self.has_room_to_ask()?;
         let writing = Writing {

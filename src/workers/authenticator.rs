@@ -102,8 +102,7 @@ async fn fetch_keys(config: &Config) {
         let url = config.tokens.keys_url().ok_or("JWKS_URL is not set")?;
         let request = Request::new(url, Method::Get).map_err(|error| error.to_string())?;
         let none = wasm_bindgen::JsValue::UNDEFINED;
-        let answer = answer_of(&none, request.inner(), limits::JWKS_BYTES).await?;
-        match answer {
+        match known(&none, request.inner(), limits::JWKS_BYTES).await? {
             (200, json) => Jwks::parse(&json).map_err(|error| error.to_string()),
             (status, _) => Err(format!("status {status}")),
         }
@@ -139,7 +138,7 @@ async fn elsewhere(
     let request = question(&url, credentials, space);
     // What no header can carry is nobody's token.
     let request = request.map_err(|_| Problem::from(AuthError::Invalid))?;
-    let answer = answer_of(&fetcher, request.inner(), limits::AUTH_ANSWER_BYTES).await;
+    let answer = known(&fetcher, request.inner(), limits::AUTH_ANSWER_BYTES).await;
     match answer.map_err(unavailable)? {
         (200, json) => read_answer(&json, now()).map_err(|error| match error {
             // What the app says wrong is no fault of its visitor.
@@ -167,32 +166,35 @@ fn question(url: &str, credentials: &Credentials, space: &Space) -> worker::Resu
         headers.set("authorization", &format!("Bearer {token}"))?;
     }
     headers.set("accept", "application/json")?;
-    let mut url = worker::Url::parse(url)?;
-    url.query_pairs_mut().append_pair("space", space.as_str());
+    let url = glue::Address::new(url)?;
+    url.add("space", space.as_str());
     let mut init = RequestInit::new();
     init.with_method(Method::Get).with_headers(headers);
-    Request::new_with_init(url.as_str(), &init)
+    Request::new_with_init(&url.text(), &init)
 }
 
-/// The status and the text of an answer, in bounded time and size. No redirect is followed.
-async fn answer_of(
+/// The status and the text of an answer to who somebody is.
+async fn known(
     fetcher: &wasm_bindgen::JsValue,
     request: &web_sys::Request,
     most: usize,
 ) -> Result<(u16, String), String> {
-    let answer = glue::ask(
-        fetcher,
-        request,
-        limits::AUTH_TIMEOUT_MS as u32,
-        most as u32,
-    )
-    .await;
+    let ms = limits::AUTH_TIMEOUT_MS;
+    let (status, text) = answer_of(fetcher, request, ms, most).await?;
+    Ok((status, text.ok_or("the answer is too long, or no UTF-8")?))
+}
+
+/// The status and the text of an answer, within `ms` and `most` bytes; no text where it is longer, or
+/// no UTF-8. No redirect is followed.
+pub(super) async fn answer_of(
+    fetcher: &wasm_bindgen::JsValue,
+    request: &web_sys::Request,
+    ms: u64,
+    most: usize,
+) -> Result<(u16, Option<String>), String> {
+    let answer = glue::ask(fetcher, request, ms as u32, most as u32).await;
     let answer = answer.map_err(|error| glue::thrown(&error))?;
     let answer: js_sys::Array = answer.into();
     let status = answer.get(0).as_f64().unwrap_or_default();
-    let text = answer.get(1).as_string();
-    Ok((
-        status as u16,
-        text.ok_or("the answer is too long, or no UTF-8")?,
-    ))
+    Ok((status as u16, answer.get(1).as_string()))
 }

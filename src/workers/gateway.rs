@@ -2,10 +2,11 @@
 
 use js_sys::Array;
 use wasm_bindgen::JsValue;
-use worker::{Env, Fetcher, Request, Response, Result, Url};
+use worker::{Env, Fetcher, Request, Response, Result};
 
+use super::glue::{self, Address};
 use super::internal::{INTERNAL_HEADERS, within};
-use super::{glue, respond};
+use super::respond;
 use crate::engine::Call;
 use crate::protocol::{Code, Problem};
 
@@ -44,7 +45,7 @@ pub fn is_sync_path(path: &str) -> bool {
 /// Where the sync Worker is.
 pub(super) enum Target {
     Binding(JsValue),
-    Url(Url),
+    Url(Address),
 }
 
 impl Target {
@@ -57,13 +58,11 @@ impl Target {
     }
 
     /// The URL of a path there. Behind a binding the host means nothing.
-    pub(super) fn url(&self, path: &str) -> Result<Url> {
-        let mut url = match self {
-            Self::Binding(_) => Url::parse("https://sync-worker/")?,
-            Self::Url(origin) => origin.clone(),
-        };
-        url.set_path(path);
-        Ok(url)
+    pub(super) fn url(&self, path: &str, search: &str) -> Result<Address> {
+        match self {
+            Self::Binding(_) => Ok(Address::new("https://sync-worker/")?.at(path, search)),
+            Self::Url(origin) => Ok(origin.at(path, search)),
+        }
     }
 }
 
@@ -77,13 +76,9 @@ pub(super) fn target(env: &Env) -> core::result::Result<Target, Problem> {
         let message = "neither the binding SYNC_WORKER nor SYNC_WORKER_URL is set";
         return Err(Problem::new(Code::Unavailable, message));
     };
-    let url = Url::parse(&text).ok();
-    let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
-    let mut origin =
-        url.ok_or_else(|| Problem::new(Code::Internal, "SYNC_WORKER_URL is no http(s) URL"))?;
-    origin.set_query(None);
-    origin.set_fragment(None);
-    Ok(Target::Url(origin))
+    let url = Address::new(&text).ok().filter(Address::is_http);
+    let url = url.ok_or_else(|| Problem::new(Code::Internal, "SYNC_WORKER_URL is no http(s) URL"));
+    url.map(Target::Url)
 }
 
 /// Passes a request on: over the service binding, else to the fallback URL. Upgrade, subprotocol,
@@ -106,26 +101,22 @@ pub async fn forward(request: Request, env: &Env) -> Result<Response> {
 }
 
 async fn pass(request: &Request, target: &Target) -> Result<Response> {
-    let from = request.url()?;
+    let from = Address::new(&request.inner().url())?;
     let to = match target {
-        Target::Binding(_) => from.clone(),
-        Target::Url(_) => {
-            let mut to = target.url(from.path())?;
-            to.set_query(from.query());
-            to
-        }
+        Target::Binding(_) => from.text(),
+        Target::Url(_) => target.url(&from.path(), &from.search())?.text(),
     };
     let strip: Array = INTERNAL_HEADERS
         .iter()
         .map(|name| JsValue::from(*name))
         .collect();
-    let origin = from.origin().ascii_serialization();
+    let origin = from.origin();
     let set = Array::of1(&Array::of2(&ORIGIN_HEADER.into(), &origin.into()));
     if let Target::Url(_) = target {
         // The edge, or its local stand-in, offers compressions of its own towards the network. An
         // answer that came back in one would go on to clients that never asked for any.
         set.push(&Array::of2(&"accept-encoding".into(), &"identity".into()));
     }
-    let passed = glue::forwarded(request.inner(), to.as_str(), &strip, &set)?;
+    let passed = glue::forwarded(request.inner(), &to, &strip, &set)?;
     within(&target.fetcher(), &passed).await
 }

@@ -122,6 +122,49 @@ extern "C" {
 
     pub(super) async fn sleep(ms: u32);
 
+    /// An URL.
+    #[derive(Clone)]
+    pub(super) type Address;
+
+    #[wasm_bindgen(constructor, catch)]
+    pub(super) fn new(text: &str) -> Result<Address, JsValue>;
+
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn text(this: &Address) -> String;
+
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn origin(this: &Address) -> String;
+
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn path(this: &Address) -> String;
+
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn search(this: &Address) -> String;
+
+    #[wasm_bindgen(method, getter, js_name = isHttp)]
+    pub(super) fn is_http(this: &Address) -> bool;
+
+    #[wasm_bindgen(method)]
+    pub(super) fn query(this: &Address, name: &str) -> Option<String>;
+
+    #[wasm_bindgen(method)]
+    pub(super) fn at(this: &Address, path: &str, search: &str) -> Address;
+
+    #[wasm_bindgen(method)]
+    pub(super) fn add(this: &Address, name: &str, value: &str);
+
+    #[wasm_bindgen(js_name = Timer)]
+    type JsTimer;
+
+    #[wasm_bindgen(constructor, js_class = "Timer")]
+    fn new(ms: u32) -> JsTimer;
+
+    #[wasm_bindgen(method, js_class = "Timer")]
+    async fn over(this: &JsTimer);
+
+    #[wasm_bindgen(method, js_class = "Timer")]
+    fn cancel(this: &JsTimer);
+
     #[wasm_bindgen(catch)]
     pub(super) async fn ask(
         fetcher: &JsValue,
@@ -129,6 +172,9 @@ extern "C" {
         ms: u32,
         most: u32,
     ) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(catch)]
+    pub(super) async fn batch(database: &JsValue, statements: &str) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(catch)]
     pub(super) async fn verify(
@@ -180,6 +226,26 @@ extern "C" {
         request: &web_sys::Request,
         ms: u32,
     ) -> Result<JsValue, JsValue>;
+}
+
+/// A time that is called off when nobody waits for it any more.
+pub(super) struct Timer(JsTimer);
+
+impl Timer {
+    pub(super) fn new(ms: u32) -> Self {
+        Self(JsTimer::new(ms))
+    }
+
+    /// Ends when the time is over.
+    pub(super) async fn over(&self) {
+        self.0.over().await;
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 /// A binding as JavaScript knows it.

@@ -2,8 +2,11 @@
 //! between.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use futures_channel::oneshot::{Sender, channel};
+use futures_util::future::join;
 use js_sys::Uint8Array;
 use wasm_bindgen::JsCast;
 use worker::worker_sys::web_sys;
@@ -14,6 +17,7 @@ use worker::{
 
 use super::authenticator::{Authenticator, Configured};
 use super::database::Database;
+use super::handler::Handlers;
 use super::internal::{
     IDEMPOTENCY_HEADER, Route, SUBPROTOCOL_HEADER, grant_of, may_create, not_created, owner_of,
     publisher_of,
@@ -30,6 +34,7 @@ use crate::names::{Channel, ConnId, Millis, SessionId, Space};
 use crate::observe::{Event, Observer};
 use crate::protocol::{self, Close, Code, Problem};
 use crate::session::Grant;
+use crate::source::Question;
 use crate::store::{Seed, space_of};
 
 /// When the alarm rings again if its work does not end.
@@ -40,7 +45,7 @@ pub struct Host<A = Configured, O = ()> {
     pub(super) sockets: glue::Sockets,
     pub(super) readers: Readers,
     pub(super) database: Database,
-    env: Env,
+    pub(super) env: Env,
     authenticator: Rc<A>,
     observer: Rc<O>,
     /// Where data points go.
@@ -48,8 +53,20 @@ pub struct Host<A = Configured, O = ()> {
     /// The space, by the name of the object.
     named: Option<Space>,
     life: Rc<RefCell<Life>>,
+    /// Who keeps rows in Rust.
+    pub(super) handlers: Handlers,
+    /// Requests over HTTP whose answer waits for a source.
+    waiting: Rc<RefCell<BTreeMap<ConnId, Sender<Waited>>>>,
     /// The name of this life of the object.
     instance: Rc<str>,
+}
+
+/// What a request over HTTP has waited for.
+pub(super) enum Waited {
+    /// Its answer.
+    Reply(Reply),
+    /// An answer that stays open.
+    Open(Response),
 }
 
 /// The same host: readers that stay need one for as long.
@@ -65,6 +82,8 @@ impl<A, O> Clone for Host<A, O> {
             dataset: self.dataset.clone(),
             named: self.named.clone(),
             life: Rc::clone(&self.life),
+            handlers: self.handlers.clone(),
+            waiting: Rc::clone(&self.waiting),
             instance: Rc::clone(&self.instance),
         }
     }
@@ -88,8 +107,16 @@ pub(super) struct Running {
     log: Log,
 }
 
-/// Tokens that must be judged elsewhere.
-type Asks = Vec<(ConnId, String)>;
+/// What is left of a turn's effects when all that can be done at once is done.
+#[derive(Default)]
+pub(super) struct Rest {
+    /// The answer to the call that the input was.
+    pub(super) reply: Option<Reply>,
+    /// Tokens that must be judged elsewhere.
+    asks: Vec<(ConnId, String)>,
+    /// What sources are asked.
+    pub(super) questions: Vec<Question>,
+}
 
 impl Host {
     /// Wakes the object: opens the log and takes the open sockets back in. Must be called in the
@@ -117,6 +144,8 @@ impl<A: Authenticator> Host<A> {
             dataset: glue::dataset(env),
             named: state.id().name().and_then(|name| Space::parse(&name).ok()),
             life: Rc::new(RefCell::new(Life::New)),
+            handlers: Handlers::default(),
+            waiting: Rc::default(),
             instance: random_name().into(),
         };
         match space_of(&host.database) {
@@ -125,6 +154,12 @@ impl<A: Authenticator> Host<A> {
             Err(error) => host.fail(&Problem::new(Code::Unavailable, error.to_string())),
         }
         host
+    }
+
+    /// Gives the object handlers for channels whose rows live elsewhere.
+    #[must_use]
+    pub fn with_handlers(self, handlers: Handlers) -> Self {
+        Self { handlers, ..self }
     }
 
     /// Has a team's own observer told of every operation.
@@ -140,6 +175,8 @@ impl<A: Authenticator> Host<A> {
             dataset: self.dataset,
             named: self.named,
             life: self.life,
+            handlers: self.handlers,
+            waiting: self.waiting,
             instance: self.instance,
         }
     }
@@ -264,13 +301,15 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
                 None => self.sockets.accept(conn.0, server.as_ref()),
                 Some(_) => Ok(()),
             };
-            let (reply, _) = self.perform(running, effects, began);
+            let rest = self.perform(running, effects, began);
+            self.follow(rest.questions, began);
             if let Err(error) = accepted {
                 let effects = self.turn(running, Input::Closed { conn });
-                self.perform(running, effects, began);
+                let rest = self.perform(running, effects, began);
+                self.follow(rest.questions, began);
                 return Err(error);
             }
-            Ok(reply)
+            Ok(rest.reply)
         });
         match connected {
             Ok(Ok(None)) => {}
@@ -346,7 +385,9 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
     ) -> core::result::Result<Option<Reply>, Problem> {
         self.with(|running| {
             let effects = self.turn(running, input);
-            self.perform(running, effects, began).0
+            let rest = self.perform(running, effects, began);
+            self.follow(rest.questions, began);
+            rest.reply
         })
     }
 
@@ -358,7 +399,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         }
     }
 
-    /// A frame came. Ends when the tokens in it have been judged.
+    /// A frame came. Ends when the tokens in it have been judged, and what it asks sources is answered.
     pub async fn message(&self, socket: &WebSocket, message: &WebSocketIncomingMessage) {
         let Some(number) = self.sockets.number(socket.as_ref()) else {
             return glue::close_socket(
@@ -372,11 +413,22 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             WebSocketIncomingMessage::String(text) => Input::Frame { conn, text },
             WebSocketIncomingMessage::Binary(_) => Input::Binary { conn },
         };
-        let mut asks = self.run(input, began);
-        while let Some((conn, token)) = asks.pop() {
-            let answer = self.judge(&token).await;
-            asks.extend(self.run(Input::Authenticated { conn, answer }, began));
-        }
+        let Rest {
+            mut asks,
+            questions,
+            ..
+        } = self.run(input, began);
+        let judging = async {
+            let mut released = Vec::new();
+            while let Some((conn, token)) = asks.pop() {
+                let answer = self.judge(&token).await;
+                let rest = self.run(Input::Authenticated { conn, answer }, began);
+                asks.extend(rest.asks);
+                released.extend(rest.questions);
+            }
+            self.drive(released, began).await;
+        };
+        join(judging, self.drive(questions, began)).await;
     }
 
     /// Asks the authenticator for the token of an `auth` message.
@@ -400,7 +452,8 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         if let Some(number) = number {
             self.sockets.remove(number);
             let conn = ConnId(number);
-            self.run(Input::Closed { conn }, now());
+            let rest = self.run(Input::Closed { conn }, now());
+            self.follow(rest.questions, now());
         }
         glue::close_socket(socket.as_ref(), code.unwrap_or(1000), "");
     }
@@ -419,17 +472,45 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
                 Some(due) => self.database.set_alarm(due.0),
                 None => self.database.delete_alarm(),
             }
-            self.perform(running, effects, began);
+            let rest = self.perform(running, effects, began);
+            self.follow(rest.questions, began);
         });
         rung.map_err(|problem| worker::Error::RustError(problem.to_string()))
     }
 
-    pub(super) fn run(&self, input: Input<'_>, began: Millis) -> Asks {
-        let asks = self.with(|running| {
+    pub(super) fn run(&self, input: Input<'_>, began: Millis) -> Rest {
+        let rest = self.with(|running| {
             let effects = self.turn(running, input);
-            self.perform(running, effects, began).1
+            self.perform(running, effects, began)
         });
-        asks.unwrap_or_default()
+        rest.unwrap_or_default()
+    }
+
+    /// Puts questions to their sources while nobody waits for that.
+    pub(super) fn follow(&self, questions: Vec<Question>, began: Millis) {
+        if questions.is_empty() {
+            return;
+        }
+        let host = self.clone();
+        wasm_bindgen_futures::spawn_local(async move { host.drive(questions, began).await });
+    }
+
+    /// Waits for the answer to a request over HTTP.
+    pub(super) async fn waited(&self, conn: ConnId) -> Result<Response> {
+        let (sender, receiver) = channel();
+        self.waiting.borrow_mut().insert(conn, sender);
+        match receiver.await {
+            Ok(Waited::Reply(reply)) => respond::reply(reply),
+            Ok(Waited::Open(response)) => Ok(response),
+            Err(_) => respond::unavailable("no reply", "a request was not answered"),
+        }
+    }
+
+    /// Answers a request that has waited.
+    fn give(&self, conn: ConnId, answer: Waited) {
+        let waiting = self.waiting.borrow_mut().remove(&conn);
+        // Whoever has gone needs no answer.
+        let _ = waiting.map(|sender| sender.send(answer));
     }
 
     /// Runs the engine. From here to the end of [`Self::perform`] a reset of the wasm instance
@@ -442,12 +523,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         effects
     }
 
-    pub(super) fn perform(
-        &self,
-        running: &mut Running,
-        effects: Effects,
-        began: Millis,
-    ) -> (Option<Reply>, Asks) {
+    pub(super) fn perform(&self, running: &mut Running, effects: Effects, began: Millis) -> Rest {
         for fault in &effects.faults {
             worker::console_error!("fault: {fault}");
         }
@@ -470,7 +546,17 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             let numbers: Vec<u32> = frame.to.iter().map(|conn| conn.0).collect();
             faults::send(&self.sockets, &numbers, &frame.text);
         }
+        // Of a reader that has waited for its source; else its answer has begun already.
+        if let Some(stays) = effects.stays
+            && self.waiting.borrow().contains_key(&stays.conn)
+        {
+            self.give(stays.conn, Waited::Open(self.readers.answer(&stays)));
+            self.attend(stays.conn);
+        }
         self.readers.perform(&effects);
+        for (conn, reply) in effects.replies {
+            self.give(conn, Waited::Reply(reply));
+        }
         for closing in effects.closes {
             faults::point();
             self.sockets
@@ -479,11 +565,17 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         faults::point();
         self.sockets.end();
         self.tell(running, effects.events, began);
+        let mut rest = Rest {
+            reply: effects.reply,
+            asks: effects.asks,
+            questions: effects.questions,
+        };
         for conn in lost {
             let effects = self.turn(running, Input::Closed { conn });
-            self.perform(running, effects, began);
+            let more = self.perform(running, effects, began);
+            rest.questions.extend(more.questions);
         }
-        (effects.reply, effects.asks)
+        rest
     }
 
     /// Tells observers what has happened, when all of it is done.
@@ -523,6 +615,11 @@ impl Running {
         };
         running.restore(host);
         Ok(running)
+    }
+
+    /// The space whose object this is.
+    pub(super) fn space(&self) -> &Space {
+        self.engine.space()
     }
 
     /// The number of the next connection.

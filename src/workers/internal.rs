@@ -14,8 +14,9 @@ use crate::session::Grant;
 /// The Durable Object's binding in `wrangler.sync.jsonc`.
 const NAMESPACE: &str = "SYNC_ENGINE";
 
-/// Carries the verified grant of a connection.
-const GRANT_HEADER: &str = "x-tidewire-grant";
+/// Carries the verified grant of a connection, cookies included where handlers are told them. Its
+/// name says `auth`, so that the platform's own logs leave the value out.
+const GRANT_HEADER: &str = "x-tidewire-auth-grant";
 
 /// Carries whose key a call came with.
 const PUBLISHER_HEADER: &str = "x-tidewire-publisher";

@@ -53,7 +53,7 @@ const OVER: u32 = 3;
 
 impl Readers {
     /// Begins the answer to a reader that stays.
-    fn answer(&self, stays: &Stays) -> Response {
+    pub(super) fn answer(&self, stays: &Stays) -> Response {
         let until = stays.until.map(|Millis(at)| at as f64);
         let (most, seconds) = (limits::STREAM_BYTES as u32, limits::PING_SECONDS as u32);
         let response = self.begin(stays.conn.0, stays.streams, until, most, seconds);
@@ -109,8 +109,9 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             let began = now();
             let effects = self.turn(running, input);
             let response = effects.stays.map(|stays| self.readers.answer(&stays));
-            let (reply, _) = self.perform(running, effects, began);
-            (conn, response, reply)
+            let rest = self.perform(running, effects, began);
+            self.follow(rest.questions, began);
+            (conn, response, rest.reply)
         });
         match begun {
             Ok((conn, Some(response), _)) => {
@@ -118,13 +119,14 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
                 Ok(response)
             }
             Ok((_, None, Some(reply))) => respond::reply(reply),
-            Ok((_, None, None)) => respond::unavailable("no reply", "a reader was not answered"),
+            // Its source is asked.
+            Ok((conn, None, None)) => self.waited(conn).await,
             Err(problem) => respond::problem(&problem),
         }
     }
 
     /// Takes what a reader wants to the engine, for as long as its answer is open.
-    fn attend(&self, conn: ConnId) {
+    pub(super) fn attend(&self, conn: ConnId) {
         let host = self.clone();
         wasm_bindgen_futures::spawn_local(async move {
             while let Ok(wants) = host.readers.next(conn.0).await {
@@ -134,7 +136,8 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
                     Some(GONE) => (Input::Closed { conn }, true),
                     _ => return,
                 };
-                host.run(input, now());
+                let rest = host.run(input, now());
+                host.follow(rest.questions, now());
                 if is_last {
                     return;
                 }
@@ -151,11 +154,25 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             return respond::unavailable("no session", "a random name is no name");
         };
         let (token, body) = body.split_once('\n').unwrap_or_default();
-        self.reply(Input::Write {
-            session,
-            grant,
-            body,
-            channel_token: Some(token).filter(|token| !token.is_empty()),
-        })
+        let written = self.with(|running| {
+            let (conn, began) = (running.draw(), now());
+            let input = Input::Write {
+                conn,
+                session,
+                grant,
+                body,
+                channel_token: Some(token).filter(|token| !token.is_empty()),
+            };
+            let effects = self.turn(running, input);
+            let rest = self.perform(running, effects, began);
+            self.follow(rest.questions, began);
+            (conn, rest.reply)
+        });
+        match written {
+            Ok((_, Some(reply))) => respond::reply(reply),
+            // A source is asked.
+            Ok((conn, None)) => self.waited(conn).await,
+            Err(problem) => respond::problem(&problem),
+        }
     }
 }

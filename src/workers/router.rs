@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use js_sys::Promise;
 use worker::worker_sys::web_sys;
-use worker::{Env, Method, Request, Response, Result, Url};
+use worker::{Env, Method, Request, Response, Result};
 
 use super::authenticator::{Authenticator, Configured};
 use super::gateway::ORIGIN_HEADER;
@@ -101,8 +101,9 @@ async fn fetch<A: Authenticator>(
     authenticator: &A,
 ) -> Result<Response> {
     let began = now();
-    let url = request.url()?;
+    let url = glue::Address::new(&request.inner().url())?;
     let path = url.path();
+    let path = path.as_str();
     let route = match path {
         "/healthz" => Route::Health,
         "/stats" => Route::Stats,
@@ -274,7 +275,7 @@ pub(super) type Answer = core::result::Result<Response, Refusal>;
 
 pub(super) struct Call<'a, A> {
     pub(super) request: &'a Request,
-    url: &'a Url,
+    url: &'a glue::Address,
     pub(super) env: &'a Env,
     pub(super) config: &'a Config,
     pub(super) authenticator: &'a A,
@@ -292,8 +293,7 @@ impl<A: Authenticator> Call<'_, A> {
     }
 
     pub(super) fn query(&self, name: &str) -> Option<String> {
-        let mut pairs = self.url.query_pairs();
-        pairs.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
+        self.url.query(name)
     }
 
     fn bearer(&self) -> Option<String> {
@@ -316,15 +316,24 @@ impl<A: Authenticator> Call<'_, A> {
         // What a browser may add by itself, whatever page asks it to.
         let ambient = cookie.is_some() || !headers.is_empty();
         if let Some(origin) = self.origin().filter(|_| ambient) {
-            let own = self.header(ORIGIN_HEADER);
-            let own = own.unwrap_or_else(|| self.url.origin().ascii_serialization());
-            self.config.check_origin(&origin, &own)?;
+            self.config.check_origin(&origin, &self.own_origin())?;
         }
         Ok(Credentials {
             token: self.bearer().or_else(|| self.query("token")),
             cookie,
             headers,
         })
+    }
+
+    /// The origin that the browser used for the app.
+    fn own_origin(&self) -> String {
+        let told = self.header(ORIGIN_HEADER);
+        told.unwrap_or_else(|| self.url.origin())
+    }
+
+    /// The URL that the browser asked for.
+    fn asked_for(&self) -> String {
+        self.own_origin() + &self.url.path() + &self.url.search()
     }
 
     /// Whose page asks. A browser does not say so where a page of another site has it fetch an image,
@@ -355,6 +364,8 @@ impl<A: Authenticator> Call<'_, A> {
             // Addresses of people need not be kept as they are.
             grant.visitor = Some(digest::content(&[&network(&address)]).into());
         }
+        let header = |name: &str| self.header(name);
+        grant.handshake = self.config.handshake(&self.asked_for(), &header)?;
         Ok((grant, named))
     }
 

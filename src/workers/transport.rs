@@ -69,11 +69,11 @@ impl WorkerTransport {
         init.with_method(Method::Post)
             .with_headers(headers)
             .with_body(Some(JsValue::from(post.body)));
-        let mut url = target.url(post.call.path())?;
+        let url = target.url(post.call.path(), "")?;
         if let Some(space) = post.space {
-            url.query_pairs_mut().append_pair("space", space.as_str());
+            url.add("space", space.as_str());
         }
-        let request = Request::new_with_init(url.as_str(), &init)?;
+        let request = Request::new_with_init(&url.text(), &init)?;
         within(&target.fetcher(), request.inner()).await
     }
 }

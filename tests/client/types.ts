@@ -1,5 +1,16 @@
 // What the types allow and what they refuse. Nothing here runs: `make check` compiles it.
-import { createBulkPublisher, createPublisher, queueConsumer, syncProxy, type QueuedChange } from "tidewire/server";
+import {
+  createBulkPublisher,
+  createPublisher,
+  defineSync,
+  queueConsumer,
+  repeated,
+  syncHooks,
+  syncProxy,
+  type QueuedChange,
+  type SchemaOf,
+  type SyncContext,
+} from "tidewire/server";
 
 interface Todo {
   id: string;
@@ -95,3 +106,69 @@ export const bound = queueConsumer({ platform: { env: {} } });
 export const { GET, POST } = syncProxy({ binding: "SYNC_WORKER", fallbackUrl: "https://sync.example.com/api/sync" });
 // @ts-expect-error rows of a schema are objects
 export const scalar = createPublisher<{ todos: string }>({});
+
+interface User {
+  id: string;
+  admin: boolean;
+}
+declare const stored: Promise<Todo[]>;
+declare const unknownRow: Promise<Todo | undefined>;
+
+const inferred = defineSync({
+  channel: "todos",
+  fetch: (_ctx, since) => (void (since satisfies string | undefined), stored),
+  create: async (_ctx, data) => (void (data satisfies Todo), data),
+  update: (_ctx, key, changes) => {
+    void (key satisfies string), void (changes satisfies Partial<Todo>);
+    // @ts-expect-error not every field is given
+    void (changes satisfies Todo);
+    return unknownRow;
+  },
+  delete: async () => repeated<Todo>(null),
+  scope: (_ctx, action, row) => (action === "delete" || row.done ? "all" : [row.id]),
+  read: () => unknownRow,
+});
+const named = defineSync<Message, User, "chat">({
+  channel: "chat",
+  since: "ms",
+  authorize: (ctx) => void (ctx.auth?.user.admin satisfies boolean | undefined),
+  fetch: async (ctx: SyncContext<User, { DB: object }>, since, { token, limit }) => {
+    void (since satisfies number | undefined), void (ctx.platform.env.DB satisfies object);
+    void (ctx.request.cookies.get("session") satisfies string | undefined);
+    return { rows: [], deleted: [token ?? ""], next: limit > 1 ? "x" : null };
+  },
+});
+const perUser = defineSync({
+  channel: ({ identity }): `user:${string}` => `user:${identity}`,
+  fetch: async (): Promise<Message[]> => [],
+});
+
+const handlers = [inferred, named, perUser];
+
+export async function published(): Promise<void> {
+  const publish = createPublisher<SchemaOf<typeof handlers>>({ platform: { env: {} } });
+  await publish("todos", "update", "t1", { done: true });
+  await publish("todos:x", "create", "t1", todo);
+  await publish("chat", "update", "m1", { text: "hi" });
+  await publish("user:alice", "create", "m1", { id: "m1", text: "hi" });
+  await publish("todos", "delete", "t1");
+  // @ts-expect-error a row of another channel
+  await publish("chat", "create", "t1", todo);
+  // @ts-expect-error no handler is for it
+  await publish("notes", "delete", "n1");
+  // @ts-expect-error fields have the types that the handlers' rows have
+  await publish("todos", "update", "t1", { done: "yes" });
+}
+
+// As 1.4 types them: the row alone, or row and user.
+export const shaped = defineSync<Todo>({ channel: "todos", fetch: async (_ctx, since) => (since ? stored : []) });
+export const hooks = syncHooks([...handlers, shaped], { secret: ["new", "old"], user: ({ identity }) => ({ id: identity }) });
+export const worker = { fetch: (request: Request, env: object, ctx: object) => hooks.POST(request, env, ctx) };
+// @ts-expect-error rows are asked for, at least
+defineSync({ channel: "todos" });
+// @ts-expect-error milliseconds are asked for by name
+defineSync({ channel: "todos", fetch: async (_ctx, since?: number) => [{ id: `${since}` }] });
+// @ts-expect-error a row is returned whole
+defineSync<Todo>({ channel: "todos", fetch: () => stored, update: async (_ctx, id) => ({ id }) });
+// @ts-expect-error an audience is "all" or a list
+defineSync<Todo>({ channel: "todos", fetch: () => stored, scope: () => "alice" });

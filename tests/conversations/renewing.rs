@@ -47,6 +47,44 @@ fn a_renewed_token_prolongs_the_session_in_place() {
 }
 
 #[test]
+fn what_handlers_are_told_of_a_token_follows_it_and_what_the_upgrade_brought_stays() {
+    let handled =
+        json!({ "todos": { "source": { "handler": "h" } }, "feed": { "read": "anyone" } });
+    for (channels, told) in [(handled, true), (json!({ "todos": {} }), false)] {
+        let mut w = World::with_channels(&channels);
+        w.handshake = told.then(|| r#"{"url":"https://a/","headers":{}}"#.into());
+        let alice = w.user("alice");
+        for plan in ["free", "pro"] {
+            let mut claims = claims(&w, "alice", &[], 120);
+            claims["plan"] = json!(plan);
+            auth(&mut w, alice, &claims);
+            assert_eq!(w.one(alice)["type"], "authed");
+            w.sleep();
+            let grant = w.session_of(alice).grant;
+            let text = told.then(|| claims.to_string().into());
+            assert_eq!((grant.claims, grant.handshake), (text, w.handshake.clone()));
+        }
+    }
+}
+
+#[test]
+fn claims_too_long_for_handlers_renew_nothing() {
+    let channels = json!({ "todos": { "source": { "handler": "h" } } });
+    let mut w = World::with_channels(&channels);
+    let alice = w.user("alice");
+    let mut claims = claims(&w, "alice", &[], 120);
+    claims["more"] = json!("");
+    let room = limits::CLAIMS_BYTES - claims.to_string().len();
+    claims["more"] = json!("x".repeat(room + 1));
+    auth(&mut w, alice, &claims);
+    assert_eq!(code(&w.one(alice)), "forbidden");
+    assert_eq!(w.session_of(alice).grant.claims, None);
+    claims["more"] = json!("x".repeat(room));
+    auth(&mut w, alice, &claims);
+    assert_eq!(w.one(alice)["type"], "authed");
+}
+
+#[test]
 fn a_bad_token_leaves_the_session_as_it_was() {
     let mut w = World::new();
     let alice = w.live("alice", "todos");

@@ -215,7 +215,7 @@ describe("what is ours inside", () => {
   const forged = Buffer.from(
     JSON.stringify({ identity: "root", topics: ["room:1"], issuedAt: 0, expiresAt: null }),
   ).toString("base64");
-  const internal = { "x-tidewire-grant": forged, "x-tidewire-host": "evil.example" };
+  const internal = { "x-tidewire-auth-grant": forged, "x-tidewire-host": "evil.example" };
 
   test("a forged grant grants nothing", async () => {
     for (const path of ["/api/sync", "/api/sync/"]) {

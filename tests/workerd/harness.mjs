@@ -21,6 +21,9 @@ export const repository = fileURLToPath(new URL("../..", import.meta.url));
 /** Secrets of this test run: unlike the published ones they need no DEV=true. */
 export const secrets = { JWT_SECRET: "secret-of-the-tests", PUBLISH_KEY: "key-of-the-tests" };
 
+/** What questions to an app's hooks are signed with. */
+export const HOOK_SECRET = "hook-secret-of-the-tests";
+
 /** The message that the runtime answers by itself. */
 export const heartbeat = '{"type":"ping"}';
 
@@ -29,7 +32,7 @@ export const heartbeat = '{"type":"ping"}';
  * first of which answers the port; `vars` and `appVars` override settings of the sync and the app
  * Worker, where undefined means not set; `binding: false` leaves the service binding out; `faults`
  * takes the sync Worker that can be made to crash; `publisher` overrides the options of an example that publishes; `auth` is the example that takes the sync Worker's place;
- * `amend` changes the sync Worker's options for Miniflare; `others` are those of Workers beside ours;
+ * `postgres` and `handler` are others, the first also as an option, the URL of its database; `amend` changes the sync Worker's options for Miniflare; `others` are those of Workers beside ours;
  * `state` is the folder that keeps what the objects store.
  */
 export async function start(options = {}) {
@@ -39,14 +42,23 @@ export async function start(options = {}) {
   const made = {
     app: () => {
       const app = worker("wrangler.jsonc", appVars);
-      return binding && workers.some((name) => name === "sync" || name === "auth") ? app : { ...app, serviceBindings: {} };
+      return binding && workers.some((name) => ["sync", "auth", "postgres", "handler"].includes(name)) ? app : { ...app, serviceBindings: {} };
     },
     sync: () => amend(worker("wrangler.sync.jsonc", { ...secrets, ...vars }, faults ? "build-faults" : "build")),
     auth: () => amend(worker("examples/rust-auth/wrangler.jsonc", { ...secrets, ...vars })),
+    postgres: () => ({
+      ...amend(worker("examples/rust-postgres/wrangler.jsonc", { ...secrets, ...vars })),
+      hyperdrives: { HYPERDRIVE: options.postgres },
+    }),
+    handler: () => amend(worker("examples/rust-handler/wrangler.jsonc", { ...secrets, ...vars })),
     publisher: () => ({
       ...worker("examples/rust-publisher/wrangler.jsonc", { PUBLISH_KEY: secrets.PUBLISH_KEY }),
       ...publisher,
     }),
+    hooks: () => {
+      const app = worker("examples/ts-hooks/wrangler.jsonc", { HOOK_SECRET, PUBLISH_KEY: secrets.PUBLISH_KEY });
+      return workers.includes("sync") ? app : { ...app, serviceBindings: {} };
+    },
     ts: () => ({
       ...worker("examples/ts-publisher/wrangler.jsonc", { PUBLISH_KEY: secrets.PUBLISH_KEY }),
       ...publisher,
@@ -205,9 +217,10 @@ export class Deployment {
     return (await worker.scheduled({ cron: "* * * * *" })).outcome;
   }
 
-  /** A D1 database of a Worker, with the migrations of its folder applied. */
+  /** A D1 database of a Worker, with the migrations of its folder, if one is given, applied. */
   async database(name, binding, folder) {
     const db = await this.#runtime.getD1Database(binding, name);
+    if (folder === undefined) return db;
     for (const file of readdirSync(folder).toSorted()) {
       const sql = readFileSync(`${folder}/${file}`, "utf8").replaceAll(/^--.*$/gm, "");
       const statements = sql.split(";").filter((statement) => statement.trim() !== "");

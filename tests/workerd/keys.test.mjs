@@ -204,7 +204,7 @@ for (const [way, options] of Object.entries(ways)) {
     describe("a header of ours from outside", () => {
       const grant = { identity: "root", topics: ["team:a"], issuedAt: 0, expiresAt: null, context: null };
       const forged = {
-        "x-tidewire-grant": Buffer.from(JSON.stringify(grant)).toString("base64url"),
+        "x-tidewire-auth-grant": Buffer.from(JSON.stringify(grant)).toString("base64url"),
         "x-tidewire-new-space": "yes",
         "x-tidewire-owner": "identity 726f6f74",
         "x-tidewire-origin": "https://evil.example",

@@ -205,7 +205,7 @@ test("keys of publishers, right, wrong, and of before", async (t) => {
     const { PUBLISH_KEY, PUBLISH_KEY_PREVIOUS } = settings;
     const near = `${PUBLISH_KEY.slice(0, -1)}!`;
     for (const key of [PUBLISH_KEY, PUBLISH_KEY_PREVIOUS, ...Object.values(keys), random(), near]) {
-      const ours = { "x-tidewire-publisher": key, "x-tidewire-grant": key };
+      const ours = { "x-tidewire-publisher": key, "x-tidewire-auth-grant": key };
       await reader.show(key, { "idempotency-key": "once", ...ours });
     }
     assert.ok(reader.workers.logs.some((line) => line.includes('"key":"bills"')));

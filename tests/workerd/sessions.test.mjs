@@ -121,7 +121,7 @@ for (const [name, begin] of Object.entries(ways)) {
     test("the endpoint is shown cookie, token and named headers, and nothing else", async () => {
       const noise = {
         ...{ "x-other": "1", "user-agent": "test", referer: "http://x", origin: workers.origin },
-        ...{ "x-tidewire-grant": "x", "x-tidewire-origin": "https://evil.example", "x-tidewire-owner": "x" },
+        ...{ "x-tidewire-auth-grant": "x", "x-tidewire-origin": "https://evil.example", "x-tidewire-owner": "x" },
         ...{ "x-forwarded-for": "1.2.3.4", "cf-connecting-ip": "1.2.3.4" },
       };
       await it.answers(alice({ space: "team-a" }));

@@ -228,7 +228,7 @@ describe("an app Worker without the binding", () => {
 
   test("the sync Worker itself takes no grant and no internal path from outside", async () => {
     const grant = Buffer.from(JSON.stringify({ identity: "root", topics: [], issuedAt: 0, expiresAt: null }));
-    const headers = { "x-tidewire-grant": grant.toString("base64") };
+    const headers = { "x-tidewire-auth-grant": grant.toString("base64") };
     const { client } = await sync.upgrade("/api/sync", { headers });
     client.send({ type: "hello", v: 1 });
     assert.equal((await client.receive({ type: "welcome" })).identity, null);

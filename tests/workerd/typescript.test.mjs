@@ -217,7 +217,7 @@ for (const [way, settings] of Object.entries({
 
     test("takes no internal header from outside, and tells the app's own origin", async () => {
       const grant = Buffer.from(JSON.stringify({ identity: "mallory", topics: [] })).toString("base64url");
-      const forged = { "x-tidewire-grant": grant, "x-tidewire-publisher": "unscoped", "x-tidewire-new-space": "yes" };
+      const forged = { "x-tidewire-auth-grant": grant, "x-tidewire-publisher": "unscoped", "x-tidewire-new-space": "yes" };
       const who = await workers.http("/api/sync/session", { headers: forged });
       assert.equal(who.body.identity, null);
       const page = (origin, more) => workers.http("/api/sync/session", { headers: { cookie: "theme=dark", origin, ...more } });

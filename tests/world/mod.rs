@@ -26,7 +26,8 @@ use sha2::Sha256;
 use tidewire::protocol::Problem;
 use tidewire::{
     Call, Channel, Claims, Closing, Columns, Config, ConnId, Effects, Event, Grant, Identity,
-    Input, Millis, Param, Publisher, Reply, Seed, SessionId, Space, Sql, SqlError, Topics, limits,
+    Input, Millis, Param, Publisher, Reply, Seed, Session, SessionId, Space, Sql, SqlError, Topics,
+    limits,
 };
 
 use home::Home;
@@ -114,6 +115,8 @@ pub struct World {
     pub slow: bool,
     /// What stands for the address of whoever connects without an identity.
     pub address: Option<Rc<str>>,
+    /// What upgrades bring along for handlers.
+    pub handshake: Option<Rc<str>>,
     /// Whose key publishers' calls come with.
     pub publisher: Publisher,
     /// How much text the last turn sent, each text counted once for all its receivers.
@@ -194,6 +197,7 @@ impl World {
             home: Home::default(),
             slow: false,
             address: None,
+            handshake: None,
             publisher: Publisher::Unscoped,
             sent_bytes: 0,
             sockets: BTreeMap::new(),
@@ -367,6 +371,8 @@ impl World {
             expires_at,
             visitor: self.address.clone().filter(|_| user.is_none()),
             context: None,
+            claims: None,
+            handshake: self.handshake.clone(),
         }
     }
 
@@ -589,6 +595,8 @@ impl World {
             expires_at: Some(self.now.plus(1000)),
             visitor: None,
             context: None,
+            claims: None,
+            handshake: None,
         };
         let reply = self.input(Input::Session { grant }).unwrap();
         (reply.status, serde_json::from_str(&reply.body).unwrap())
@@ -724,6 +732,12 @@ impl World {
     /// How long a socket's attachment is.
     pub fn attachment_bytes(&self, conn: ConnId) -> usize {
         self.sockets[&conn].attachment.as_ref().unwrap().len()
+    }
+
+    /// The session that a socket's attachment holds.
+    pub fn session_of(&self, conn: ConnId) -> Session {
+        let attachment = self.sockets[&conn].attachment.as_deref();
+        Session::decode(attachment.unwrap()).unwrap()
     }
 
     /// The object sleeps and wakes: memory is lost, SQLite and attachments remain; connections

@@ -14,6 +14,7 @@ export type ErrorCode =
   | "unauthorized"
   | "forbidden"
   | "unknown_channel"
+  | "read_only"
   | "invalid"
   | "not_found"
   | "conflict"
@@ -33,11 +34,13 @@ export interface ErrorDetails {
   readonly retryable?: boolean | undefined;
   /** How long to wait before that, in milliseconds. */
   readonly retryAfterMs?: number | undefined;
+  /** Of a conflict, the row as it is: thrown by a handler, the client is told of it. */
+  readonly current?: object | undefined;
   /** Of a list in several batches: how many of its changes are published. */
   readonly published?: number | undefined;
 }
 
-/** Why something was not published. Decide by `code` and `retryable`, never by the text. */
+/** Why something was not published; or, thrown by a handler of `defineSync`, refused. Decide by `code` and `retryable`, never by the text. */
 export class TidewireError extends Error {
   override readonly name = "TidewireError";
   readonly code: ErrorCode;
@@ -45,6 +48,7 @@ export class TidewireError extends Error {
   readonly field: string | undefined;
   readonly retryable: boolean;
   readonly retryAfterMs: number | undefined;
+  readonly current: object | undefined;
   readonly published: number;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
@@ -54,6 +58,7 @@ export class TidewireError extends Error {
     this.field = details.field;
     this.retryable = details.retryable ?? false;
     this.retryAfterMs = details.retryAfterMs;
+    this.current = details.current;
     this.published = details.published ?? 0;
   }
 }

@@ -1,9 +1,29 @@
 /**
- * `tidewire/server`: publishing from a backend in TypeScript, and passing sync traffic on.
+ * `tidewire/server`: publishing from a backend in TypeScript, passing sync traffic on, and answering
+ * for channels whose rows are the app's own.
  *
  * @module
  */
+export type { AnyHandler, SyncSession, UserOf } from "./context.ts";
+export {
+  defineSync,
+  Repeated,
+  repeated,
+  type Fetched,
+  type Handshake,
+  type Operation,
+  type Page,
+  type SchemaOf,
+  type Scope,
+  type SyncAuth,
+  type SyncContext,
+  type SyncHandler,
+  type SyncHandlerConfig,
+  type SyncPlatform,
+  type Validator,
+} from "./define.ts";
 export { TidewireError, type ErrorCode, type ErrorDetails } from "./error.ts";
+export { syncHooks, type HooksOptions, type HooksRoute } from "./hooks.ts";
 export {
   drainOutbox,
   intoOutbox,

@@ -1,0 +1,3 @@
+import { syncProxy } from "tidewire/server";
+
+export const { GET, POST } = syncProxy();

@@ -1,0 +1,4 @@
+import { syncHooks } from "tidewire/server";
+import { handlers } from "../../../handlers.ts";
+
+export const { POST } = syncHooks(handlers);

@@ -1,0 +1,128 @@
+//! What was executed: records of mutations, beside the rows that they wrote.
+//!
+//! The day leads their key, so that the oldest are found without an index of their own: a record
+//! costs one row written and, days later, one more to remove it.
+
+use super::sql::{Results, Statement, text};
+use crate::limits::{D1_RECORD_DAYS, D1_SWEPT, DAY_MS};
+use crate::names::{Millis, Space};
+use crate::protocol::text_of;
+use crate::source::Write;
+
+/// The statement that creates the table of records. Once for a database.
+pub const OUTCOMES: &str = "CREATE TABLE tidewire_outcomes (
+  day INTEGER NOT NULL,
+  owner TEXT NOT NULL,
+  id TEXT NOT NULL,
+  hash TEXT NOT NULL,
+  nonce TEXT NOT NULL,
+  PRIMARY KEY (day, owner, id)
+) WITHOUT ROWID";
+
+/// Its name, and its columns in the order of their key.
+pub(super) const NAME: &str = "tidewire_outcomes";
+pub(super) const COLUMNS: [(&str, u64); 5] = [
+    ("day", 1),
+    ("owner", 2),
+    ("id", 3),
+    ("hash", 0),
+    ("nonce", 0),
+];
+
+/// The record of one mutation, as one try to write it makes it.
+pub(super) struct Record<'a> {
+    pub(super) write: &'a Write,
+    pub(super) space: &'a Space,
+    /// Tells this try from all others.
+    pub(super) nonce: &'a str,
+    pub(super) now: Millis,
+}
+
+/// What was found under a mutation's id.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) hash: String,
+    pub(super) nonce: String,
+}
+
+impl Record<'_> {
+    fn day(&self) -> u64 {
+        self.now.0 / DAY_MS
+    }
+
+    /// Whose id it is, as a text. Spaces share a database, and an identity may use an id in each; no
+    /// space has a slash in its name.
+    fn owner(&self) -> String {
+        text(&format!("{}/{}", self.space, self.write.owner))
+    }
+
+    /// `day … AND owner … AND id …`, for any day on which it may have been made: another machine's
+    /// clock may be past midnight already.
+    fn same_id(&self, statement: Statement) -> Statement {
+        let days = self.day().saturating_sub(D1_RECORD_DAYS)..=self.day() + 1;
+        let days: Vec<String> = days.map(|day| day.to_string()).collect();
+        statement
+            .then("day IN (")
+            .bind_all(days.iter().map(String::as_str))
+            .then(") AND owner = ")
+            .bind(self.owner())
+            .then(" AND id = ")
+            .bind(text(self.write.id.as_str()))
+    }
+
+    /// Makes the record, if there is none of this id and what `guard` appends holds.
+    pub(super) fn insert(&self, guard: impl FnOnce(Statement) -> Statement) -> Statement {
+        let statement =
+            Statement::new("INSERT INTO tidewire_outcomes (day, owner, id, hash, nonce) SELECT ")
+                .bind_all([
+                    self.day().to_string().as_str(),
+                    self.owner().as_str(),
+                    &text(self.write.id.as_str()),
+                    &text(&self.write.hash),
+                    &text(self.nonce),
+                ])
+                .then(" WHERE NOT EXISTS (SELECT 1 FROM tidewire_outcomes WHERE ");
+        guard(self.same_id(statement).then(") AND "))
+    }
+
+    /// Holds only where this try has made the record: a condition of the write itself.
+    pub(super) fn is_made(&self, statement: Statement) -> Statement {
+        let statement = statement.then("EXISTS (SELECT 1 FROM tidewire_outcomes WHERE ");
+        self.same_id(statement)
+            .then(" AND nonce = ")
+            .bind(text(self.nonce))
+            .then(")")
+    }
+
+    /// Looks the record up.
+    pub(super) fn select(&self) -> Statement {
+        self.same_id(Statement::new(
+            "SELECT hash, nonce FROM tidewire_outcomes WHERE ",
+        ))
+    }
+
+    /// Removes some that are too old to matter.
+    pub(super) fn sweep(&self) -> Statement {
+        Statement::new(
+            "DELETE FROM tidewire_outcomes WHERE (day, owner, id) IN (\
+             SELECT day, owner, id FROM tidewire_outcomes WHERE day < ",
+        )
+        .bind(self.day().saturating_sub(D1_RECORD_DAYS).to_string())
+        .then(" LIMIT ")
+        .bind(D1_SWEPT.to_string())
+        .then(")")
+    }
+}
+
+impl Found {
+    /// What [`Record::select`] gave.
+    pub(super) fn read(results: &Results<'_>, statement: usize) -> Option<Self> {
+        let [hash, nonce] = results.of(statement).first()?.as_slice() else {
+            return None;
+        };
+        Some(Self {
+            hash: text_of(hash)?.into_owned(),
+            nonce: text_of(nonce)?.into_owned(),
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! Asks a table in D1.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use wasm_bindgen::JsValue;
+use worker::Env;
+
+use super::glue;
+use super::router::now;
+use crate::channel::Rule;
+use crate::digest::hex;
+use crate::limits;
+use crate::names::Space;
+use crate::protocol::{Code, Problem};
+use crate::source::d1::{
+    Database, Done, Known, Moment, Schema, Standing, Statement, Table, Task, examine, to_json,
+};
+use crate::source::{Answered, Failed, Question};
+
+/// A database, as it is bound.
+struct Bound(JsValue);
+
+impl Database for Bound {
+    async fn batch(&self, statements: &[Statement]) -> Result<String, String> {
+        let results = glue::batch(&self.0, &to_json(statements)).await;
+        let results = results.map_err(|error| glue::thrown(&error))?;
+        results.as_string().ok_or_else(|| "no answer".to_owned())
+    }
+}
+
+thread_local! {
+    /// What is known of the tables, for all objects of this isolate.
+    static KNOWN: RefCell<Known> = RefCell::default();
+}
+
+/// Puts a question to the table of its channel's rule. A row has at most `row_bytes`.
+pub(super) async fn ask(
+    env: &Env,
+    space: &Space,
+    rule: &Rule,
+    table: &Table,
+    question: &Question,
+    row_bytes: usize,
+) -> Answered {
+    let binding = glue::binding(env, &table.binding);
+    if !binding.is_object() {
+        let message = format!("SYNC_CHANNELS: there is no database {}", table.binding);
+        return Err(Problem::new(Code::Internal, message).into());
+    }
+    let database = Bound(binding);
+    let schema = schema(&database, table).await?;
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).map_err(|error| {
+        // Without chance no try could be told from another.
+        Problem::new(Code::Unavailable, error.to_string())
+    })?;
+    let task = Task {
+        space,
+        table,
+        schema: &schema,
+        rule,
+        question,
+        row_bytes,
+    };
+    let moment = Moment {
+        now: now(),
+        nonce: hex(&nonce),
+    };
+    let Done {
+        answered,
+        log,
+        surprised,
+    } = task.run(&database, &moment).await;
+    for line in log {
+        worker::console_error!("{line}");
+    }
+    if surprised {
+        KNOWN.with_borrow_mut(|known| known.forget(table));
+    }
+    answered
+}
+
+/// What the database has, looked at once an isolate.
+async fn schema(database: &Bound, table: &Table) -> Result<Rc<Schema>, Failed> {
+    let checked = match KNOWN.with_borrow(|known| known.look_up(table, now())) {
+        Standing::Checked(checked) => checked,
+        Standing::Ask => {
+            let checked = examine(database, table).await.map_err(|thrown| {
+                worker::console_error!("{}: {thrown}", table.binding);
+                let message = "the database did not answer as it should";
+                Problem {
+                    retry_after_ms: Some(limits::D1_RETRY_MS),
+                    ..Problem::new(Code::Unavailable, message)
+                }
+            })?;
+            if let Err(problem) = &checked {
+                worker::console_error!("{}", problem.message);
+            }
+            KNOWN.with_borrow_mut(|known| known.keep(table, &checked, now()));
+            checked
+        }
+    };
+    Ok(checked?)
+}

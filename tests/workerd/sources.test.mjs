@@ -1,0 +1,116 @@
+// The same conversations wherever the rows live: in the object, in D1, in the app, in Postgres.
+import { readFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { HOOK_SECRET, repository, start } from "./harness.mjs";
+import { programs, startPostgres } from "./postgres.mjs";
+import { Talk, conversations, outsideConversations } from "./sources.mjs";
+
+/** The channels, with what their rows live in. */
+const channels = (todos, notes = todos, scope = { field: "ownerId" }) => ({
+  todos: { read: "user", write: "user", presence: true, signals: true, ...(todos && { source: todos }) },
+  notes: { read: "user", write: "user", ...(scope && { scope }), ...(notes && { source: notes }) },
+});
+
+/** Has all conversations in a home. */
+function suite(name, { skip = false, isOutside = true }, open) {
+  describe(name, { skip }, () => {
+    let home;
+    const stops = [];
+    before(async () => (home = await open(stops)));
+    after(async () => {
+      for (const stop of stops.toReversed()) await stop();
+    });
+    for (const [name, converse] of Object.entries(conversations)) {
+      test(name, (t) => converse(new Talk(home), t));
+    }
+    for (const [name, converse] of Object.entries(outsideConversations)) {
+      test(name, { skip: isOutside ? false : "nothing is outside" }, (t) => converse(new Talk(home), t));
+    }
+  });
+}
+
+async function started(stops, options) {
+  const workers = await start(options);
+  stops.push(() => workers.stop());
+  return workers;
+}
+
+suite("rows in the object", { isOutside: false }, async (stops) => ({
+  workers: await started(stops, { vars: { SYNC_CHANNELS: channels() } }),
+}));
+
+const tables = `
+  CREATE TABLE todos (id TEXT PRIMARY KEY, title TEXT, done INTEGER, updated_at INTEGER NOT NULL, deleted_at INTEGER);
+  CREATE INDEX todos_sync ON todos (updated_at, id);
+  CREATE TABLE notes (id TEXT PRIMARY KEY, text TEXT, ownerId TEXT NOT NULL, updated_at TEXT NOT NULL);
+  CREATE INDEX notes_sync ON notes (ownerId, updated_at, id);
+  CREATE TABLE tidewire_outcomes (day INTEGER NOT NULL, owner TEXT NOT NULL, id TEXT NOT NULL, hash TEXT NOT NULL,
+    nonce TEXT NOT NULL, PRIMARY KEY (day, owner, id)) WITHOUT ROWID`;
+
+suite("rows in D1", {}, async (stops) => {
+  const table = { d1: "DB", key: "id", updatedAt: "updated_at" };
+  const todos = { ...table, table: "todos", columns: ["title", "done:boolean"], deletedAt: "deleted_at" };
+  // Its deletes are hard, its times texts.
+  const notes = { ...table, table: "notes", columns: ["text", "ownerId"] };
+  const amend = (sync) => ({ ...sync, d1Databases: { DB: "rows" } });
+  const workers = await started(stops, { vars: { SYNC_CHANNELS: channels(todos, notes) }, amend });
+  const db = await workers.database("tidewire-sync", "DB");
+  await db.batch(tables.split(";").map((sql) => db.prepare(sql)));
+  const run = (sql, ...values) => db.prepare(sql).bind(...values).run();
+  const put = {
+    todos: ({ id, title, done }) => run("INSERT OR REPLACE INTO todos VALUES (?, ?, ?, ?, NULL)", id, title, Number(done), Date.now()),
+    notes: ({ id, text, ownerId }) => run("INSERT OR REPLACE INTO notes VALUES (?, ?, ?, ?)", id, text, ownerId, new Date().toISOString()),
+  };
+  const remove = {
+    todos: (key) => run("UPDATE todos SET updated_at = ?1, deleted_at = ?1 WHERE id = ?2", Date.now(), key),
+    notes: (key) => run("DELETE FROM notes WHERE id = ?", key),
+  };
+  return { workers, outside: { put: (_, table, row) => put[table](row), remove: (_, table, key) => remove[table](key) } };
+});
+
+const app = "tidewire-ts-hooks";
+const migrations = `${repository}/examples/ts-hooks/migrations`;
+
+/** Writes of the example's own, past the sync Worker. */
+async function inApp(workers) {
+  const db = await workers.database(app, "DB", migrations);
+  const values = { todos: ({ title, done }) => [title, Number(done)], notes: ({ text, ownerId }) => [text, ownerId] };
+  const put = (space, table, row) =>
+    db.prepare(`INSERT OR REPLACE INTO ${table} VALUES (?, ?, ?, ?, ?, ?, 0)`).bind(space, table, row.id, ...values[table](row), Date.now()).run();
+  const remove = (space, table, key) =>
+    db.prepare(`UPDATE ${table} SET deleted = 1, updated = ? WHERE space = ? AND channel = ? AND id = ?`).bind(Date.now(), space, table, key).run();
+  return { put, remove };
+}
+
+// Who may see a note is said by the app alone.
+suite("rows in the app, through a binding", {}, async (stops) => {
+  const vars = { HOOK_SECRET, SYNC_CHANNELS: channels({ service: "APP_WORKER" }, undefined, null) };
+  const amend = (sync) => ({ ...sync, serviceBindings: { APP_WORKER: app } });
+  const workers = await started(stops, { workers: ["app", "sync", "hooks"], vars, amend });
+  return { workers, outside: await inApp(workers) };
+});
+
+suite("rows in the app, at a URL", {}, async (stops) => {
+  const there = await started(stops, { workers: ["hooks"] });
+  const vars = { HOOK_SECRET, SYNC_CHANNELS: channels({ url: there.origin }, undefined, null) };
+  return { workers: await started(stops, { vars }), outside: await inApp(there) };
+});
+
+const bin = programs();
+suite("rows in Postgres", { skip: bin ? false : "no PostgreSQL" }, async (stops) => {
+  const postgres = await startPostgres(bin);
+  stops.push(() => postgres.stop());
+  await postgres.sql(readFileSync(`${repository}/examples/rust-postgres/schema.sql`, "utf8"));
+  const source = (handler) => ({ handler, authorize: false });
+  const vars = { SYNC_CHANNELS: channels(source("todos"), source("notes")) };
+  const workers = await started(stops, { workers: ["app", "postgres"], postgres: postgres.url, vars });
+  const text = (value) => `'${value}'`;
+  const values = {
+    todos: ({ id, title, done }) => `(id, title, done) VALUES (${text(id)}, ${text(title)}, ${done})`,
+    notes: ({ id, text: words, ownerId }) => `(id, text, owner_id) VALUES (${text(id)}, ${text(words)}, ${text(ownerId)})`,
+  };
+  const put = (_, table, row) => postgres.sql(`DELETE FROM ${table} WHERE id = ${text(row.id)}; INSERT INTO ${table} ${values[table](row)}`);
+  const remove = (_, table, key) =>
+    postgres.sql(`UPDATE ${table} SET updated_at = tidewire_now(), deleted_at = tidewire_now() WHERE id = ${text(key)}`);
+  return { workers, outside: { put, remove } };
+});
