@@ -429,9 +429,6 @@ impl<S: Sql> Engine<S> {
                 }
             }
         }
-        for channel in std::mem::take(&mut self.unsettled) {
-            self.tell_outside(&channel);
-        }
         closes
     }
 
@@ -460,6 +457,9 @@ impl<S: Sql> Engine<S> {
         self.room = Room::default();
         self.request = None;
         self.expire(now);
+        for channel in std::mem::take(&mut self.unsettled) {
+            self.tell_outside(&channel);
+        }
         self.give_up(now);
         match input {
             Input::Connect { .. }

@@ -28,6 +28,8 @@ pub(super) struct Asking {
     open: BTreeMap<AskId, Open>,
     /// When each is given up.
     ends: BTreeSet<(Millis, AskId)>,
+    /// The same of those that are late.
+    late_ends: BTreeSet<(Millis, AskId)>,
     lanes: BTreeMap<ConnId, Lane>,
     /// The writes of each row, in their order: the first is under way.
     rows: BTreeMap<(Channel, Key), VecDeque<AskId>>,
@@ -138,6 +140,7 @@ impl Asking {
             next: began.0.saturating_mul(1024) & limits::SAFE_INTEGER,
             open: BTreeMap::new(),
             ends: BTreeSet::new(),
+            late_ends: BTreeSet::new(),
             lanes: BTreeMap::new(),
             rows: BTreeMap::new(),
             ids: BTreeSet::new(),
@@ -148,6 +151,7 @@ impl Asking {
     fn take(&mut self, id: AskId) -> Option<Open> {
         let open = self.open.remove(&id)?;
         self.ends.remove(&(open.ends, id));
+        self.late_ends.remove(&(open.ends, id));
         Some(open)
     }
 
@@ -201,9 +205,7 @@ impl Asking {
     /// When the next question is given up whose asker has been told that it takes too long. All
     /// others are answered or late before anybody must wake for them.
     pub(super) fn next_end(&self) -> Option<Millis> {
-        let late = |id: &AskId| self.open.get(id).is_some_and(|open| open.late);
-        let mut ends = self.ends.iter();
-        ends.find(|(_, id)| late(id)).map(|(at, _)| *at)
+        self.late_ends.first().map(|(at, _)| *at)
     }
 
     /// Whether a row was written and nobody knows yet what came of it.
@@ -410,6 +412,7 @@ impl<S: Sql> Engine<S> {
             Step::Write(writing) => {
                 let key = writing.key.clone();
                 open.late = true;
+                self.asking.late_ends.insert((open.ends, id));
                 open.who = Who::Nobody;
                 let refusal = writing.refusal();
                 // They are told with the refusal.

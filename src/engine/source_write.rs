@@ -59,14 +59,6 @@ impl Writing {
     }
 }
 
-/// What came of handing a mutation to its source.
-pub(super) enum Entrusted {
-    /// It was executed before.
-    Done(Done),
-    /// The source is asked.
-    Asked,
-}
-
 /// Whose ids a session's are.
 pub(super) fn owner_of<'a>(session: &'a SessionId, asker: &Asker<'a>) -> Owner<'a> {
     match asker.identity {
@@ -77,6 +69,8 @@ pub(super) fn owner_of<'a>(session: &'a SessionId, asker: &Asker<'a>) -> Owner<'
 
 impl<S: Sql> Engine<S> {
     /// Hands a mutation to the source of its channel, if it may be executed.
+    ///
+    /// `Ok(None)` says that the source is asked; else it was executed before.
     pub(super) fn entrust(
         &mut self,
         who: Who,
@@ -84,7 +78,7 @@ impl<S: Sql> Engine<S> {
         message: &MutateMessage<'_>,
         event: Event,
         now: Millis,
-    ) -> Result<Entrusted, Failure> {
+    ) -> Result<Option<Done>, Failure> {
         let channel = &message.channel;
         let config = Rc::clone(&self.config);
         let rule = config.rules.find(channel)?;
@@ -102,8 +96,8 @@ impl<S: Sql> Engine<S> {
             &hash,
             known,
         )?;
-        if let Some(done) = done {
-            return Ok(Entrusted::Done(done));
+        if done.is_some() {
+            return Ok(done);
         }
         let once = (owner.to_column(), message.id.to_string());
         if self.asking.ids.contains(&once) {
@@ -151,7 +145,7 @@ impl<S: Sql> Engine<S> {
         let asks = writing.asks.clone();
         let step = Step::Write(Box::new(writing));
         self.ask_source(who, channel, asks, what, step, now);
-        Ok(Entrusted::Asked)
+        Ok(None)
     }
 
     /// A client's mutation of a channel whose rows live elsewhere.
@@ -167,8 +161,8 @@ impl<S: Sql> Engine<S> {
         let mut event = self.mutation(conn, message);
         let entrusted = self.entrust(Who::Socket(conn), &session, message, event.clone(), now);
         match entrusted {
-            Ok(Entrusted::Asked) => {}
-            Ok(Entrusted::Done(done)) => {
+            Ok(None) => {}
+            Ok(Some(done)) => {
                 done.tell(&mut event);
                 event.sent(&done.ack, 1);
                 self.out.send_one(conn, done.ack);

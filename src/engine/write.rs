@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use super::ask::Who;
 use super::mutate::{execute, put_off};
 use super::read::caller;
-use super::source_write::Entrusted;
 use super::{Engine, Failure};
 use crate::limits;
 use crate::names::{ConnId, Millis, SessionId};
@@ -199,8 +198,8 @@ impl<S: Sql> Engine<S> {
             true => {
                 let who = Who::Request(conn);
                 match self.entrust(who, session, message, event.clone(), now)? {
-                    Entrusted::Asked => return Ok(None),
-                    Entrusted::Done(done) => done,
+                    None => return Ok(None),
+                    Some(done) => done,
                 }
             }
         };

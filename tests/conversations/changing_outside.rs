@@ -160,12 +160,8 @@ fn a_notice_between_two_pages_is_not_missed() {
     let (mut page, mut found) = (first, None);
     while page["more"] == true {
         page = w.ask(alice, paged(Some(&page)));
-        let rows = page["data"].as_array().unwrap().iter();
-        found = rows
-            .filter(|row| row["id"] == "k0")
-            .cloned()
-            .next()
-            .or(found);
+        let mut rows = page["data"].as_array().unwrap().iter();
+        found = rows.find(|row| row["id"] == "k0").cloned().or(found);
     }
     assert_eq!(found, Some(json!({ "id": "k0", "text": "new" })));
 }
@@ -357,6 +353,25 @@ fn a_channel_whose_rows_live_here_takes_no_seq_and_stays_live() {
     let ack = w.create(bob, "m1", "here", json!({ "id": "k1" }));
     assert_eq!(seq(&ack), 1);
     assert_eq!(gist(&w.messages(alice)), ["create k1"]);
+}
+
+#[test]
+fn whoever_is_present_stays_so_over_a_notice() {
+    let mut w = World::elsewhere();
+    let (alice, bob) = (w.live("alice", "open"), w.live("bob", "open"));
+    w.ask(
+        alice,
+        json!({ "type": "presence", "channel": "open", "state": 1 }),
+    );
+    w.call(Call::BroadcastChange, json!({ "channel": "open" }));
+    assert_eq!(w.presence("open").1["total"], 1);
+    w.messages(bob);
+    w.subscribe(bob, "open");
+    w.send(
+        alice,
+        json!({ "type": "signal", "channel": "open", "event": "e" }),
+    );
+    assert_eq!(w.one(bob)["event"], "e");
 }
 
 #[test]

@@ -189,13 +189,19 @@ fn after_a_crash_everyone_asks_for_what_nobody_was_told() {
         w.live("carol", "gifts"),
     );
     let before = w.subscribe(bob, "plain");
+    let ends = w.now.plus(1_000);
+    let dan = w.connect_until(Some("dan"), &[], Some(ends)).unwrap();
+    w.hello(dan);
+    w.subscribe(dan, "plain");
     w.slow = true;
     w.send(alice, create("m1", "k"));
     let _ = w.look();
     w.sleep();
     w.slow = false;
     assert_eq!((w.closed(alice), w.closed(bob)), (Some(4000), None));
+    w.now = ends;
     w.stats();
+    assert_eq!((w.closed(dan), w.messages(dan)), (Some(4001), vec![]));
     assert_eq!(
         w.one(bob),
         json!({ "type": "channel-change", "channel": "plain" })
@@ -236,6 +242,52 @@ fn a_write_that_was_not_executed_before_a_crash_is_executed_by_its_repeat() {
         false
     );
     assert_eq!(gist(&w.messages(bob)), ["create k"]);
+}
+
+#[test]
+fn a_crash_at_any_effect_loses_nothing_and_executes_nothing_twice() {
+    let keys = |snapshot: &Value| {
+        let mut keys: Vec<String> = ids(snapshot).into_iter().map(str::to_owned).collect();
+        keys.sort_unstable();
+        keys
+    };
+    for effect in 0.. {
+        let mut w = World::elsewhere();
+        let (alice, bob) = (w.live("alice", "plain"), w.user("bob"));
+        let mut place = w.subscribe(bob, "plain");
+        w.crash_after = Some(effect);
+        w.send(alice, json!([create("m1", "k"), create("m2", "l")]));
+        let crashed = w.crashes == 1;
+        w.crash_after = None;
+        let alice = w.user("alice");
+        for (id, key) in [("m1", "k"), ("m2", "l")] {
+            assert_eq!(
+                w.create(alice, id, "plain", json!({ "id": key }))["type"],
+                "ack"
+            );
+        }
+        // Bob was closed, or is live or told to ask: whatever it is, in the end he has both.
+        let bob = w.user("bob");
+        let mut seen = Vec::new();
+        loop {
+            place = w.resume(bob, "plain", &place["cursor"], &place["view"]);
+            seen.extend(keys(&place));
+            if place["more"] == false {
+                break;
+            }
+        }
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(
+            (seen, w.home.done.len()),
+            (vec!["k".to_owned(), "l".to_owned()], 2),
+            "{effect}"
+        );
+        if !crashed {
+            assert!(effect > 6);
+            break;
+        }
+    }
 }
 
 #[test]

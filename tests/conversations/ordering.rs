@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tidewire::protocol::{Code, Problem};
-use tidewire::source::{Ask, Failed};
+use tidewire::source::{Ask, Failed, Question};
 use tidewire::{Call, ConnId, limits};
 
 use super::world::World;
@@ -19,15 +19,12 @@ fn subscribe(channel: &str) -> Value {
 }
 
 /// The keys that sources are asked to write, oldest question first.
-fn writes(w: &World) -> Vec<&str> {
-    let key = |what| match what {
-        &Ask::Write(ref write) => Some(write.key.as_str()),
+fn writes(w: &World) -> Vec<String> {
+    let key = |question: &Question| match &question.what {
+        Ask::Write(write) => Some(write.key.to_string()),
         _ => None,
     };
-    w.questions
-        .iter()
-        .filter_map(|question| key(&question.what))
-        .collect()
+    w.questions.iter().filter_map(key).collect()
 }
 
 /// The ids of answers to mutations.
@@ -55,7 +52,10 @@ fn writes_of_one_row_go_one_after_the_other_whoever_makes_them() {
     assert_eq!(claims(&w), 2, "what is not asked for yet is not claimed");
     w.answer_first();
     assert_eq!(acked(&w.messages(alice)), ["m1"]);
-    assert_eq!((w.messages(bob), writes(&w)), (vec![], vec!["other", "k"]));
+    assert_eq!(
+        (w.messages(bob), writes(&w)),
+        (vec![], vec!["other".to_owned(), "k".to_owned()])
+    );
     w.settle();
     let (bobs, carols) = (w.one(bob), w.one(carol));
     assert!(bobs["cursor"].as_str() > carols["cursor"].as_str());
@@ -207,7 +207,7 @@ fn a_mutation_waits_for_nothing_but_mutations_and_its_channel() {
     let alice = w.user("alice");
     w.send(alice, subscribe("todos"));
     w.send(alice, create("m1", "plain", "a"));
-    assert_eq!((w.questions.len(), writes(&w)), (2, vec!["a"]));
+    assert_eq!((w.questions.len(), writes(&w)), (2, vec!["a".to_owned()]));
     w.send(alice, create("m2", "todos", "b"));
     w.send(alice, subscribe("plain"));
     assert_eq!(w.questions.len(), 2);
@@ -215,7 +215,7 @@ fn a_mutation_waits_for_nothing_but_mutations_and_its_channel() {
     w.answer_first();
     assert_eq!((ids(&w.one(alice)).len(), w.questions.len()), (0, 1));
     w.answer_first();
-    assert_eq!((w.questions.len(), writes(&w)), (2, vec!["b"]));
+    assert_eq!((w.questions.len(), writes(&w)), (2, vec!["b".to_owned()]));
     w.settle();
     assert_eq!(acked(&w.messages(alice)), ["m1", "m2"]);
 }
