@@ -4,7 +4,7 @@
 //! others go on. What must keep its order waits: messages of a connection about the same channel,
 //! its mutations of channels with a source, and writes of the same row, whoever makes them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::Engine;
 use super::fetch::{FirstRead, Pending};
@@ -17,6 +17,7 @@ use crate::protocol::{
     ClientMessage, Close, Code, Problem, decode_again, decode_subscription_again,
 };
 use crate::session::{ChannelPass, Grant, Session};
+use crate::small_map::SmallMap;
 use crate::source::{Answer, Answered, Ask, AskId, Failed, Kind, Operation, Question, unanswered};
 use crate::store::Sql;
 
@@ -25,16 +26,16 @@ use crate::store::Sql;
 pub(super) struct Asking {
     /// The number of the next one.
     next: u64,
-    open: BTreeMap<AskId, Open>,
+    open: SmallMap<AskId, Open>,
     /// When each is given up.
-    ends: BTreeSet<(Millis, AskId)>,
+    ends: SmallMap<(Millis, AskId), ()>,
     /// The same of those that are late.
-    late_ends: BTreeSet<(Millis, AskId)>,
-    lanes: BTreeMap<ConnId, Lane>,
+    late_ends: SmallMap<(Millis, AskId), ()>,
+    lanes: SmallMap<ConnId, Lane>,
     /// The writes of each row, in their order: the first is under way.
-    rows: BTreeMap<(Channel, Key), VecDeque<AskId>>,
+    rows: SmallMap<(Channel, Key), VecDeque<AskId>>,
     /// Owners and ids of mutations that are being executed.
-    pub(super) ids: BTreeSet<(String, String)>,
+    pub(super) ids: SmallMap<(String, String), ()>,
     waiting_bytes: usize,
 }
 
@@ -94,7 +95,7 @@ impl Step {
 #[derive(Debug, Default)]
 struct Lane {
     /// The channels that a question of the connection is about.
-    channels: BTreeSet<Channel>,
+    channels: SmallMap<Channel, ()>,
     /// Whether one of them is about a mutation.
     writes: bool,
     queue: VecDeque<Waiting>,
@@ -138,14 +139,18 @@ impl Asking {
     pub(super) fn new(began: Millis) -> Self {
         Self {
             next: began.0.saturating_mul(1024) & limits::SAFE_INTEGER,
-            open: BTreeMap::new(),
-            ends: BTreeSet::new(),
-            late_ends: BTreeSet::new(),
-            lanes: BTreeMap::new(),
-            rows: BTreeMap::new(),
-            ids: BTreeSet::new(),
+            open: SmallMap::new(),
+            ends: SmallMap::new(),
+            late_ends: SmallMap::new(),
+            lanes: SmallMap::new(),
+            rows: SmallMap::new(),
+            ids: SmallMap::new(),
             waiting_bytes: 0,
         }
+    }
+
+    fn first_end(&self) -> Option<(Millis, AskId)> {
+        self.ends.keys().next().copied()
     }
 
     fn take(&mut self, id: AskId) -> Option<Open> {
@@ -160,7 +165,7 @@ impl Asking {
         self.lanes.get(&conn).is_some_and(|lane| {
             let before =
                 |waiting: &Waiting| waiting.channel == *channel || mutates && waiting.mutates;
-            lane.channels.contains(channel)
+            lane.channels.contains_key(channel)
                 || mutates && lane.writes
                 || lane.queue.iter().any(before)
         })
@@ -173,7 +178,8 @@ impl Asking {
             let Some(waiting) = lane.queue.get(*at) else {
                 return false;
             };
-            let busy = lane.channels.contains(&waiting.channel) || waiting.mutates && lane.writes;
+            let busy =
+                lane.channels.contains_key(&waiting.channel) || waiting.mutates && lane.writes;
             let behind = lane.queue.iter().take(*at).any(|earlier| {
                 earlier.channel == waiting.channel || earlier.mutates && waiting.mutates
             });
@@ -205,7 +211,7 @@ impl Asking {
     /// When the next question is given up whose asker has been told that it takes too long. All
     /// others are answered or late before anybody must wake for them.
     pub(super) fn next_end(&self) -> Option<Millis> {
-        self.late_ends.first().map(|(at, _)| *at)
+        self.late_ends.keys().next().map(|(at, _)| *at)
     }
 
     /// Whether a row was written and nobody knows yet what came of it.
@@ -270,7 +276,7 @@ impl<S: Sql> Engine<S> {
             is_subscription,
         };
         let asking = &mut self.asking;
-        let lane = asking.lanes.entry(conn).or_default();
+        let lane = asking.lanes.or_default(conn);
         asking.waiting_bytes += waiting.bytes();
         lane.queue.push_back(waiting);
         let bytes: usize = lane.queue.iter().map(Waiting::bytes).sum();
@@ -321,8 +327,8 @@ impl<S: Sql> Engine<S> {
         };
         let ends = now.plus(limits::SOURCE_NEVER_MS);
         if let Who::Socket(conn) = who {
-            let lane = self.asking.lanes.entry(conn).or_default();
-            lane.channels.insert(channel.clone());
+            let lane = self.asking.lanes.or_default(conn);
+            lane.channels.insert(channel.clone(), ());
             lane.writes |= matches!(step, Step::Write(_));
         }
         let row = match &question.what {
@@ -330,7 +336,7 @@ impl<S: Sql> Engine<S> {
             Ask::Authorize(_) | Ask::Fetch(_) => None,
         };
         let is_first = row.is_none_or(|row| {
-            let row = self.asking.rows.entry(row).or_default();
+            let row = self.asking.rows.or_default(row);
             row.push_back(id);
             row.len() == 1
         });
@@ -346,7 +352,7 @@ impl<S: Sql> Engine<S> {
             waits,
             late: false,
         };
-        self.asking.ends.insert((ends, id));
+        self.asking.ends.insert((ends, id), ());
         self.asking.open.insert(id, open);
         if let Some(question) = put {
             self.put_question(question);
@@ -412,7 +418,7 @@ impl<S: Sql> Engine<S> {
             Step::Write(writing) => {
                 let key = writing.key.clone();
                 open.late = true;
-                self.asking.late_ends.insert((open.ends, id));
+                self.asking.late_ends.insert((open.ends, id), ());
                 open.who = Who::Nobody;
                 let refusal = writing.refusal();
                 // They are told with the refusal.
@@ -465,7 +471,7 @@ impl<S: Sql> Engine<S> {
 
     /// Gives up questions that nobody has answered.
     pub(super) fn give_up(&mut self, now: Millis) {
-        while let Some((ends, id)) = self.asking.ends.first().copied()
+        while let Some((ends, id)) = self.asking.first_end()
             && ends <= now
         {
             let waits = self
@@ -528,7 +534,7 @@ impl<S: Sql> Engine<S> {
         let (before, ends) = (open.ends, now.plus(limits::SOURCE_NEVER_MS));
         open.ends = ends;
         self.asking.ends.remove(&(before, id));
-        self.asking.ends.insert((ends, id));
+        self.asking.ends.insert((ends, id), ());
         self.put_question(question);
         Ok(())
     }

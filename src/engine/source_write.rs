@@ -100,7 +100,7 @@ impl<S: Sql> Engine<S> {
             return Ok(done);
         }
         let once = (owner.to_column(), message.id.to_string());
-        if self.asking.ids.contains(&once) {
+        if self.asking.ids.contains_key(&once) {
             return Err(being_done().into());
         }
         rule.may_write(channel, &asker)?;
@@ -141,7 +141,7 @@ impl<S: Sql> Engine<S> {
             data,
             authorize: rule.asks().is_some_and(|asked| asked.mutate),
         });
-        self.asking.ids.insert(once);
+        self.asking.ids.insert(once, ());
         let asks = writing.asks.clone();
         let step = Step::Write(Box::new(writing));
         self.ask_source(who, channel, asks, what, step, now);
