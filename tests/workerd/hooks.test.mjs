@@ -1,0 +1,72 @@
+// The example app in TypeScript that keeps its channels' rows, as it is deployed: visitors reach the
+// sync Worker through it, and it writes rows of its own.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { HOOK_SECRET, bearer, has, mutation, repository, rows, start } from "./harness.mjs";
+
+const app = "tidewire-ts-hooks";
+let workers, db;
+before(async () => {
+  // As the comment in its wrangler.jsonc says.
+  const rule = { read: "user", write: "user", source: { service: "APP_WORKER" } };
+  const SYNC_CHANNELS = { "todos": rule, "todos:*": rule, "notes": rule, "other": rule };
+  workers = await start({
+    workers: ["hooks", "sync"],
+    vars: { HOOK_SECRET, SYNC_CHANNELS },
+    amend: (sync) => ({ ...sync, serviceBindings: { APP_WORKER: app } }),
+  });
+  db = await workers.database(app, "DB", `${repository}/examples/ts-hooks/migrations`);
+});
+after(() => workers?.stop());
+
+test("visitors go through the app, and hear what it does itself", async () => {
+  const space = workers.space("global");
+  const [alice, bob] = [await space.join("alice", ["todos"]), await space.join("bob", ["todos"])];
+  has(await alice.mutate("todos", "create", "t1", { title: "milk", done: false }), { type: "ack" });
+  has(await bob.receive({ type: "change" }), { action: "create", key: "t1" });
+  const finish = (id) => workers.http("/finish", { method: "POST", body: JSON.stringify(id) });
+  const { status, body } = await finish("t1");
+  assert.equal(status, 200, body);
+  for (const client of [alice, bob]) {
+    has(await client.receive({ type: "change" }), { action: "update", by: null, cursor: body, data: { id: "t1", title: "milk", done: true } });
+  }
+  assert.equal((await finish("none")).status, 404);
+  const headers = bearer(space.token("carol"));
+  const page = await workers.http("/api/sync/changes?channel=todos", { headers });
+  assert.deepEqual(rows(page.body), { t1: { title: "milk", done: true } });
+  const mutations = [mutation("m", "todos", "delete", "t1")];
+  const sent = await workers.http("/api/sync/mutate", { method: "POST", headers, body: JSON.stringify({ mutations }) });
+  has(sent.body.results[0], { type: "ack", data: { id: "t1" } });
+  has(await bob.receive({ type: "change" }), { action: "delete", key: "t1", by: "carol" });
+});
+
+test("a channel with a suffix has rows of its own, and what no handler knows is not to be had", async () => {
+  const space = workers.space();
+  const alice = await space.join("alice", ["todos", "todos:7", "todos:8"]);
+  has(await alice.mutate("todos:7", "create", "t", { title: "7" }), { type: "ack" });
+  const snapshots = (await space.join("bob", ["todos", "todos:7", "todos:8"])).snapshots;
+  const counts = Object.entries(snapshots).map(([channel, { data }]) => [channel, data.length]);
+  assert.deepEqual(counts, [["todos", 0], ["todos:7", 1], ["todos:8", 0]]);
+  has(await alice.subscribe("other"), { type: "reject", error: { code: "unavailable" } });
+  assert.ok(workers.logs.some((line) => line.includes("unknown_channel")), workers.logs.join("\n"));
+});
+
+test("nobody asks the app but who has the secret", async () => {
+  const ask = (headers) => workers.http("/sync-hooks/fetch", { method: "POST", headers, body: JSON.stringify({ v: 1, operation: "fetch" }) });
+  const forged = { "webhook-id": "1", "webhook-timestamp": `${Math.floor(Date.now() / 1000)}`, "webhook-signature": "v1,AAAA" };
+  for (const headers of [{}, forged]) {
+    const { status, body } = await ask(headers);
+    assert.deepEqual([status, body.error.code], [401, "bad_signature"]);
+  }
+});
+
+test("what was deleted long ago is forgotten by the cron trigger, and nothing else", async () => {
+  const long = Date.now() - 8 * 24 * 60 * 60 * 1_000;
+  const insert = (id, updated, deleted) => db.prepare("INSERT INTO todos VALUES ('s', 'todos', ?, '', 0, ?, ?)").bind(id, updated, deleted).run();
+  await insert("kept", long, 0);
+  await insert("late", Date.now(), 1);
+  await insert("old", long, 1);
+  assert.equal(await workers.trigger(app), "ok");
+  const { results } = await db.prepare("SELECT id FROM todos WHERE space = 's' ORDER BY id").all();
+  assert.deepEqual(results.map(({ id }) => id), ["kept", "late"]);
+});
