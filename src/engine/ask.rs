@@ -82,6 +82,20 @@ pub(super) enum Step {
 }
 
 impl Step {
+    /// What the source is asked, for the metrics.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Write(_) => "write",
+            Self::Subscribe(_, pending) | Self::Read(_, pending) | Self::NextPage(pending) => {
+                match pending.fetching {
+                    Some(_) => "fetch",
+                    None => "authorize",
+                }
+            }
+            Self::Say(_) => "authorize",
+        }
+    }
+
     /// A reader's first page. Without the reader nobody is answered.
     pub(super) fn read(conn: ConnId, reader: Option<HttpReader>, pending: Pending) -> Self {
         match reader {
@@ -402,6 +416,14 @@ impl<S: Sql> Engine<S> {
         if !open.late {
             self.asking.leave_lane(&open);
         }
+        let outcome = match &answer {
+            Ok(_) => "answered",
+            Err(failed) => {
+                let fails = matches!(failed.problem.code, Code::Unavailable | Code::Internal);
+                if fails { "failed" } else { "refused" }
+            }
+        };
+        self.metrics.asked(open.step.kind(), outcome);
         let who = open.who;
         self.go_on(open, id, answer, now);
         self.after(who, now);
@@ -414,6 +436,7 @@ impl<S: Sql> Engine<S> {
             return;
         };
         let (who, channel) = (open.who, open.channel.clone());
+        self.metrics.asked(open.step.kind(), "late");
         match &mut open.step {
             Step::Write(writing) => {
                 let key = writing.key.clone();

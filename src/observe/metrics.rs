@@ -14,6 +14,8 @@ pub(crate) struct Metrics {
     refusals: SmallMap<(Operation, &'static str), u64>,
     /// Connections that ended, by the code that we closed them with; `None` is the client's doing.
     disconnects: SmallMap<Option<u16>, u64>,
+    /// What sources were asked, by kind and by what came of it.
+    questions: SmallMap<(&'static str, &'static str), u64>,
     changes: u64,
     deliveries: u64,
     frames_in: u64,
@@ -63,6 +65,11 @@ impl Metrics {
         }
         self.changes += event.changes;
         self.deliveries += event.receivers;
+    }
+
+    /// Counts a question to a source.
+    pub(crate) fn asked(&mut self, kind: &'static str, outcome: &'static str) {
+        *self.questions.or_default((kind, outcome)) += 1;
     }
 
     pub(crate) fn received(&mut self, bytes: usize) {
@@ -169,6 +176,13 @@ impl Metrics {
             let code = code.map_or("client".to_owned(), |code| code.to_string());
             out.sample(name, &format!("{{code=\"{code}\"}}"), *count);
         }
+        let name = "questions_total";
+        let help = "Questions to channels' sources, by what came of them; a late one counts again.";
+        out.head(name, "counter", help);
+        for ((kind, outcome), count) in &self.questions {
+            let labels = format!("{{kind=\"{kind}\",outcome=\"{outcome}\"}}");
+            out.sample(name, &labels, *count);
+        }
         for (name, help, value) in [
             ("changes_total", "Changes written to the log.", self.changes),
             (
@@ -236,6 +250,8 @@ mod tests {
         metrics.count(&gone);
         gone.close = Some(4505);
         metrics.count(&gone);
+        metrics.asked("fetch", "answered");
+        metrics.asked("fetch", "answered");
         metrics.received(10);
         metrics.sent(5, 3);
         let text = metrics.text(&Gauges {
@@ -251,6 +267,7 @@ mod tests {
             "tidewire_refusals_total{operation=\"mutate\",code=\"conflict\"} 1",
             "tidewire_disconnects_total{code=\"client\"} 1",
             "tidewire_disconnects_total{code=\"4505\"} 1",
+            "tidewire_questions_total{kind=\"fetch\",outcome=\"answered\"} 2",
             "tidewire_changes_total 2",
             "tidewire_deliveries_total 4",
             "tidewire_received_frames_total 1",
