@@ -369,7 +369,7 @@ pub struct Page {
 /// A row that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// The full row as it is now; nothing for a delete.
+    /// The full row as it is now; of a delete the row as it was, or nothing.
     pub row: Option<String>,
     /// Who may see it now; of a deleted one, who could.
     pub scope: Scope,

@@ -280,10 +280,16 @@ impl<S: Sql> Engine<S> {
                 checked.map_err(|_| wrong("the source wrote what is no row of this key"))?;
             }
         }
-        let data = written.row.filter(|_| writing.action != Action::Delete);
+        let (data, gone) = match writing.action {
+            Action::Delete => (None, written.row),
+            Action::Create | Action::Update => (written.row, None),
+        };
         let held = self.store.row(channel, key)?;
         let live = held.as_ref().filter(|row| row.data.is_some());
         let before = live.map(|row| row.audience.clone()).or(written.before);
+        // Of a delete the row tells who could see it.
+        let by_row = |row: &String| rule.audience(row).ok().flatten();
+        let before = before.or_else(|| gone.as_ref().and_then(by_row));
         let audience = match written.scope {
             Scope::Unknown => None,
             Scope::Of(audience) => scope(rule, data.as_deref(), before.as_ref(), Some(audience)),

@@ -254,7 +254,8 @@ impl From<Vec<String>> for Rows {
 /// What a write came to.
 #[derive(Debug, Clone, Default)]
 pub struct Stored {
-    /// The full row as it is now; nothing for a delete, or where a repeat finds it gone.
+    /// The full row as it is now; of a delete the row as it was, if that is known. Nothing where a
+    /// repeat finds it gone.
     pub row: Option<String>,
     /// Whether the mutation had been executed before.
     pub repeated: bool,
@@ -271,10 +272,14 @@ impl From<String> for Stored {
 }
 
 impl Stored {
-    /// A row was deleted just now.
+    /// A row was deleted just now. What it was tells who could see it, where [`Handler::read`] does
+    /// not.
     #[must_use]
-    pub fn deleted() -> Self {
-        Self::default()
+    pub fn deleted(row: Option<String>) -> Self {
+        Self {
+            row,
+            repeated: false,
+        }
     }
 
     /// The mutation had been executed before; this is its row by now.
@@ -434,6 +439,9 @@ async fn written<H: Handler>(
     }
     let scope = match (write.action, &stored.row) {
         // Who could see it: what its row said, or what the log knows.
+        (Action::Delete, Some(row)) if held.is_none() => {
+            handler.scope(context, write.action, Some(row)).await
+        }
         (Action::Delete, _) => before.clone(),
         (Action::Create | Action::Update, row) => {
             handler.scope(context, write.action, row.as_deref()).await

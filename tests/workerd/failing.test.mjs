@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, beforeEach, describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { App } from "./fake.mjs";
 import { HOOK_SECRET, bearer, has, mutation, start } from "./harness.mjs";
-import { Copy, Talk } from "./sources.mjs";
+import { Copy, Talk, randomly } from "./sources.mjs";
 
 const rule = (source, more) => ({ read: "user", write: "user", presence: true, source: { timeout: 1, ...source }, ...more });
 const app = rule({ service: "APP" });
@@ -152,6 +153,31 @@ describe("a source that fails", () => {
       fake.instead = undefined;
     });
     await talk.agree([alice, bob]);
+  });
+
+  test("whatever it does to questions and answers, in the end all hold what it holds", async (t) => {
+    const outside = {
+      put: (space, table, { id, ...row }) => fake.put(id, row),
+      remove: (space, table, key) => fake.remove(key),
+    };
+    const talk = new Talk({ workers, outside, tries: 100 });
+    const whims = [
+      () => App.answer({ error: { code: "unavailable", message: "not now" } }, 503),
+      () => App.answer("<html>", 502),
+      (question) => (fake.answer(question), Promise.reject(new Error("lost"))),
+      (question) => delay(20).then(() => fake.answer(question)),
+      // Later than it is waited for.
+      (question) => question.operation !== "fetch" && Math.random() < 0.2 && delay(1_200).then(() => fake.answer(question)),
+    ];
+    const end = () => {
+      fake.instead = undefined;
+    };
+    await randomly(talk, t, end, () => {
+      fake.instead = (question) => whims[Math.floor(Math.random() * 25)]?.(question);
+    });
+    const truth = Object.entries(fake.rows).flatMap(([key, { id, ...row }]) => (talk.name(key) ? [[talk.name(key), row]] : []));
+    assert.deepEqual(await talk.newcomer(), Object.fromEntries(truth));
+    assert.equal(new Set(fake.executed).size, fake.executed.length, "nothing was executed twice");
   });
 });
 

@@ -28,6 +28,10 @@ export class App {
     this.#rows.set(id, { id, ...row });
   }
 
+  remove(id) {
+    this.#rows.delete(id);
+  }
+
   get rows() {
     return Object.fromEntries(this.#rows);
   }

@@ -42,6 +42,16 @@ pub(crate) struct Page {
     pub(crate) next: Option<String>,
 }
 
+/// What a mutation came to.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// The row that it left, or took away. Where it was executed before, the row as it is now, unless
+    /// that is gone, or out of sight.
+    pub(crate) row: Option<String>,
+    /// Whether it was executed before.
+    pub(crate) repeated: bool,
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Db {
@@ -117,7 +127,7 @@ impl Db {
         table: &Table,
         mutation: Mutation<'_>,
         data: &str,
-    ) -> Result<Option<String>, Problem> {
+    ) -> Result<Done, Problem> {
         table.check(mutation.who, data)?;
         let taken = || Problem::new(Code::Forbidden, "this key is taken");
         self.mutate(table, &table.create(), mutation, data, taken)
@@ -130,7 +140,7 @@ impl Db {
         table: &Table,
         mutation: Mutation<'_>,
         changes: &str,
-    ) -> Result<Option<String>, Problem> {
+    ) -> Result<Done, Problem> {
         table.check(mutation.who, changes)?;
         self.mutate(table, &table.update(), mutation, changes, not_found)
             .await
@@ -141,13 +151,12 @@ impl Db {
         &self,
         table: &Table,
         mutation: Mutation<'_>,
-    ) -> Result<Option<String>, Problem> {
+    ) -> Result<Done, Problem> {
         self.mutate(table, &table.delete(), mutation, "{}", not_found)
             .await
     }
 
-    /// Executes a mutation, once. The row that it left; or, where it was executed before, as the row
-    /// is now, unless it is gone, or out of sight.
+    /// Executes a mutation, once.
     async fn mutate(
         &self,
         table: &Table,
@@ -155,7 +164,7 @@ impl Db {
         mutation: Mutation<'_>,
         data: &str,
         refusal: impl FnOnce() -> Problem,
-    ) -> Result<Option<String>, Problem> {
+    ) -> Result<Done, Problem> {
         let Mutation { who, id, hash, key } = mutation;
         let params: [Param<'_>; 5] = [
             (&who, Type::TEXT),
@@ -165,13 +174,19 @@ impl Db {
             (&hash, Type::TEXT),
         ];
         if let Some(row) = self.ask(sql, &params).await?.first() {
-            return cell(row, 0);
+            return Ok(Done {
+                row: cell(row, 0)?,
+                repeated: false,
+            });
         }
         // It may not be, or was before.
         let known = self.ask(&table.outcome(), &params).await?;
         let row = known.first().ok_or_else(refusal)?;
         match cell::<String>(row, 0)? == hash {
-            true => cell(row, 1),
+            true => Ok(Done {
+                row: cell(row, 1)?,
+                repeated: true,
+            }),
             false => Err(Problem::new(
                 Code::Conflict,
                 "this id was used for another mutation",

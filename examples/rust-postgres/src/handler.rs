@@ -4,7 +4,7 @@ use tidewire::protocol::Problem;
 use tidewire::workers::{Context, Handler, PageAsk, Rows, Stored};
 use tidewire::{Key, Millis};
 
-use crate::db::{Db, Mutation};
+use crate::db::{Db, Done, Mutation};
 use crate::table::Table;
 
 /// Keeps the rows of a channel in a table. Who may see them is the rule's matter: `notes` is scoped
@@ -28,12 +28,8 @@ fn mutation<'a>(context: &'a Context<'_>, who: &'a str, key: &'a Key) -> Mutatio
     }
 }
 
-/// Of a repeat whose row is gone, or out of sight, there is none to show.
-fn stored(row: Option<String>) -> Stored {
-    match row {
-        Some(row) => row.into(),
-        None => Stored::before(None),
-    }
+fn stored(Done { row, repeated }: Done) -> Stored {
+    Stored { row, repeated }
 }
 
 impl Handler for Kept {
@@ -89,7 +85,6 @@ impl Handler for Kept {
         let who = who(context);
         let mutation = mutation(context, &who, key);
         let deleted = Db::during(context.env, async |db| db.delete(self.0, mutation).await);
-        deleted.await?;
-        Ok(Stored::deleted())
+        Ok(stored(deleted.await?))
     }
 }
