@@ -342,6 +342,26 @@ fn where_storage_fails_after_the_answer_everyone_asks_again() {
 }
 
 #[test]
+fn what_waits_behind_a_question_that_is_late_goes_on() {
+    let mut w = World::elsewhere();
+    let alice = w.user("alice");
+    w.slow = true;
+    w.send(
+        alice,
+        json!({ "type": "subscribe", "id": "s", "channel": "plain" }),
+    );
+    w.send(alice, json!([create("m1", "k"), create("m2", "l")]));
+    let ask = w.questions.remove(0).id;
+    w.late(ask);
+    assert_eq!(code(&w.one(alice)), "unavailable");
+    let ask = w.questions[0].id;
+    w.late(ask);
+    assert_eq!(w.one(alice)["id"], "m1");
+    w.settle();
+    assert_eq!((&w.one(alice)["id"], w.home.writes), (&json!("m2"), 2));
+}
+
+#[test]
 fn so_many_questions_are_under_way_and_no_more() {
     let mut w = World::elsewhere();
     w.slow = true;

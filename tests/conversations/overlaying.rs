@@ -279,3 +279,55 @@ fn a_live_reader_that_asks_again_stays_live_meanwhile() {
         "the client replaces what it has: it must be there"
     );
 }
+
+#[test]
+fn pages_that_were_begun_before_the_log_was_trimmed_begin_anew() {
+    const WEEK: u64 = 7 * 24 * 60 * 60 * 1000;
+    let mut w = World::elsewhere();
+    for row in 0..3 {
+        w.put("plain", json!({ "id": format!("k{row}") }));
+    }
+    let (alice, bob) = (w.user("alice"), w.user("bob"));
+    asks(&mut w, alice, "plain", 2);
+    w.settle();
+    let first = w.one(alice);
+    assert_eq!(first["more"], true);
+    w.delete(bob, "m1", "plain", "k0");
+    w.drop(alice);
+    w.advance(WEEK + 60_000);
+    while w.ring() {
+        w.advance(1_000);
+    }
+    assert_eq!(w.sqlite.number("SELECT count(*) FROM rows"), 0);
+    // Nobody can tell her any more that k0 is gone.
+    let alice = w.user("alice");
+    let anew = goes_on(&mut w, alice, &first, 5);
+    assert_eq!(
+        (&anew["mode"], ids(&anew)),
+        (&json!("full"), vec!["k1", "k2"])
+    );
+}
+
+#[test]
+fn a_rest_that_was_kept_is_not_the_whole_where_the_channel_changes_outside_meanwhile() {
+    let mut w = World::elsewhere();
+    w.home.greedy = true;
+    for row in 0..3 {
+        w.put("plain", json!({ "id": format!("k{row}") }));
+    }
+    let alice = w.user("alice");
+    asks(&mut w, alice, "plain", 2);
+    w.settle();
+    let first = w.one(alice);
+    w.put("plain", json!({ "id": "out" }));
+    w.call(
+        tidewire::Call::BroadcastChange,
+        json!({ "channel": "plain" }),
+    );
+    let (mut page, mut seen) = (first, Vec::new());
+    while page["more"] == true {
+        page = goes_on(&mut w, alice, &page, 2);
+        seen.extend(ids(&page).into_iter().map(str::to_owned));
+    }
+    assert!(seen.contains(&"out".to_owned()), "{seen:?}");
+}
