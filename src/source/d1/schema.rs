@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serde_json::value::RawValue;
 
 use super::clock::Clock;
-use super::sql::{Database, Results, Statement, name};
+use super::sql::{Database, Results, Statement};
 use super::{Table, records, same};
 use crate::limits;
 use crate::names::Millis;
@@ -74,7 +74,7 @@ fn told(row: &[&RawValue]) -> Option<Told> {
 /// # Errors
 /// What the database said when it was asked. The answer itself may be that the table does not fit.
 pub async fn examine<D: Database>(database: &D, table: &Table) -> Result<Checked, String> {
-    let pragma = |pragma: &str, of: &str| Statement::new(&format!("PRAGMA {pragma}({})", name(of)));
+    let pragma = |pragma: &str, of: &str| Statement::new(&["PRAGMA ", pragma, "(`", of, "`)"]);
     let json = database
         .batch(&[
             pragma("table_xinfo", &table.name),
@@ -141,8 +141,9 @@ async fn has_unique<D: Database>(
     if indexes.is_empty() {
         return Ok(false);
     }
-    let pragma =
-        |index: &&Index| Statement::new(&format!("PRAGMA index_xinfo({})", name(&index.name)));
+    // Any name, as somebody else gave it.
+    let name = |index: &Index| index.name.replace('`', "``");
+    let pragma = |index: &&Index| Statement::new(&["PRAGMA index_xinfo(`", &name(index), "`)"]);
     let statements: Vec<_> = indexes.iter().map(pragma).collect();
     let json = database.batch(&statements).await?;
     let results = Results::read(&json)?;
