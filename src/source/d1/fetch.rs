@@ -111,6 +111,7 @@ impl Reading<'_> {
             rule,
             ..
         } = *self.task;
+        self.task.add_home(statement);
         add_has_key(statement, table, schema);
         if let (Some(column), false) = (&table.deleted_at, self.is_delta) {
             statement.add(&[" AND t.`", column, "` IS NULL"]);
@@ -119,7 +120,9 @@ impl Reading<'_> {
             let (time, key) = (table.updated_at.as_str(), table.key.as_str());
             statement
                 .add(&[" AND (t.`", time, "`, t.`", key, "`) > ("])
-                .bind_all(&[&place.time, &place.key])
+                .bind(&place.time)
+                .add(&[", "])
+                .bind(&place.key)
                 .add(&[")"]);
         }
         let Scope::Field(scope) = &rule.scope else {

@@ -84,11 +84,11 @@ impl Record<'_> {
         ]);
         statement
             .bind_all(&[
-                &self.day().to_string(),
-                &self.owner(),
-                &text(self.write.id.as_str()),
-                &text(&self.write.hash),
-                &text(self.nonce),
+                self.day().to_string(),
+                self.owner(),
+                text(self.write.id.as_str()),
+                text(&self.write.hash),
+                text(self.nonce),
             ])
             .add(&[" WHERE NOT EXISTS (SELECT 1 FROM tidewire_outcomes WHERE "]);
         self.same_id(&mut statement).add(&[") AND "]);

@@ -38,7 +38,7 @@ impl Statement {
     }
 
     /// Binds several, with commas between their places.
-    pub(super) fn bind_all(&mut self, json: &[&str]) -> &mut Self {
+    pub(super) fn bind_all(&mut self, json: &[String]) -> &mut Self {
         for (nth, value) in json.iter().enumerate() {
             self.add(&[if nth == 0 { "" } else { ", " }]).bind(value);
         }

@@ -3,14 +3,14 @@
 use super::{Held, Writing};
 use crate::protocol::Action;
 use crate::source::d1::row;
-use crate::source::d1::sql::Statement;
+use crate::source::d1::sql::{Statement, text};
 use crate::source::d1::task::Task;
 
 impl Writing<'_> {
     /// The row as it is.
     pub(super) fn select(&self) -> Statement {
         let mut statement = row::select(self.task.table, self.task.row_bytes);
-        self.of_key(&mut statement).add(&[")"]);
+        self.of_row(&mut statement).add(&[")"]);
         statement
     }
 
@@ -30,18 +30,28 @@ impl Writing<'_> {
     }
 
     /// Appends what holds for the row alone.
+    fn of_row<'s>(&self, statement: &'s mut Statement) -> &'s mut Statement {
+        self.task.add_home(statement);
+        self.of_key(statement)
+    }
+
+    /// Appends what holds for rows of the key: where it is not unique by itself, others may have it.
     fn of_key<'s>(&self, statement: &'s mut Statement) -> &'s mut Statement {
         let key = &self.task.table.key;
         statement.add(&["t.`", key, "` = "]).bind(&self.key)
     }
 
-    /// Makes the record only while the row is as it was read.
+    /// Makes the record only while the row is as it was read. For a row that is not there, its key
+    /// must be free: in the whole table, where no two rows may have it.
     fn guarded(&self, before: Option<&Held>) -> Statement {
-        let table = self.task.table;
+        let Task { table, schema, .. } = *self.task;
         let is = if before.is_some() { "" } else { "NOT " };
         let mut statement = self.record.insert();
         statement.add(&[is, "EXISTS (SELECT 1 FROM `", &table.name, "` AS t WHERE "]);
-        self.of_key(&mut statement);
+        match before {
+            None if schema.unique_key => self.of_key(&mut statement),
+            None | Some(_) => self.of_row(&mut statement),
+        };
         if let Some(before) = before {
             let time = [" AND t.`", &table.updated_at, "` IS "];
             statement.add(&time).bind(before.time.get());
@@ -65,11 +75,15 @@ impl Writing<'_> {
         let time = self.time(before);
         let mut statement = Statement::new(&["INSERT INTO `", &table.name, "` (`", &table.key]);
         statement.add(&["`, `", &table.updated_at, "`"]);
-        let mut values = vec![self.key.as_str(), &time];
+        let mut values = vec![self.key.clone(), time];
+        for (column, is) in self.task.home() {
+            statement.add(&[", `", column, "`"]);
+            values.push(text(is));
+        }
         for (nth, value) in &self.given {
             if let Some(column) = table.columns.get(*nth) {
                 statement.add(&[", `", &column.name, "`"]);
-                values.push(value);
+                values.push(value.clone());
             }
         }
         statement
@@ -78,8 +92,12 @@ impl Writing<'_> {
             .add(&[" WHERE "]);
         let time = table.updated_at.as_str();
         self.record.is_made(&mut statement);
-        statement.add(&[" ON CONFLICT (`", &table.key, "`) DO UPDATE SET `", time]);
-        statement.add(&["` = excluded.`", time, "`"]);
+        statement.add(&[" ON CONFLICT (`", &table.key, "`"]);
+        // The columns of the unique index, whichever it is.
+        for column in table.home().filter(|_| !schema.unique_key) {
+            statement.add(&[", `", column, "`"]);
+        }
+        statement.add(&[") DO UPDATE SET `", time, "` = excluded.`", time, "`"]);
         // What is not given becomes what it is in a new row: `excluded` has the defaults.
         for (column, computed) in table.columns.iter().zip(&schema.generated) {
             let column = column.name.as_str();
@@ -125,7 +143,7 @@ impl Writing<'_> {
 
     /// Ends an update or a delete.
     fn ended(&self, mut statement: Statement) -> Statement {
-        self.of_key(statement.add(&[" WHERE "])).add(&[" AND "]);
+        self.of_row(statement.add(&[" WHERE "])).add(&[" AND "]);
         self.record.is_made(&mut statement);
         statement
     }
