@@ -296,11 +296,17 @@ impl Rules {
         if rule.source.is_some() && (rule.keep == Keep::Every || rule.timestamp.is_some()) {
             return Err("source does not go with keep: \"every\", nor with timestamp".to_owned());
         }
-        if let (Some(source), Scope::Field(scope)) = (&rule.source, &rule.scope)
-            && let Home::D1(table) = &source.home
-            && !table.can_scope(&scope.field)
-        {
-            return Err("scope.field must be a text or json among source.columns".to_owned());
+        if let Some(Home::D1(table)) = rule.source.as_ref().map(|source| &source.home) {
+            if stem != name && table.channel.is_none() {
+                let what = "source.channel must name a column, or a pattern's channels would have \
+                    the same rows";
+                return Err(what.to_owned());
+            }
+            if let Scope::Field(scope) = &rule.scope
+                && !table.can_scope(&scope.field)
+            {
+                return Err("scope.field must be a text or json among source.columns".to_owned());
+            }
         }
         if rule.retain.count == Some(0) || rule.retain.days == Some(0) {
             return Err("retain must be at least 1".to_owned());
@@ -434,6 +440,27 @@ mod tests {
             let error = Rules::parse(json).unwrap_err();
             assert!(error.contains(named), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn the_channels_of_a_pattern_do_not_have_the_same_rows_in_d1() {
+        let parse = |name: &str, more: &str| {
+            let source = r#""d1":"DB","table":"t","key":"id","updatedAt":"u","columns":["o"]"#;
+            Rules::parse(&format!(r#"{{"{name}":{{"source":{{{source}{more}}}}}}}"#))
+        };
+        for name in ["todos:*", "t*", "*"] {
+            for more in ["", r#","space":"s""#] {
+                let error = parse(name, more).unwrap_err();
+                assert!(
+                    error.contains(name) && error.contains("source.channel"),
+                    "{error}"
+                );
+            }
+            assert!(parse(name, r#","channel":"c""#).is_ok());
+        }
+        assert!(parse("todos", "").is_ok() && parse("todos", r#","channel":"c""#).is_ok());
+        let hooks = r#"{"todos:*":{"source":{"service":"APP"}}}"#;
+        assert!(Rules::parse(hooks).is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::{Config, DEV_SECRETS, Settings};
 use crate::auth::Secret;
 use crate::channel::{Access, Keep, Retain, Rule, Scope};
+use crate::names::Space;
 use crate::protocol::JsonWriter;
 use crate::source::{Home, Target};
 
@@ -101,6 +102,7 @@ pub fn examine(get: &dyn Fn(&str) -> Option<String>, own: bool) -> Vec<Finding> 
         for (name, rule) in config.rules.entries() {
             found.extend(of_rule(&name, rule));
             found.extend(of_hooks(&name, rule, &settings));
+            found.extend(of_d1(&name, rule, &settings));
         }
     }
     of_secrets(&settings, own, &mut found);
@@ -178,6 +180,24 @@ fn of_hooks(name: &str, rule: &Rule, settings: &Settings<'_>) -> Option<Finding>
     };
     let setting = format!("SYNC_CHANNELS {name}");
     Some(Finding::new(severity, setting, what, way_out))
+}
+
+/// A table that cannot tell spaces apart is the default space's alone.
+fn of_d1(name: &str, rule: &Rule, settings: &Settings<'_>) -> Option<Finding> {
+    let Some(Home::D1(table)) = rule.source.as_ref().map(|source| &source.home) else {
+        return None;
+    };
+    let default = Space::default_space();
+    let spaces = settings.list("SYNC_SPACES");
+    let others = spaces.iter().any(|space| space != default.as_str());
+    (others && !table.serves_all()).then(|| {
+        Finding::new(
+            Severity::Risky,
+            format!("SYNC_CHANNELS {name}"),
+            format!("is answered by D1 in {default} alone, but SYNC_SPACES opens more spaces"),
+            "name the column that says which space a row is of: \"space\" in its source",
+        )
+    })
 }
 
 /// Settings that hold a secret.
@@ -405,6 +425,27 @@ mod tests {
             let mut unsigned = vec!["wrong HOOK_SECRET"];
             unsigned.extend(finding);
             assert_eq!(found(&[channels, ("BOUND", "{}")]), unsigned, "{home}");
+        }
+    }
+
+    #[test]
+    fn a_table_that_cannot_tell_spaces_apart_is_told_where_there_are_more() {
+        let space = r#","space":"team""#;
+        for (spaces, column, finding) in [
+            ("team-*", "", Some("risky SYNC_CHANNELS a")),
+            ("global, b", "", Some("risky SYNC_CHANNELS a")),
+            ("team-*", space, None),
+            ("global", "", None),
+            ("", "", None),
+        ] {
+            let source = r#""d1":"DB","table":"t","key":"id","updatedAt":"u","columns":["x"]"#;
+            let channels = format!(r#"{{"a":{{"source":{{{source}{column}}}}}}}"#);
+            let expected: Vec<&str> = finding.into_iter().collect();
+            let settings = [
+                ("SYNC_CHANNELS", channels.as_str()),
+                ("SYNC_SPACES", spaces),
+            ];
+            assert_eq!(found(&settings), expected, "{spaces}{column}");
         }
     }
 

@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 
 use super::Settings;
 use crate::limits;
+use crate::names::Space;
 use crate::row::REFUSED_FIELDS;
 
 pub use records::OUTCOMES;
@@ -39,6 +40,10 @@ pub struct Table {
     pub(crate) updated_at: String,
     /// The column that says when a row was deleted; without one its row goes.
     pub(crate) deleted_at: Option<String>,
+    /// The column that says which space a row is of; without one all rows are of the default space.
+    pub(crate) space: Option<String>,
+    /// The column that says which channel a row is of; without one they are of the rule's only one.
+    pub(crate) channel: Option<String>,
     /// The columns that are fields of a row.
     pub(crate) columns: Vec<Column>,
 }
@@ -81,6 +86,8 @@ impl Table {
             key: name("key")?.ok_or_else(needed("key"))?,
             updated_at: name("updatedAt")?.ok_or_else(needed("updatedAt"))?,
             deleted_at: name("deletedAt")?,
+            space: name("space")?,
+            channel: name("channel")?,
             columns: columns(settings.take("columns").ok_or_else(needed("columns"))?)?,
         };
         table.check()?;
@@ -93,11 +100,11 @@ impl Table {
         if let Some(prefix) = reserved.iter().find(|prefix| lower.starts_with(**prefix)) {
             return Err(format!("table must not begin with {prefix}"));
         }
-        let own = [Some(&self.key), Some(&self.updated_at)];
-        let own: Vec<_> = own.into_iter().chain([self.deleted_at.as_ref()]).collect();
-        let own: Vec<&str> = own.into_iter().flatten().map(String::as_str).collect();
+        let mut own = vec![self.key.as_str(), &self.updated_at];
+        own.extend(self.deleted_at.as_deref());
+        own.extend(self.home());
         if let Some(twice) = doubled(&own) {
-            let what = "key, updatedAt and deletedAt must be different columns";
+            let what = "key, updatedAt, deletedAt, space and channel must be different columns";
             return Err(format!("{what}: {twice:?} comes twice"));
         }
         let named: Vec<&str> = self.columns.iter().map(|c| c.name.as_str()).collect();
@@ -107,6 +114,11 @@ impl Table {
         for name in named {
             if same(name, &self.key) || name == "id" {
                 return Err(format!("columns: {name:?} is the row's key, as id, anyway"));
+            }
+            if self.home().any(|own| same(name, own)) {
+                return Err(format!(
+                    "columns: {name:?} says whose a row is, and is no field"
+                ));
             }
             if REFUSED_FIELDS.contains(&name) {
                 return Err(format!("columns: {name:?} is no field's name"));
@@ -125,6 +137,24 @@ impl Table {
     pub(crate) fn can_scope(&self, field: &str) -> bool {
         let kind = self.column(field).map(|(_, column)| column.kind);
         field == "id" || matches!(kind, Some(Kind::Any | Kind::Text | Kind::Json))
+    }
+
+    /// The columns that say whose a row is.
+    pub(crate) fn home(&self) -> impl Iterator<Item = &str> {
+        self.space
+            .as_deref()
+            .into_iter()
+            .chain(self.channel.as_deref())
+    }
+
+    /// Whether its rows say of which space they are. Else they are of the default one.
+    pub(crate) fn serves_all(&self) -> bool {
+        self.space.is_some()
+    }
+
+    /// Whether a space may ask for rows.
+    pub(crate) fn serves(&self, space: &Space) -> bool {
+        self.serves_all() || *space == Space::default_space()
     }
 
     /// Whether the source alone writes the column.
@@ -261,6 +291,16 @@ mod tests {
             (r#"["constructor"]"#, "", "constructor"),
             (r#"["a"]"#, r#","deletedAt":"UPDATED_AT""#, "twice"),
             (r#"["a"]"#, r#","deletedat":"x""#, "deletedat"),
+            (r#"["a"]"#, r#","space":"a b""#, "space must"),
+            (r#"["a"]"#, r#","space":"s`""#, "space must"),
+            (r#"["a"]"#, r#","space":true"#, "space must"),
+            (r#"["a"]"#, r#","channel":"c') --""#, "channel must"),
+            (r#"["a"]"#, r#","channel":"""#, "channel must"),
+            (r#"["a"]"#, r#","space":"UUID""#, "twice"),
+            (r#"["a"]"#, r#","channel":"updated_at""#, "twice"),
+            (r#"["a"]"#, r#","space":"s","channel":"S""#, "twice"),
+            (r#"["a","S"]"#, r#","space":"s""#, "whose"),
+            (r#"["a","c:text"]"#, r#","channel":"C""#, "whose"),
             (r#"["a"]"#, r#","authorize":true"#, "authorize"),
         ] {
             let error = with(columns, more).unwrap_err();

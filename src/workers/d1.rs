@@ -8,7 +8,7 @@ use worker::Env;
 
 use super::glue;
 use super::router::now;
-use crate::channel::Rule;
+use crate::config::Config;
 use crate::digest::hex;
 use crate::limits;
 use crate::names::Space;
@@ -34,15 +34,23 @@ thread_local! {
     static KNOWN: RefCell<Known> = RefCell::default();
 }
 
-/// Puts a question to the table of its channel's rule. A row has at most `row_bytes`.
+/// Puts a question to the table of its channel's rule.
 pub(super) async fn ask(
     env: &Env,
+    config: &Config,
     space: &Space,
-    rule: &Rule,
     table: &Table,
     question: &Question,
-    row_bytes: usize,
 ) -> Answered {
+    let name = config.rules.pattern_of(&question.channel);
+    let name = name.as_deref().unwrap_or_default();
+    let refusal = KNOWN.with_borrow_mut(|known| known.refusal(table, space, name));
+    if let Some((problem, is_new)) = refusal {
+        if is_new {
+            worker::console_error!("{}", problem.message);
+        }
+        return Err(problem.into());
+    }
     let binding = glue::binding(env, &table.binding);
     if !binding.is_object() {
         let message = format!("SYNC_CHANNELS: there is no database {}", table.binding);
@@ -59,9 +67,9 @@ pub(super) async fn ask(
         space,
         table,
         schema: &schema,
-        rule,
+        rule: config.rules.find(&question.channel)?,
         question,
-        row_bytes,
+        row_bytes: config.limits.row_bytes,
     };
     let moment = Moment {
         now: now(),

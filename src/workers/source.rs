@@ -93,14 +93,13 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         let Some(source) = &rule.source else {
             return Err(unanswered().into());
         };
-        let row_bytes = config.limits.row_bytes;
         match &source.home {
-            Home::D1(table) => d1::ask(&self.env, &space, rule, table, question, row_bytes).await,
+            Home::D1(table) => d1::ask(&self.env, &config, &space, table, question).await,
             Home::Hooks(target) => {
                 hooks::ask(&self.env, &config, &space, target, question, timeout_ms).await
             }
             Home::Handler(name) => {
-                let handlers = &self.handlers;
+                let (handlers, row_bytes) = (&self.handlers, config.limits.row_bytes);
                 handlers
                     .ask(name, &self.env, &space, question, row_bytes)
                     .await

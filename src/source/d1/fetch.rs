@@ -1,11 +1,9 @@
 //! Pages of a table, in the order of the last change.
 
-use std::collections::BTreeMap;
-
 use super::clock::Clock;
 use super::place::Place;
-use super::row::{Cells, has_key, width, wrapped};
-use super::sql::{Database, Results, Statement, name, text};
+use super::row::{Cells, add_has_key, add_width, select};
+use super::sql::{Database, Results, Statement, text};
 use super::task::{Done, Task};
 use super::{Kind, schema};
 use crate::channel::Scope;
@@ -58,13 +56,11 @@ pub(super) async fn page<D: Database>(database: &D, task: &Task<'_>, fetch: &Fet
 
 /// The place before all rows of a time.
 fn before(clock: Clock, since: Millis, integer_key: bool) -> Place {
-    let least = format!("-{}", limits::SAFE_INTEGER);
     Place {
         time: clock.since(since),
-        key: if integer_key {
-            least
-        } else {
-            "\"\"".to_owned()
+        key: match integer_key {
+            true => (-(limits::SAFE_INTEGER as i64)).to_string(),
+            false => text(""),
         },
     }
 }
@@ -77,19 +73,22 @@ impl Reading<'_> {
             table, row_bytes, ..
         } = *self.task;
         let topics = self.topics()?;
-        let filter = |statement| self.filter(statement, &topics);
-        Some(wrapped(table, row_bytes, |statement| {
-            let counted = filter(statement)
-                .then(" ORDER BY 2, 1 LIMIT (SELECT count(*) FROM (SELECT sum(w) OVER (ORDER BY u, k ROWS UNBOUNDED PRECEDING) - w AS b FROM (SELECT ")
-                .then(&format!("t.{} AS k, t.{} AS u, {} AS w", name(&table.key), name(&table.updated_at), width(table)))
-                .then(&format!(" FROM {} AS t WHERE ", name(&table.name)));
-            filter(counted)
-                .then(" ORDER BY 2, 1 LIMIT ")
-                .bind((self.limit + 1).to_string())
-                .then(")) WHERE b < ")
-                .bind(limits::FRAME_OUT_BYTES.to_string())
-                .then(")) ORDER BY u, k")
-        }))
+        let mut statement = select(table, row_bytes);
+        self.filter(&mut statement, &topics);
+        statement.add(&[
+            " ORDER BY 2, 1 LIMIT (SELECT count(*) FROM (SELECT sum(w) OVER (ORDER BY u, k \
+             ROWS UNBOUNDED PRECEDING) - w AS b FROM (SELECT ",
+        ]);
+        add_width(&mut statement, table);
+        statement.add(&[" FROM `", &table.name, "` AS t WHERE "]);
+        self.filter(&mut statement, &topics);
+        statement
+            .add(&[" ORDER BY 2, 1 LIMIT "])
+            .bind(&(self.limit + 1).to_string())
+            .add(&[")) WHERE b < "])
+            .bind(&limits::FRAME_OUT_BYTES.to_string())
+            .add(&[")) ORDER BY u, k"]);
+        Some(statement)
     }
 
     /// What a reader's topics name, as a JSON list; none where it can see nothing.
@@ -105,48 +104,46 @@ impl Reading<'_> {
         (!named.is_empty()).then(|| list.finish())
     }
 
-    fn filter(&self, statement: Statement, topics: &str) -> Statement {
+    fn filter(&self, statement: &mut Statement, topics: &str) {
         let Task {
             table,
             schema,
             rule,
             ..
         } = *self.task;
-        let mut statement = statement.then(&has_key(table, schema));
+        self.task.add_home(statement);
+        add_has_key(statement, table, schema);
         if let (Some(column), false) = (&table.deleted_at, self.is_delta) {
-            statement = statement.then(&format!(" AND t.{} IS NULL", name(column)));
+            statement.add(&[" AND t.`", column, "` IS NULL"]);
         }
         if let Some(place) = &self.after {
-            let row = format!(
-                " AND (t.{}, t.{}) > (",
-                name(&table.updated_at),
-                name(&table.key)
-            );
-            statement = statement
-                .then(&row)
-                .bind_all([place.time.as_str(), &place.key])
-                .then(")");
+            let (time, key) = (table.updated_at.as_str(), table.key.as_str());
+            statement
+                .add(&[" AND (t.`", time, "`, t.`", key, "`) > ("])
+                .bind(&place.time)
+                .add(&[", "])
+                .bind(&place.key)
+                .add(&[")"]);
         }
         let Scope::Field(scope) = &rule.scope else {
-            return statement;
+            return;
         };
         let column = table.column(&scope.field).map(|(_, column)| column);
-        let own = format!(
-            "t.{}",
-            name(column.map_or(&table.key, |column| &column.name))
-        );
+        let own = column.map_or(&table.key, |column| &column.name);
         let is_json = column.is_some_and(|column| column.kind == Kind::Json);
-        let statement = match is_json {
-            true => statement.then(&format!(
-                " AND EXISTS (SELECT 1 FROM json_each(iif(json_valid({own}), {own}, 'null')) AS j \
-                 WHERE j.value"
-            )),
-            false => statement.then(&format!(" AND {own}")),
+        match is_json {
+            true => statement
+                .add(&[
+                    " AND EXISTS (SELECT 1 FROM json_each(iif(json_valid(t.`",
+                    own,
+                ])
+                .add(&["`), t.`", own, "`, 'null')) AS j WHERE j.value"]),
+            false => statement.add(&[" AND t.`", own, "`"]),
         };
-        let statement = statement
-            .then(" IN (SELECT value FROM json_each(")
-            .bind(text(topics));
-        statement.then(if is_json { ")))" } else { "))" })
+        statement
+            .add(&[" IN (SELECT value FROM json_each("])
+            .bind(&text(topics))
+            .add(&[if is_json { ")))" } else { "))" }]);
     }
 
     fn told(&self, results: &Results<'_>) -> Done {
@@ -164,13 +161,15 @@ impl Reading<'_> {
             full: !self.is_delta,
             ..Page::default()
         };
-        let mut left_out = BTreeMap::<String, usize>::new();
+        let mut left_out: Vec<(String, usize)> = Vec::new();
+        let mut leave_out = |why: String| match left_out.iter_mut().find(|(same, _)| *same == why) {
+            Some((_, count)) => *count += 1,
+            None => left_out.push((why, 1)),
+        };
         let rows = rows.get(..self.limit).unwrap_or(&rows);
         for row in rows {
             let Some(key) = row.key() else {
-                *left_out
-                    .entry("whose key is no key".to_owned())
-                    .or_default() += 1;
+                leave_out("whose key is no key".to_owned());
                 continue;
             };
             if row.is_deleted() {
@@ -180,7 +179,7 @@ impl Reading<'_> {
             match row.json(table, &key, row_bytes) {
                 Ok(json) if self.sees(&json) => page.rows.push((key, json)),
                 Ok(_) => {}
-                Err(why) => *left_out.entry(why).or_default() += 1,
+                Err(why) => leave_out(why),
             }
         }
         if let (true, Some(last)) = (is_cut, rows.last()) {

@@ -58,59 +58,72 @@ impl Record<'_> {
 
     /// `day … AND owner … AND id …`, for any day on which it may have been made: another machine's
     /// clock may be past midnight already.
-    fn same_id(&self, statement: Statement) -> Statement {
-        let days = self.day().saturating_sub(D1_RECORD_DAYS)..=self.day() + 1;
-        let days: Vec<String> = days.map(|day| day.to_string()).collect();
+    fn same_id<'s>(&self, statement: &'s mut Statement) -> &'s mut Statement {
+        statement.add(&["day IN ("]);
+        let first = self.oldest();
+        for day in first..=self.day() + 1 {
+            let comma = if day == first { "" } else { ", " };
+            statement.add(&[comma]).bind(&day.to_string());
+        }
         statement
-            .then("day IN (")
-            .bind_all(days.iter().map(String::as_str))
-            .then(") AND owner = ")
-            .bind(self.owner())
-            .then(" AND id = ")
-            .bind(text(self.write.id.as_str()))
+            .add(&[") AND owner = "])
+            .bind(&self.owner())
+            .add(&[" AND id = "])
+            .bind(&text(self.write.id.as_str()))
     }
 
-    /// Makes the record, if there is none of this id and what `guard` appends holds.
-    pub(super) fn insert(&self, guard: impl FnOnce(Statement) -> Statement) -> Statement {
-        let statement =
-            Statement::new("INSERT INTO tidewire_outcomes (day, owner, id, hash, nonce) SELECT ")
-                .bind_all([
-                    self.day().to_string().as_str(),
-                    self.owner().as_str(),
-                    &text(self.write.id.as_str()),
-                    &text(&self.write.hash),
-                    &text(self.nonce),
-                ])
-                .then(" WHERE NOT EXISTS (SELECT 1 FROM tidewire_outcomes WHERE ");
-        guard(self.same_id(statement).then(") AND "))
+    /// The first day whose records matter.
+    fn oldest(&self) -> u64 {
+        self.day().saturating_sub(D1_RECORD_DAYS)
     }
 
-    /// Holds only where this try has made the record: a condition of the write itself.
-    pub(super) fn is_made(&self, statement: Statement) -> Statement {
-        let statement = statement.then("EXISTS (SELECT 1 FROM tidewire_outcomes WHERE ");
+    /// Makes the record, if there is none of this id and a condition holds, which must follow.
+    pub(super) fn insert(&self) -> Statement {
+        let mut statement = Statement::new(&[
+            "INSERT INTO tidewire_outcomes (day, owner, id, hash, nonce) SELECT ",
+        ]);
+        statement
+            .bind_all(&[
+                self.day().to_string(),
+                self.owner(),
+                text(self.write.id.as_str()),
+                text(&self.write.hash),
+                text(self.nonce),
+            ])
+            .add(&[" WHERE NOT EXISTS (SELECT 1 FROM tidewire_outcomes WHERE "]);
+        self.same_id(&mut statement).add(&[") AND "]);
+        statement
+    }
+
+    /// Appends what holds only where this try has made the record: a condition of the write itself.
+    pub(super) fn is_made<'s>(&self, statement: &'s mut Statement) -> &'s mut Statement {
+        statement.add(&["EXISTS (SELECT 1 FROM tidewire_outcomes WHERE "]);
         self.same_id(statement)
-            .then(" AND nonce = ")
-            .bind(text(self.nonce))
-            .then(")")
+            .add(&[" AND nonce = "])
+            .bind(&text(self.nonce))
+            .add(&[")"])
     }
 
     /// Looks the record up.
     pub(super) fn select(&self) -> Statement {
-        self.same_id(Statement::new(
-            "SELECT hash, nonce FROM tidewire_outcomes WHERE ",
-        ))
+        let mut statement = Statement::new(&["SELECT hash, nonce FROM tidewire_outcomes WHERE "]);
+        self.same_id(&mut statement);
+        statement
     }
 
     /// Removes some that are too old to matter.
     pub(super) fn sweep(&self) -> Statement {
-        Statement::new(
-            "DELETE FROM tidewire_outcomes WHERE (day, owner, id) IN (\
-             SELECT day, owner, id FROM tidewire_outcomes WHERE day < ",
-        )
-        .bind(self.day().saturating_sub(D1_RECORD_DAYS).to_string())
-        .then(" LIMIT ")
-        .bind(D1_SWEPT.to_string())
-        .then(")")
+        let mut statement =
+            Statement::new(
+                &["DELETE FROM tidewire_outcomes WHERE (day, owner, id) IN (\
+             SELECT day, owner, id FROM tidewire_outcomes WHERE day < "],
+            );
+        statement
+            .bind(&self.oldest().to_string())
+            .add(&[" LIMIT "])
+            .bind(&D1_SWEPT.to_string())
+            .add(&[")"]);
+        statement
     }
 }
 

@@ -4,13 +4,13 @@ use serde_json::value::RawValue;
 
 use super::cell::{is_bindable, told};
 use super::schema::Schema;
-use super::sql::{Statement, name};
+use super::sql::Statement;
 use super::{Kind, Table};
 use crate::limits::{KEY_BYTES, SAFE_INTEGER};
 use crate::names::Key;
 use crate::protocol::{JsonWriter, text_of};
 
-/// What [`columns`] selects.
+/// What [`select`] selects.
 pub(super) struct Cells<'a> {
     pub(super) key: &'a RawValue,
     pub(super) time: &'a RawValue,
@@ -20,62 +20,56 @@ pub(super) struct Cells<'a> {
     fields: &'a [&'a RawValue],
 }
 
-/// The columns of a row under the names that [`wrapped`] knows.
-pub(super) fn columns(table: &Table) -> String {
-    let own = |column: &str| format!("t.{}", name(column));
-    let deleted = table.deleted_at.as_deref().map_or("NULL".to_owned(), own);
-    let (key, time) = (own(&table.key), own(&table.updated_at));
-    let mut list = format!(
-        "{key} AS k, {time} AS u, {deleted} AS d, {} AS w",
-        width(table)
-    );
-    for (nth, column) in table.columns.iter().enumerate() {
-        list += &format!(", {} AS c{nth}", own(&column.name));
+/// Appends the place of a row, and its bytes: of all fields, about. The lengths of texts are known
+/// without reading them.
+pub(super) fn add_width(statement: &mut Statement, table: &Table) {
+    let (key, time) = (table.key.as_str(), table.updated_at.as_str());
+    statement.add(&["t.`", key, "` AS k, t.`", time, "` AS u, 0"]);
+    for column in &table.columns {
+        statement.add(&["+ifnull(octet_length(t.`", &column.name, "`),0)"]);
     }
-    list
+    statement.add(&[" AS w"]);
 }
 
-/// Bytes of all fields, about. The lengths of texts are known without reading them.
-pub(super) fn width(table: &Table) -> String {
-    let columns = table.columns.iter();
-    let lengths = columns.map(|column| format!("ifnull(octet_length(t.{}),0)", name(&column.name)));
-    lengths.collect::<Vec<_>>().join("+")
-}
-
-/// Selects from a statement that gives [`columns`], whose end `inner` appends. A row that is too wide
+/// Begins a statement that gives [`Cells`]: conditions and `)` must follow. A row that is too wide
 /// comes without its fields, so that nobody has to hold it.
-pub(super) fn wrapped(
-    table: &Table,
-    row_bytes: usize,
-    inner: impl FnOnce(Statement) -> Statement,
-) -> Statement {
-    let statement = Statement::new("SELECT k, u, d, w");
-    let statement = (0..table.columns.len()).fold(statement, |statement, nth| {
-        // One value for all: the text tells its place.
+pub(super) fn select(table: &Table, row_bytes: usize) -> Statement {
+    let mut statement = Statement::new(&["SELECT k, u, d, w"]);
+    for nth in 0..table.columns.len() {
         match nth {
-            0 => statement.then(", iif(w > ").bind(row_bytes.to_string()),
-            _ => statement.then(", iif(w > ?1"),
+            0 => statement.add(&[", iif(w > "]).bind(&row_bytes.to_string()),
+            // One value for all.
+            _ => statement.add(&[", iif(w > ?1"]),
         }
-        .then(&format!(", NULL, c{nth})"))
-    });
-    inner(statement.then(&format!(
-        " FROM (SELECT {} FROM {} AS t WHERE ",
-        columns(table),
-        name(&table.name)
-    )))
+        .add(&[", NULL, c", &nth.to_string(), ")"]);
+    }
+    statement.add(&[" FROM (SELECT "]);
+    add_width(&mut statement, table);
+    match &table.deleted_at {
+        Some(column) => statement.add(&[", t.`", column, "` AS d"]),
+        None => statement.add(&[", NULL AS d"]),
+    };
+    for (nth, column) in table.columns.iter().enumerate() {
+        statement.add(&[", t.`", &column.name, "` AS c", &nth.to_string()]);
+    }
+    statement.add(&[" FROM `", &table.name, "` AS t WHERE "]);
+    statement
 }
 
-/// Holds for keys that can be a row's: others are as if they were not there.
-pub(super) fn has_key(table: &Table, schema: &Schema) -> String {
-    let key = format!("t.{}", name(&table.key));
+/// Appends what holds for keys that can be a row's: others are as if they were not there.
+pub(super) fn add_has_key(statement: &mut Statement, table: &Table, schema: &Schema) {
+    let key = table.key.as_str();
     match schema.integer_key {
-        true => format!(
-            "typeof({key}) = 'integer' AND {key} BETWEEN -{SAFE_INTEGER} AND {SAFE_INTEGER}"
-        ),
-        false => {
-            format!("typeof({key}) = 'text' AND octet_length({key}) BETWEEN 1 AND {KEY_BYTES}")
+        true => {
+            let most = SAFE_INTEGER.to_string();
+            statement.add(&["typeof(t.`", key, "`) = 'integer' AND t.`", key]);
+            statement.add(&["` BETWEEN -", &most, " AND ", &most])
         }
-    }
+        false => {
+            statement.add(&["typeof(t.`", key, "`) = 'text' AND octet_length(t.`", key]);
+            statement.add(&["`) BETWEEN 1 AND ", &KEY_BYTES.to_string()])
+        }
+    };
 }
 
 /// What a key is bound as; nothing where no row can have it.

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use serde_json::value::RawValue;
 
 use super::clock::Clock;
-use super::sql::{Database, Results, Statement, name};
+use super::sql::{Database, Results, Statement};
 use super::{Table, records, same};
 use crate::limits;
-use crate::names::Millis;
+use crate::names::{Millis, Space};
 use crate::protocol::{Code, Problem, text_of};
 
 /// What must be known of a table beside what its rule says.
@@ -16,6 +16,8 @@ use crate::protocol::{Code, Problem, text_of};
 pub struct Schema {
     /// Whether keys are numbers.
     pub(super) integer_key: bool,
+    /// Whether a key is unique by itself, and not only among the rows of a space or a channel.
+    pub(super) unique_key: bool,
     pub(super) updated: Clock,
     pub(super) deleted: Clock,
     /// Of the rule's columns, in their order, whether the database computes them.
@@ -74,7 +76,7 @@ fn told(row: &[&RawValue]) -> Option<Told> {
 /// # Errors
 /// What the database said when it was asked. The answer itself may be that the table does not fit.
 pub async fn examine<D: Database>(database: &D, table: &Table) -> Result<Checked, String> {
-    let pragma = |pragma: &str, of: &str| Statement::new(&format!("PRAGMA {pragma}({})", name(of)));
+    let pragma = |pragma: &str, of: &str| Statement::new(&["PRAGMA ", pragma, "(`", of, "`)"]);
     let json = database
         .batch(&[
             pragma("table_xinfo", &table.name),
@@ -101,15 +103,35 @@ pub async fn examine<D: Database>(database: &D, table: &Table) -> Result<Checked
     let is_primary = |column: &Told| (column.primary > 0) == same(&column.name, &table.key);
     // The table's own order, which is no index.
     let by_rowid = columns.iter().all(is_primary) && !indexes.iter().any(|index| index.primary);
-    if !by_rowid && !has_unique(database, table, &unique).await? {
-        let (table_name, key) = (&table.name, &table.key);
-        let what = format!(
-            "{table_name}.{key} is the key, but neither the primary key nor of a unique index \
-             of its own (with the collation BINARY, and without WHERE)"
-        );
-        return Ok(Err(misfit(table, &what)));
+    schema.unique_key = by_rowid;
+    if !by_rowid {
+        let unique = names(database, &unique).await?;
+        let is_unique = |columns: &[&str]| unique.iter().any(|index| same_all(index, columns));
+        let mut columns: Vec<&str> = table.home().collect();
+        columns.push(&table.key);
+        schema.unique_key = is_unique(&[&table.key]);
+        if !schema.unique_key && !is_unique(&columns) {
+            let mut what = [
+                &table.name,
+                ".",
+                &table.key,
+                " is the key, but neither the primary key nor of a unique index of its own",
+            ]
+            .concat();
+            if columns.len() > 1 {
+                what += &[", nor of one over just (", &columns.join(", "), ")"].concat();
+            }
+            what += " (with the collation BINARY, and without WHERE)";
+            return Ok(Err(misfit(table, &what)));
+        }
     }
     Ok(Ok(Rc::new(schema)))
+}
+
+/// Whether an index is of these columns, in any order.
+fn same_all(index: &[String], columns: &[&str]) -> bool {
+    let has = |column: &&str| index.iter().any(|name| same(name, column));
+    index.len() == columns.len() && columns.iter().all(has)
 }
 
 /// An index, as `PRAGMA index_list` tells of it.
@@ -132,34 +154,37 @@ fn index(row: &[&RawValue]) -> Option<Index> {
     })
 }
 
-/// Whether one of the indexes is of the key alone.
-async fn has_unique<D: Database>(
-    database: &D,
-    table: &Table,
-    indexes: &[&Index],
-) -> Result<bool, String> {
+/// The columns of each index; none of one that has an expression, or compares in another way than
+/// byte by byte.
+async fn names<D: Database>(database: &D, indexes: &[&Index]) -> Result<Vec<Vec<String>>, String> {
     if indexes.is_empty() {
-        return Ok(false);
+        return Ok(Vec::new());
     }
-    let pragma =
-        |index: &&Index| Statement::new(&format!("PRAGMA index_xinfo({})", name(&index.name)));
+    // Any name, as somebody else gave it.
+    let name = |index: &Index| index.name.replace('`', "``");
+    let pragma = |index: &&Index| Statement::new(&["PRAGMA index_xinfo(`", &name(index), "`)"]);
     let statements: Vec<_> = indexes.iter().map(pragma).collect();
     let json = database.batch(&statements).await?;
     let results = Results::read(&json)?;
-    Ok((0..statements.len()).any(|nth| {
-        let rows = results.of(nth).iter();
-        let columns = rows.filter_map(|row| match row.as_slice() {
-            [_, _, name, _, collation, key] if number(key) == 1 => {
-                Some((text_of(name), text_of(collation)))
+    let names = |nth| {
+        let mut names = Vec::new();
+        for row in results.of(nth) {
+            let [_, _, name, _, collation, key] = row.as_slice() else {
+                return Vec::new();
+            };
+            if number(key) != 1 {
+                continue;
             }
-            _ => None,
-        });
-        let columns: Vec<_> = columns.collect();
-        let [(Some(name), Some(collation))] = columns.as_slice() else {
-            return false;
-        };
-        same(name, &table.key) && same(collation, "BINARY")
-    }))
+            match (text_of(name), text_of(collation)) {
+                (Some(name), Some(collation)) if same(&collation, "BINARY") => {
+                    names.push(name.into_owned());
+                }
+                _ => return Vec::new(),
+            }
+        }
+        names
+    };
+    Ok((0..statements.len()).map(names).collect())
 }
 
 fn judge(table: &Table, columns: &[Told]) -> Result<Schema, String> {
@@ -176,11 +201,13 @@ fn judge(table: &Table, columns: &[Told]) -> Result<Schema, String> {
         column => Ok(column),
     };
     let key = own(&table.key)?;
-    let is_text = ["CHAR", "CLOB", "TEXT"]
-        .iter()
-        .any(|word| key.declared.contains(word));
-    let integer_key = key.declared.contains("INT");
-    if !is_text && !integer_key {
+    let is_text = |column: &Told| {
+        let declared = |word: &&str| column.declared.contains(word);
+        ["CHAR", "CLOB", "TEXT"].iter().any(declared)
+    };
+    let is_integer = |column: &Told| column.declared.contains("INT");
+    let integer_key = is_integer(key);
+    if !is_text(key) && !integer_key {
         return Err(format!(
             "{of}.{} is the key and must be declared TEXT or INTEGER",
             key.name
@@ -203,10 +230,21 @@ fn judge(table: &Table, columns: &[Told]) -> Result<Schema, String> {
             deleted.name
         ));
     }
+    for (setting, name) in [("space", &table.space), ("channel", &table.channel)] {
+        let Some(name) = name else { continue };
+        let column = own(name)?;
+        // Of `07` another affinity makes 7, and a NULL is nobody's.
+        if !is_text(column) || is_integer(column) || !column.not_null {
+            return Err(format!(
+                "{of}.{name} is {setting} and must be declared TEXT NOT NULL"
+            ));
+        }
+    }
     let generated = table.columns.iter();
     let generated = generated.map(|column| find(&column.name).map(|column| column.hidden > 0));
     Ok(Schema {
         integer_key,
+        unique_key: false,
         updated: Clock::of(&updated.declared),
         deleted: Clock::of(&deleted.declared),
         generated: generated.collect::<Result<_, _>>()?,
@@ -218,6 +256,8 @@ fn judge(table: &Table, columns: &[Told]) -> Result<Schema, String> {
 #[derive(Debug, Default)]
 pub struct Known {
     tables: Vec<(Table, Checked, Millis)>,
+    /// What the log has said of rules, see [`Known::refusal`].
+    said: Vec<String>,
 }
 
 /// What is known of a table.
@@ -248,6 +288,30 @@ impl Known {
     pub fn keep(&mut self, table: &Table, checked: &Checked, now: Millis) {
         self.forget(table);
         self.tables.push((table.clone(), checked.clone(), now));
+    }
+
+    /// What a space is told whose rows the table of a rule does not tell from others'; and whether the
+    /// log is to say it, which it does once.
+    pub fn refusal(&mut self, table: &Table, space: &Space, rule: &str) -> Option<(Problem, bool)> {
+        if table.serves(space) {
+            return None;
+        }
+        let what = "source.space must name a column for any space but";
+        let default = Space::default_space();
+        let message = [
+            "SYNC_CHANNELS: \"",
+            rule,
+            "\": ",
+            what,
+            " ",
+            default.as_str(),
+        ]
+        .concat();
+        let is_new = !self.said.contains(&message);
+        if is_new {
+            self.said.push(message.clone());
+        }
+        Some((Problem::new(Code::Internal, message), is_new))
     }
 
     /// Looks again at the next question: the database has said something unexpected.

@@ -14,27 +14,33 @@ pub struct Statement {
 }
 
 impl Statement {
-    pub(super) fn new(sql: &str) -> Self {
-        Self::default().then(sql)
+    pub(super) fn new(parts: &[&str]) -> Self {
+        let mut statement = Self::default();
+        statement.add(parts);
+        statement
     }
 
-    /// Appends to the text.
-    pub(super) fn then(mut self, sql: &str) -> Self {
-        self.sql.push_str(sql);
+    /// Appends to the text. Names of a [`Table`](super::Table) go in as they are, between backquotes:
+    /// they were checked when it was read. (Of a name in double quotes SQLite makes a text where it
+    /// knows no such column.)
+    pub(super) fn add(&mut self, parts: &[&str]) -> &mut Self {
+        for part in parts {
+            self.sql.push_str(part);
+        }
         self
     }
 
     /// Binds a value and appends the place where it goes.
-    pub(super) fn bind(mut self, json: impl Into<String>) -> Self {
-        self.params.push(json.into());
-        let place = format!("?{}", self.params.len());
-        self.then(&place)
+    pub(super) fn bind(&mut self, json: &str) -> &mut Self {
+        self.params.push(json.to_owned());
+        let place = self.params.len().to_string();
+        self.add(&["?", &place])
     }
 
     /// Binds several, with commas between their places.
-    pub(super) fn bind_all<'a>(mut self, json: impl IntoIterator<Item = &'a str>) -> Self {
-        for (nth, value) in json.into_iter().enumerate() {
-            self = self.then(if nth == 0 { "" } else { ", " }).bind(value);
+    pub(super) fn bind_all(&mut self, json: &[String]) -> &mut Self {
+        for (nth, value) in json.iter().enumerate() {
+            self.add(&[if nth == 0 { "" } else { ", " }]).bind(value);
         }
         self
     }
@@ -45,12 +51,6 @@ pub(super) fn text(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
     write_text(&mut json, text);
     json
-}
-
-/// A table's or column's name. Not in double quotes: of these SQLite makes a text where it knows no
-/// such column.
-pub(super) fn name(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
 }
 
 /// Statements as a list of `[sql, [values]]`.

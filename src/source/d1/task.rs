@@ -1,7 +1,7 @@
 //! One question to a table: what it is about, and what came of it.
 
 use super::schema::Schema;
-use super::sql::Database;
+use super::sql::{Database, Statement, text};
 use super::{Table, fetch, write};
 use crate::channel::Rule;
 use crate::limits;
@@ -80,6 +80,29 @@ impl Done {
 }
 
 impl Task<'_> {
+    /// The columns that say whose a row is, and what they hold of the rows that are asked for.
+    pub(super) fn home(&self) -> impl Iterator<Item = (&str, &str)> {
+        let table = self.table;
+        let space = table
+            .space
+            .as_deref()
+            .map(|column| (column, self.space.as_str()));
+        let channel = self.question.channel.as_str();
+        let channel = table.channel.as_deref().map(|column| (column, channel));
+        space.into_iter().chain(channel)
+    }
+
+    /// Appends what holds for rows of this space and channel alone; a condition must follow. A
+    /// column's own collation does not count: names that differ are never the same.
+    pub(super) fn add_home(&self, statement: &mut Statement) {
+        for (column, is) in self.home() {
+            statement
+                .add(&["t.`", column, "` = "])
+                .bind(&text(is))
+                .add(&[" COLLATE BINARY AND "]);
+        }
+    }
+
     /// Answers the question.
     pub async fn run<D: Database>(&self, database: &D, moment: &Moment) -> Done {
         match &self.question.what {
@@ -91,3 +114,6 @@ impl Task<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,8 @@ pub(super) struct World {
     lose: Cell<Option<usize>>,
     /// Batches so far.
     pub(super) batches: Cell<usize>,
+    /// Statements so far.
+    pub(super) statements: RefCell<Vec<Statement>>,
 }
 
 impl World {
@@ -40,6 +42,7 @@ impl World {
             before: RefCell::default(),
             lose: Cell::default(),
             batches: Cell::default(),
+            statements: RefCell::default(),
         }
     }
 
@@ -71,6 +74,17 @@ impl World {
         self.lose.set(Some(self.batches.get() + nth));
     }
 
+    /// How SQLite goes about a statement.
+    pub(super) fn plan(&self, statement: &Statement) -> String {
+        let sql = format!("EXPLAIN QUERY PLAN {}", statement.sql);
+        let mut prepared = self.connection.prepare(&sql).unwrap();
+        let params = statement.params.iter().map(|json| bound(json));
+        let params = rusqlite::params_from_iter(params);
+        let steps = prepared.query_map(params, |row| row.get::<_, String>(3));
+        let steps: Vec<_> = steps.unwrap().map(Result::unwrap).collect();
+        steps.join("\n")
+    }
+
     fn run_all(&self, statements: &[Statement]) -> Result<String, rusqlite::Error> {
         let transaction = self.connection.unchecked_transaction()?;
         let mut results = Vec::new();
@@ -100,6 +114,7 @@ impl Database for World {
         }
         let nth = self.batches.get();
         self.batches.set(nth + 1);
+        self.statements.borrow_mut().extend_from_slice(statements);
         // The list that D1's binding is given must be JSON.
         serde_json::from_str::<serde_json::Value>(&super::to_json(statements)).unwrap();
         let done = self.run_all(statements).map_err(|error| error.to_string());
@@ -168,6 +183,8 @@ pub(super) struct Scene {
     schema: RefCell<Option<Rc<Schema>>>,
     /// The space of those who ask.
     pub(super) space: RefCell<Space>,
+    /// The channel that they ask for.
+    pub(super) channel: RefCell<Channel>,
     pub(super) clock: Cell<u64>,
     /// Whether the clock stands still.
     pub(super) stop: Cell<bool>,
@@ -185,13 +202,20 @@ impl Scene {
     pub(super) fn with_columns(create: &str, rule: &str, source: &str) -> Self {
         let comma = if rule.is_empty() { "" } else { "," };
         let named = r#""d1":"DB","table":"todos","key":"id","updatedAt":"updated_at""#;
-        let rules =
-            format!(r#"{{"c":{{"write":"user"{comma}{rule},"source":{{{named},{source}}}}}}}"#);
+        // One channel, or all whose names begin so.
+        let name = match source.contains(r#""channel":"#) {
+            true => "c*",
+            false => "c",
+        };
+        let rules = format!(
+            r#"{{"{name}":{{"write":"user"{comma}{rule},"source":{{{named},{source}}}}}}}"#
+        );
         let scene = Self {
             world: World::with(create),
             rules: Rules::parse(&rules).unwrap(),
             schema: RefCell::default(),
             space: RefCell::new(Space::default_space()),
+            channel: RefCell::new(Channel::parse("c").unwrap()),
             clock: Cell::new(1_700_000_000_000),
             stop: Cell::default(),
             questions: Cell::default(),
@@ -209,6 +233,12 @@ impl Scene {
         }
     }
 
+    /// From now on it is somebody of this space who asks for this channel.
+    pub(super) fn enter(&self, space: &str, channel: &str) {
+        self.space.replace(Space::parse(space).unwrap());
+        self.channel.replace(Channel::parse(channel).unwrap());
+    }
+
     /// Looks at the table as it is now.
     pub(super) fn look(&self) {
         let checked = now(examine(&self.world, &self.table())).unwrap();
@@ -224,7 +254,7 @@ impl Scene {
         }
         let question = Question {
             id: AskId(nth),
-            channel: Channel::parse("c").unwrap(),
+            channel: self.channel.borrow().clone(),
             session: SessionId::parse("s").unwrap(),
             grant: Grant {
                 topics: Topics::granted(Some(&identity), topics.iter().copied()).unwrap(),
@@ -242,7 +272,7 @@ impl Scene {
         let rule = self.rules.find(&question.channel).unwrap();
         let schema = self.schema.borrow().clone().unwrap();
         let task = Task {
-            space: &self.space.borrow(),
+            space: &self.space.borrow().clone(),
             table: &self.table(),
             schema: &schema,
             rule,
@@ -261,7 +291,12 @@ impl Scene {
         let write = Write {
             id: RequestId::parse(id).unwrap(),
             owner: format!("i{who}"),
-            hash: digest::content(&[action.as_str(), key, data.unwrap_or_default()]),
+            hash: digest::content(&[
+                self.channel.borrow().as_str(),
+                action.as_str(),
+                key,
+                data.unwrap_or_default(),
+            ]),
             action,
             key: Key::parse(key).unwrap(),
             data: data.map(str::to_owned),

@@ -95,6 +95,17 @@ pub(super) async fn write<D: Database>(
         {
             failed.may_be_done = true;
         }
+        if let (
+            None,
+            Ok(Seen {
+                found: None,
+                row: None,
+            }),
+        ) = (held, &seen)
+        {
+            // The key is not free, and no row of this space and channel has it.
+            return Done::refused(Problem::new(Code::Forbidden, "this key is taken"));
+        }
         if let Ok(Seen {
             found: Some(found), ..
         }) = &seen

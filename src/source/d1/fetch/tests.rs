@@ -320,11 +320,13 @@ fn a_database_that_does_not_answer_is_unavailable() {
 fn the_widest_table_is_within_what_a_statement_takes() {
     let columns: Vec<_> = (0..limits::D1_COLUMNS).map(|n| format!("c{n}")).collect();
     let create = format!(
-        "CREATE TABLE todos (id TEXT PRIMARY KEY, {}, updated_at INTEGER NOT NULL, gone TEXT)",
+        "CREATE TABLE todos (id TEXT, {}, updated_at INTEGER NOT NULL, gone TEXT, \
+         space TEXT NOT NULL, channel TEXT NOT NULL, PRIMARY KEY (id, space, channel))",
         columns.join(",")
     );
     let named: Vec<_> = columns.iter().map(|name| format!("\"{name}\"")).collect();
-    let source = format!(r#""columns":[{}],{SOFT}"#, named.join(","));
+    let home = r#""space":"space","channel":"channel""#;
+    let source = format!(r#""columns":[{}],{SOFT},{home}"#, named.join(","));
     let scene = Scene::with_columns(&create, r#""scope":{"field":"c1"}"#, &source);
     let fields: Vec<_> = columns
         .iter()

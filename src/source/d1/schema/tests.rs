@@ -65,6 +65,139 @@ fn the_key_must_be_unique() {
     assert!(examined(&format!("{GOOD}) WITHOUT ROWID; CREATE TABLE x (y"), "").is_ok());
 }
 
+const OF_ALL: &str = "id TEXT, title TEXT, done INTEGER, updated_at INTEGER NOT NULL, gone TEXT, \
+    space TEXT NOT NULL, channel TEXT NOT NULL";
+
+/// What is found with these settings for the columns that say whose a row is.
+fn of_home(settings: &str, columns: &str, more: &str) -> Checked {
+    let world = World::empty();
+    world.run(&format!("CREATE TABLE todos ({columns}); {more}"));
+    let table = table(&format!(r#""columns":["title","done"]{settings}"#));
+    now(examine(&world, &table)).unwrap()
+}
+
+const SPACE: &str = r#","space":"space""#;
+const CHANNEL: &str = r#","channel":"Channel""#;
+
+#[test]
+fn the_key_may_be_unique_among_the_rows_of_a_space_or_channel() {
+    let both = format!("{SPACE}{CHANNEL}");
+    // Whether the key is unique by itself; nothing where it does not do.
+    for (settings, unique, by_itself) in [
+        (both.as_str(), "id, space, channel", Some(false)),
+        (&both, "Channel, SPACE, id", Some(false)),
+        (&both, "id", Some(true)),
+        (&both, "id, space", None),
+        (&both, "id, channel", None),
+        (&both, "space, channel", None),
+        (&both, "id, space, channel, title", None),
+        (&both, "id, space, title", None),
+        (&both, "id, space, channel COLLATE NOCASE", None),
+        (&both, "id, space COLLATE RTRIM, channel", None),
+        (&both, "id, space, lower(channel)", None),
+        (SPACE, "space, id", Some(false)),
+        (SPACE, "id", Some(true)),
+        (SPACE, "space, channel, id", None),
+        (SPACE, "channel, id", None),
+        (CHANNEL, "id, channel", Some(false)),
+        (CHANNEL, "id, space", None),
+        ("", "id, space", None),
+        ("", "id", Some(true)),
+    ] {
+        let index = format!("CREATE UNIQUE INDEX u ON todos ({unique})");
+        let found = of_home(settings, OF_ALL, &index);
+        let found = found.map(|schema| schema.unique_key);
+        match by_itself {
+            Some(by_itself) => assert_eq!(found, Ok(by_itself), "{settings} {unique}"),
+            None => {
+                let message = found.unwrap_err().message;
+                assert!(message.contains("unique index"), "{settings}: {message}");
+                let named = message.contains("(space, Channel, id)");
+                assert_eq!(named, settings == both, "{settings}: {message}");
+            }
+        }
+        if unique.contains('(') || unique.contains("COLLATE") {
+            continue;
+        }
+        for end in ["", ") WITHOUT ROWID; CREATE TABLE x (y"] {
+            let columns = format!("{OF_ALL}, PRIMARY KEY ({unique}){end}");
+            let found = of_home(settings, &columns, "");
+            let found = found.ok().map(|schema| schema.unique_key);
+            assert_eq!(found, by_itself, "{settings} {unique}{end}");
+        }
+    }
+    let partial = "CREATE UNIQUE INDEX u ON todos (space, id) WHERE done = 1";
+    assert!(of_home(SPACE, OF_ALL, partial).is_err());
+    // Where both are there, the stricter one counts.
+    let two = "CREATE UNIQUE INDEX u ON todos (space, id); CREATE UNIQUE INDEX v ON todos (id)";
+    assert!(of_home(SPACE, OF_ALL, two).unwrap().unique_key);
+    let number = OF_ALL.replace("id TEXT", "id INTEGER PRIMARY KEY");
+    assert!(of_home(&both, &number, "").unwrap().unique_key);
+}
+
+#[test]
+fn whose_a_row_is_is_a_text_that_is_there_and_somebody_writes() {
+    let good = OF_ALL.replace("id TEXT", "id TEXT PRIMARY KEY");
+    for (setting, name) in [(SPACE, "space"), (CHANNEL, "channel")] {
+        let is = |declared: &str| {
+            let columns = good.replace(&format!("{name} TEXT NOT NULL"), declared);
+            of_home(setting, &columns, "").map_err(|problem| problem.message.into_owned())
+        };
+        for declared in [
+            "TEXT NOT NULL",
+            "varchar(64) NOT NULL",
+            "CLOB NOT NULL DEFAULT 'x'",
+        ] {
+            assert!(is(&format!("{name} {declared}")).is_ok(), "{declared}");
+        }
+        for (declared, named) in [
+            ("TEXT", "TEXT NOT NULL"),
+            ("NOT NULL", "TEXT NOT NULL"),
+            ("INTEGER NOT NULL", "TEXT NOT NULL"),
+            // The affinity is that of a number.
+            ("CHARINT NOT NULL", "TEXT NOT NULL"),
+            ("NUMERIC NOT NULL", "TEXT NOT NULL"),
+            ("BLOB NOT NULL", "TEXT NOT NULL"),
+            ("TEXT NOT NULL AS (title)", "computed"),
+        ] {
+            let message = is(&format!("{name} {declared}")).unwrap_err();
+            let column = format!("todos.{name} ").to_ascii_lowercase();
+            assert!(
+                message.to_ascii_lowercase().contains(&column),
+                "{declared}: {message}"
+            );
+            assert!(message.contains(named), "{declared}: {message}");
+        }
+        let message = is("other TEXT").unwrap_err();
+        assert!(message.contains("has no column"), "{message}");
+    }
+}
+
+#[test]
+fn a_table_that_does_not_tell_spaces_apart_is_the_default_ones_and_the_log_says_so_once() {
+    let [bare, spaced] = ["", SPACE].map(|more| table(&format!(r#""columns":["title"]{more}"#)));
+    let [global, team] = ["global", "team"].map(|name| Space::parse(name).unwrap());
+    let mut known = Known::default();
+    for (table, space) in [(&bare, &global), (&spaced, &global), (&spaced, &team)] {
+        assert_eq!(known.refusal(table, space, "todos"), None);
+    }
+    for (rule, is_new) in [
+        ("todos", true),
+        ("todos", false),
+        ("notes:*", true),
+        ("todos", false),
+    ] {
+        let (problem, new) = known.refusal(&bare, &team, rule).unwrap();
+        assert_eq!((problem.code, new), (Code::Internal, is_new));
+        let message = problem.message;
+        assert!(message.starts_with("SYNC_CHANNELS: "), "{message}");
+        assert!(
+            message.contains(rule) && message.contains("source.space"),
+            "{message}"
+        );
+    }
+}
+
 #[test]
 fn unique_indexes_are_looked_at_up_to_the_bound() {
     let plain = GOOD.replace(" PRIMARY KEY", "");

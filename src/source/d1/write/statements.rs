@@ -2,25 +2,22 @@
 
 use super::{Held, Writing};
 use crate::protocol::Action;
-use crate::source::d1::row::wrapped;
-use crate::source::d1::sql::{Statement, name};
+use crate::source::d1::row;
+use crate::source::d1::sql::{Statement, text};
 use crate::source::d1::task::Task;
 
 impl Writing<'_> {
     /// The row as it is.
     pub(super) fn select(&self) -> Statement {
-        let table = self.task.table;
-        wrapped(table, self.task.row_bytes, |statement| {
-            let key = format!("t.{} = ", name(&table.key));
-            statement.then(&key).bind(&self.key).then(")")
-        })
+        let mut statement = row::select(self.task.table, self.task.row_bytes);
+        self.of_row(&mut statement).add(&[")"]);
+        statement
     }
 
     /// What makes the change and its record, tells what came of it, and tidies up.
     pub(super) fn statements(&self, before: Option<&Held>) -> [Statement; 5] {
         [
-            self.record
-                .insert(|statement| self.guard(statement, before)),
+            self.guarded(before),
             match self.wish.action {
                 Action::Create => self.create(before),
                 Action::Update => self.update(before),
@@ -32,25 +29,39 @@ impl Writing<'_> {
         ]
     }
 
-    /// Holds only while the row is as it was read.
-    fn guard(&self, statement: Statement, before: Option<&Held>) -> Statement {
-        let table = self.task.table;
+    /// Appends what holds for the row alone.
+    fn of_row<'s>(&self, statement: &'s mut Statement) -> &'s mut Statement {
+        self.task.add_home(statement);
+        self.of_key(statement)
+    }
+
+    /// Appends what holds for rows of the key: where it is not unique by itself, others may have it.
+    fn of_key<'s>(&self, statement: &'s mut Statement) -> &'s mut Statement {
+        let key = &self.task.table.key;
+        statement.add(&["t.`", key, "` = "]).bind(&self.key)
+    }
+
+    /// Makes the record only while the row is as it was read. For a row that is not there, its key
+    /// must be free: in the whole table, where no two rows may have it.
+    fn guarded(&self, before: Option<&Held>) -> Statement {
+        let Task { table, schema, .. } = *self.task;
         let is = if before.is_some() { "" } else { "NOT " };
-        let row = format!(
-            "{is}EXISTS (SELECT 1 FROM {} AS t WHERE t.",
-            name(&table.name)
-        );
-        let key = format!("{row}{} = ", name(&table.key));
-        let mut statement = statement.then(&key).bind(&self.key);
+        let mut statement = self.record.insert();
+        statement.add(&[is, "EXISTS (SELECT 1 FROM `", &table.name, "` AS t WHERE "]);
+        match before {
+            None if schema.unique_key => self.of_key(&mut statement),
+            None | Some(_) => self.of_row(&mut statement),
+        };
         if let Some(before) = before {
-            let time = format!(" AND t.{} IS ", name(&table.updated_at));
-            statement = statement.then(&time).bind(before.time.get());
+            let time = [" AND t.`", &table.updated_at, "` IS "];
+            statement.add(&time).bind(before.time.get());
             if let Some(column) = &table.deleted_at {
-                let deleted = format!(" AND t.{} IS ", name(column));
-                statement = statement.then(&deleted).bind(&before.deleted);
+                let deleted = [" AND t.`", column, "` IS "];
+                statement.add(&deleted).bind(&before.deleted);
             }
         }
-        statement.then(")")
+        statement.add(&[")"]);
+        statement
     }
 
     /// The time to write, later than that of the row.
@@ -61,74 +72,79 @@ impl Writing<'_> {
 
     fn create(&self, before: Option<&Held>) -> Statement {
         let Task { table, schema, .. } = *self.task;
-        let columns = self
-            .given
-            .iter()
-            .filter_map(|(nth, _)| table.columns.get(*nth));
-        let named = [&table.key, &table.updated_at].into_iter();
-        let named: Vec<_> = named
-            .chain(columns.map(|column| &column.name))
-            .map(|n| name(n))
-            .collect();
         let time = self.time(before);
-        let values = [self.key.as_str(), &time].into_iter();
-        let values = values.chain(self.given.iter().map(|(_, value)| value.as_str()));
-        let insert = format!(
-            "INSERT INTO {} ({}) SELECT ",
-            name(&table.name),
-            named.join(", ")
-        );
-        let statement = Statement::new(&insert).bind_all(values).then(" WHERE ");
+        let mut statement = Statement::new(&["INSERT INTO `", &table.name, "` (`", &table.key]);
+        statement.add(&["`, `", &table.updated_at, "`"]);
+        let mut values = vec![self.key.clone(), time];
+        for (column, is) in self.task.home() {
+            statement.add(&[", `", column, "`"]);
+            values.push(text(is));
+        }
+        for (nth, value) in &self.given {
+            if let Some(column) = table.columns.get(*nth) {
+                statement.add(&[", `", &column.name, "`"]);
+                values.push(value.clone());
+            }
+        }
+        statement
+            .add(&[") SELECT "])
+            .bind_all(&values)
+            .add(&[" WHERE "]);
+        let time = table.updated_at.as_str();
+        self.record.is_made(&mut statement);
+        statement.add(&[" ON CONFLICT (`", &table.key, "`"]);
+        // The columns of the unique index, whichever it is.
+        for column in table.home().filter(|_| !schema.unique_key) {
+            statement.add(&[", `", column, "`"]);
+        }
+        statement.add(&[") DO UPDATE SET `", time, "` = excluded.`", time, "`"]);
         // What is not given becomes what it is in a new row: `excluded` has the defaults.
-        let writable = table.columns.iter().zip(&schema.generated);
-        let writable =
-            writable.filter(|(column, computed)| !**computed && !table.is_time(&column.name));
-        let set = writable
-            .map(|(column, _)| &column.name)
-            .chain([&table.updated_at]);
-        let set: Vec<_> = set
-            .map(|n| format!("{0} = excluded.{0}", name(n)))
-            .collect();
-        let revive = table.deleted_at.as_ref();
-        let revive = revive.map_or(String::new(), |n| format!(", {} = NULL", name(n)));
-        let key = name(&table.key);
-        let conflict = format!(
-            " ON CONFLICT ({key}) DO UPDATE SET {}{revive}",
-            set.join(", ")
-        );
-        self.record.is_made(statement).then(&conflict)
+        for (column, computed) in table.columns.iter().zip(&schema.generated) {
+            let column = column.name.as_str();
+            if !computed && !table.is_time(column) {
+                statement.add(&[", `", column, "` = excluded.`", column, "`"]);
+            }
+        }
+        if let Some(column) = &table.deleted_at {
+            statement.add(&[", `", column, "` = NULL"]);
+        }
+        statement
     }
 
     fn update(&self, before: Option<&Held>) -> Statement {
         let table = self.task.table;
-        let mut statement = Statement::new(&format!("UPDATE {} SET ", name(&table.name)));
+        let mut statement = self.set(&table.updated_at, &self.time(before));
         for (nth, value) in &self.given {
             if let Some(column) = table.columns.get(*nth) {
-                let set = format!("{} = ", name(&column.name));
-                statement = statement.then(&set).bind(value).then(", ");
+                statement.add(&[", `", &column.name, "` = "]).bind(value);
             }
         }
-        let time = format!("{} = ", name(&table.updated_at));
-        let statement = statement.then(&time).bind(self.time(before));
-        self.of_key(statement)
+        self.ended(statement)
     }
 
     fn delete(&self, before: Option<&Held>) -> Statement {
         let Task { table, schema, .. } = *self.task;
-        let of = name(&table.name);
         let Some(column) = &table.deleted_at else {
-            return self.of_key(Statement::new(&format!("DELETE FROM {of}")));
+            return self.ended(Statement::new(&["DELETE FROM `", &table.name, "` AS t"]));
         };
-        let statement = Statement::new(&format!("UPDATE {of} SET {} = ", name(column)))
-            .bind(schema.deleted.at(self.record.now))
-            .then(&format!(", {} = ", name(&table.updated_at)))
-            .bind(self.time(before));
-        self.of_key(statement)
+        let mut statement = self.set(&table.updated_at, &self.time(before));
+        let deleted = schema.deleted.at(self.record.now);
+        statement.add(&[", `", column, "` = "]).bind(&deleted);
+        self.ended(statement)
     }
 
-    fn of_key(&self, statement: Statement) -> Statement {
-        let key = format!(" WHERE {} = ", name(&self.task.table.key));
-        let statement = statement.then(&key).bind(&self.key);
-        self.record.is_made(statement.then(" AND "))
+    /// Begins an update.
+    fn set(&self, column: &str, value: &str) -> Statement {
+        let table = &self.task.table.name;
+        let mut statement = Statement::new(&["UPDATE `", table, "` AS t SET `", column, "` = "]);
+        statement.bind(value);
+        statement
+    }
+
+    /// Ends an update or a delete.
+    fn ended(&self, mut statement: Statement) -> Statement {
+        self.of_row(statement.add(&[" WHERE "])).add(&[" AND "]);
+        self.record.is_made(&mut statement);
+        statement
     }
 }
