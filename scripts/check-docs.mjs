@@ -73,7 +73,7 @@ for (const row of readFileSync("docs/security.md", "utf8").split("\n").filter((l
 
 // A snippet is part of the example that it names: line by line, but for the indentation.
 const lines = (text) => text.split("\n").map((line) => line.trim()).join("\n");
-for (const document of ["docs/publishing.md", "docs/migrating.md"]) {
+for (const document of ["docs/publishing.md", "docs/migrating.md", "docs/sources.md", "docs/hooks.md", "docs/d1.md"]) {
   const text = readFileSync(document, "utf8");
   for (const [, language, path, snippet] of text.matchAll(/^```(ts|rust|jsonc|sql)\b ?(.*)\n([^]*?)^```$/gm)) {
     if (path === "") fault(document, `a snippet in ${language} names no file`);

@@ -42,9 +42,10 @@ export async function start(options = {}) {
   const made = {
     app: () => {
       const app = worker("wrangler.jsonc", appVars);
-      return binding && workers.some((name) => ["sync", "auth", "postgres", "handler"].includes(name)) ? app : { ...app, serviceBindings: {} };
+      return binding && workers.some((name) => ["sync", "d1", "auth", "postgres", "handler"].includes(name)) ? app : { ...app, serviceBindings: {} };
     },
     sync: () => amend(worker("wrangler.sync.jsonc", { ...secrets, ...vars }, faults ? "build-faults" : "build")),
+    d1: () => amend(worker("examples/d1/wrangler.jsonc", { ...secrets, ...vars })),
     auth: () => amend(worker("examples/rust-auth/wrangler.jsonc", { ...secrets, ...vars })),
     postgres: () => ({
       ...amend(worker("examples/rust-postgres/wrangler.jsonc", { ...secrets, ...vars })),
@@ -84,6 +85,9 @@ export async function start(options = {}) {
   const url = await runtime.ready;
   return new Deployment(runtime, url.origin, { logs, warnings }, { ...secrets, ...vars });
 }
+
+/** The settings in a wrangler file. */
+export const settings = (file) => readConfig({ config: `${repository}/${file}` }).rawConfig.vars;
 
 /** A Worker's options for Miniflare, from its wrangler file. */
 function worker(file, overrides, build = "build") {

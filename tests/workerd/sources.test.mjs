@@ -1,7 +1,7 @@
 // The same conversations wherever the rows live: in the object, in D1, in the app, in Postgres.
 import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { HOOK_SECRET, repository, start } from "./harness.mjs";
+import { HOOK_SECRET, repository, settings, start } from "./harness.mjs";
 import { programs, startPostgres } from "./postgres.mjs";
 import { Talk, conversations, outsideConversations } from "./sources.mjs";
 
@@ -10,6 +10,12 @@ const channels = (todos, notes = todos, scope = { field: "ownerId" }) => ({
   todos: { read: "user", write: "user", presence: true, signals: true, ...(todos && { source: todos }) },
   notes: { read: "user", write: "user", ...(scope && { scope }), ...(notes && { source: notes }) },
 });
+
+/** The channels of an example, with presence and signals. */
+function presented(file) {
+  const { SYNC_CHANNELS: channels } = settings(file);
+  return { SYNC_CHANNELS: { ...channels, todos: { ...channels.todos, presence: true, signals: true } } };
+}
 
 /** Has all conversations in a home. */
 function suite(name, { skip = false, isOutside = true }, open) {
@@ -39,33 +45,20 @@ suite("rows in the object", { isOutside: false }, async (stops) => ({
   workers: await started(stops, { vars: { SYNC_CHANNELS: channels() } }),
 }));
 
-const tables = `
-  CREATE TABLE todos (id TEXT PRIMARY KEY, title TEXT, done INTEGER, updated_at INTEGER NOT NULL, deleted_at INTEGER);
-  CREATE INDEX todos_sync ON todos (updated_at, id);
-  CREATE TABLE notes (id TEXT PRIMARY KEY, text TEXT, ownerId TEXT NOT NULL, updated_at TEXT NOT NULL);
-  CREATE INDEX notes_sync ON notes (ownerId, updated_at, id);
-  CREATE TABLE tidewire_outcomes (day INTEGER NOT NULL, owner TEXT NOT NULL, id TEXT NOT NULL, hash TEXT NOT NULL,
-    nonce TEXT NOT NULL, PRIMARY KEY (day, owner, id)) WITHOUT ROWID`;
-
 suite("rows in D1", {}, async (stops) => {
-  const table = { d1: "DB", key: "id", updatedAt: "updated_at" };
-  const todos = { ...table, table: "todos", columns: ["title", "done:boolean"], deletedAt: "deleted_at" };
-  // Its deletes are hard, its times texts.
-  const notes = { ...table, table: "notes", columns: ["text", "ownerId"] };
-  const amend = (sync) => ({ ...sync, d1Databases: { DB: "rows" } });
-  const workers = await started(stops, { vars: { SYNC_CHANNELS: channels(todos, notes) }, amend });
-  const db = await workers.database("tidewire-sync", "DB");
-  await db.batch(tables.split(";").map((sql) => db.prepare(sql)));
+  // The deletes of notes are hard, and their times are texts.
+  const workers = await started(stops, { workers: ["app", "d1"], vars: presented("examples/d1/wrangler.jsonc") });
+  const db = await workers.database("tidewire-sync", "DB", `${repository}/examples/d1/migrations`);
   const run = (sql, ...values) => db.prepare(sql).bind(...values).run();
   const put = {
-    todos: ({ id, title, done }) => run("INSERT OR REPLACE INTO todos VALUES (?, ?, ?, ?, NULL)", id, title, Number(done), Date.now()),
-    notes: ({ id, text, ownerId }) => run("INSERT OR REPLACE INTO notes VALUES (?, ?, ?, ?)", id, text, ownerId, new Date().toISOString()),
+    todos: (space, { id, title, done }) => run("INSERT OR REPLACE INTO todos VALUES (?, ?, ?, ?, ?, NULL)", space, id, title, Number(done), Date.now()),
+    notes: (space, { id, text, ownerId }) => run("INSERT OR REPLACE INTO notes VALUES (?, ?, ?, ?, ?)", id, text, ownerId, new Date().toISOString(), space),
   };
   const remove = {
     todos: (key) => run("UPDATE todos SET updated_at = ?1, deleted_at = ?1 WHERE id = ?2", Date.now(), key),
     notes: (key) => run("DELETE FROM notes WHERE id = ?", key),
   };
-  return { workers, outside: { put: (_, table, row) => put[table](row), remove: (_, table, key) => remove[table](key) } };
+  return { workers, outside: { put: (space, table, row) => put[table](space, row), remove: (_, table, key) => remove[table](key) } };
 });
 
 const app = "tidewire-ts-hooks";
