@@ -161,19 +161,22 @@ describe("a source that fails", () => {
       remove: (space, table, key) => fake.remove(key),
     };
     const talk = new Talk({ workers, outside, tries: 100 });
+    const late = async (question, ms) => {
+      const answer = fake.answer(question);
+      await delay(ms);
+      return answer;
+    };
     const whims = [
       () => App.answer({ error: { code: "unavailable", message: "not now" } }, 503),
       () => App.answer("<html>", 502),
       (question) => (fake.answer(question), Promise.reject(new Error("lost"))),
-      (question) => delay(20).then(() => fake.answer(question)),
+      (question) => late(question, 20),
       // Later than it is waited for.
-      (question) => question.operation !== "fetch" && Math.random() < 0.2 && delay(1_200).then(() => fake.answer(question)),
+      (question) => question.operation !== "fetch" && Math.random() < 0.2 && late(question, 1_200),
     ];
-    const end = () => {
+    fake.instead = (question) => whims[Math.floor(Math.random() * 25)]?.(question);
+    await randomly(talk, t, () => {
       fake.instead = undefined;
-    };
-    await randomly(talk, t, end, () => {
-      fake.instead = (question) => whims[Math.floor(Math.random() * 25)]?.(question);
     });
     const truth = Object.entries(fake.rows).flatMap(([key, { id, ...row }]) => (talk.name(key) ? [[talk.name(key), row]] : []));
     assert.deepEqual(await talk.newcomer(), Object.fromEntries(truth));

@@ -538,8 +538,8 @@ export const outsideConversations = {
   },
 };
 
-/** Random changes, amid random disturbances; `end` is called before all is compared. */
-export async function randomly(talk, t, end = () => {}) {
+/** Random changes, amid random disturbances; `heal` is called before all is compared. */
+export async function randomly(talk, t, heal = () => {}) {
   const seed = Number(process.env.SEED ?? randomInt(2 ** 31));
   t.diagnostic(`SEED=${seed}`);
   const random = seeded(seed);
@@ -547,11 +547,11 @@ export async function randomly(talk, t, end = () => {}) {
   const copies = [];
   for (const user of ["alice", "alice", "bob", "carol"]) copies.push(await talk.open(user));
   const all = () => Promise.all(copies.map((copy) => copy.finish()));
-  // Only what is awake can be put to sleep, or be restarted; the others' answers are under way.
-  const awake = () => talk.space.stats();
+  // Only what is awake can be put to sleep, or be restarted; either waits for what is under way.
+  const end = (how) => all().then(() => talk.space.stats()).then(() => talk.space[how]());
   const disturb = {
-    sleep: () => all().then(awake).then(() => talk.space.sleep()),
-    restart: () => awake().then(() => talk.space.restart()),
+    sleep: () => end("sleep"),
+    restart: () => end("restart"),
     drop: () => pick(copies).leave(),
     wait: all,
     // Of rows that no client writes: who writes one beside the sync Worker while it does, too, is in
@@ -574,7 +574,7 @@ export async function randomly(talk, t, end = () => {}) {
     // Whoever has lost its connection comes back with what it has not heard of.
     for (const copy of copies) if (!copy.client.isOpen) await copy.finish();
   }
-  await end();
+  await heal();
   await all();
   await talk.agree(copies);
 }
