@@ -3,7 +3,7 @@
  *
  * @module
  */
-export { TidewireError, type ErrorCode, type ErrorDetails } from "./error.ts";
+export { TidewireError, type ErrorCode, type ErrorDetails } from "../error.ts";
 export {
   drainOutbox,
   intoOutbox,

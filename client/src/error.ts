@@ -1,27 +1,37 @@
-// What goes wrong, in the wire contract's words.
+// What goes wrong, in the wire contract's words: for whoever publishes and for whoever syncs.
 
 /**
- * The contract's codes (docs/protocol.md, "Errors"), and two that arise before or without an answer:
+ * The contract's codes (docs/protocol.md, "Errors"), and some that arise before or without an answer:
  *
  * - `misconfigured`: a setting is missing or wrong. The message names it; nothing was sent.
  * - `no_answer`: no answer, or none that can be read. The call may have happened.
+ * - `revoked`: the server has sent this identity away (close code 4505).
+ * - `storage`: what should be kept on this device could not be read or written.
+ * - `closed`: the client was closed, or its user has signed out, before this came to an end.
  *
  * A newer server may know more.
  */
 export type ErrorCode =
   | "malformed"
   | "frame_too_large"
+  | "unsupported_version"
+  | "schema_outdated"
   | "unauthorized"
   | "forbidden"
   | "unknown_channel"
+  | "read_only"
   | "invalid"
   | "not_found"
   | "conflict"
   | "rate_limited"
+  | "too_many_subscriptions"
   | "unavailable"
   | "internal"
   | "misconfigured"
   | "no_answer"
+  | "revoked"
+  | "storage"
+  | "closed"
   | (string & {});
 
 export interface ErrorDetails {
@@ -35,9 +45,13 @@ export interface ErrorDetails {
   readonly retryAfterMs?: number | undefined;
   /** Of a list in several batches: how many of its changes are published. */
   readonly published?: number | undefined;
+  /** The row that is newer than the refused write. */
+  readonly current?: object | undefined;
+  /** What was caught. */
+  readonly cause?: unknown;
 }
 
-/** Why something was not published. Decide by `code` and `retryable`, never by the text. */
+/** Why something was not published, or not synced. Decide by `code` and `retryable`, never by the text. */
 export class TidewireError extends Error {
   override readonly name = "TidewireError";
   readonly code: ErrorCode;
@@ -46,15 +60,17 @@ export class TidewireError extends Error {
   readonly retryable: boolean;
   readonly retryAfterMs: number | undefined;
   readonly published: number;
+  readonly current: object | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    super(message);
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.status = details.status;
     this.field = details.field;
     this.retryable = details.retryable ?? false;
     this.retryAfterMs = details.retryAfterMs;
     this.published = details.published ?? 0;
+    this.current = details.current;
   }
 }
 
