@@ -1,0 +1,390 @@
+// The client as a state machine: inputs in, effects out. No clock, no socket and no storage is here.
+import { Core, type Config } from "./core.ts";
+import { Turn, type Effect, type Input, type Status } from "./effects.ts";
+import { TidewireError } from "./error.ts";
+import type { Intent } from "./outbox.ts";
+import { Reading, errorOf } from "./reading.ts";
+import type { Subscription } from "./subscription.ts";
+import { decode, encode, type ServerMessage } from "./wire.ts";
+import { Writing } from "./writing.ts";
+
+/** A session is renewed so long before its end. */
+const RENEW_MS = 60_000;
+/** But not more often, whatever the clocks say. */
+const RENEW_PAUSE_MS = 30_000;
+/** Timers take no more. */
+const LONGEST_MS = 2_000_000_000;
+/** When storage has failed, it is tried again after this. */
+const SAVE_MS = 30_000;
+
+/** How the phases of a connection look to the app; while it is up, that depends. */
+const statuses = { off: "offline", waiting: "offline", opening: "connecting", up: "syncing", stopped: "error" } as const;
+
+const closed = (message: string) => ({ code: "closed", message });
+
+/** Live, with nothing under way; or refused. */
+const isCurrent = (sub: Subscription) => (sub.isLive && sub.asked === undefined) || sub.refused !== undefined;
+
+export class Engine {
+  readonly #core: Core;
+  readonly #reading: Reading;
+  readonly #writing: Writing;
+  #isWanted = false;
+  #isIdentifying = false;
+  #isSignedOut = false;
+  /** The connection that has been greeted. */
+  #greeted: number | undefined;
+  status: Status = "offline";
+  error: TidewireError | undefined;
+  /** Who waits until these are live and up to date. */
+  #catching: { readonly id: number; readonly subs: readonly Subscription[] }[] = [];
+
+  constructor(config: Config) {
+    this.#core = new Core(config);
+    this.#writing = new Writing(this.#core);
+    this.#reading = new Reading(this.#core, this.#writing);
+  }
+
+  get identity(): string | null | undefined {
+    return this.#core.identity;
+  }
+
+  get session(): string {
+    return this.#core.session;
+  }
+
+  get role(): Core["role"] {
+    return this.#core.role;
+  }
+
+  get subscriptions(): readonly Subscription[] {
+    return [...this.#core.subscriptions.values()];
+  }
+
+  subscription(channel: string): Subscription | undefined {
+    return this.#core.subscriptions.get(channel);
+  }
+
+  /** The intents of a channel, refused ones too. */
+  intents(channel: string): readonly Intent[] {
+    return this.#core.outbox.all.filter((intent) => intent.channel === channel);
+  }
+
+  handle(input: Input, now: number): readonly Effect[] {
+    const turn = new Turn(now);
+    this.#take(turn, input);
+    this.#finish(turn);
+    return turn.effects;
+  }
+
+  #take(turn: Turn, input: Input): void {
+    const { link, subscriptions } = this.#core;
+    const { now } = turn;
+    switch (input.type) {
+      case "connect":
+        this.#isWanted = true;
+        return this.#proceed(turn);
+      case "disconnect":
+        this.#isWanted = false;
+        return this.#part(turn);
+      case "catchUp":
+        this.#catching.push({ id: input.id, subs: this.subscriptions });
+        for (const sub of subscriptions.values()) this.#reading.ask(turn, sub);
+        return this.#core.isUp ? undefined : this.#proceed(turn);
+      case "channel":
+        return this.#reading.want(turn, input);
+      case "leave":
+        return this.#reading.leave(input.channel);
+      case "write": {
+        const { type: _, ...intent } = input;
+        if (!this.#isSignedOut) return this.#writing.write(turn, intent);
+        const error = { code: "unauthorized", message: "nobody is signed in" };
+        return void turn.outcomes.push({ id: input.id, error });
+      }
+      case "dismiss":
+        return this.#writing.dismiss(turn, input.id);
+      case "presence":
+        return this.#reading.move(turn, input.channel, input.want);
+      case "signal": {
+        const { channel, event, data } = input;
+        if (subscriptions.get(channel)?.isLive && this.#core.isUp) this.#core.send({ type: "signal", channel, event, data });
+        return;
+      }
+      case "identified":
+        this.#isIdentifying = false;
+        if (this.#core.identity !== input.identity) return this.#become(turn, input.identity);
+        if (this.#core.isUp) turn.add({ type: "renew" });
+        return this.#proceed(turn);
+      case "signedOut":
+        return this.#signedOut(turn, input.identity);
+      case "token":
+        if (input.token !== undefined && this.#core.isUp) this.#core.send({ type: "auth", token: input.token });
+        return;
+      case "channelToken":
+        return this.#reading.token(turn, input.channel, input.token);
+      case "database":
+        return this.#opened(turn, input.outbox);
+      case "loaded":
+        return this.#reading.loaded(turn, input.channel, input.kept);
+      case "unsaved":
+        return this.#unsaved(turn, input);
+      case "opened":
+        if (input.socket !== link.socket || link.phase !== "opening") return;
+        this.#greeted = input.socket;
+        this.#core.isOrdered = input.isOrdered;
+        return this.#reading.hello(turn);
+      case "frame":
+        turn.add(...link.heard());
+        for (const message of decode(input.text)) if (this.#greeted === input.socket) this.#receive(turn, message);
+        return;
+      case "closed":
+        if (input.socket === link.socket) turn.add(...link.closed(input, now));
+        return;
+      case "wake":
+        if (this.#core.role === "leader") turn.add(...link.wake(now));
+        return;
+      case "timer":
+        return this.#timer(turn, input.name);
+      case "follower":
+        return this.#join(turn, "follower", true);
+      case "leader":
+        if (input.outbox !== undefined) this.#reconcile(turn, input.outbox);
+        this.#join(turn, "leader", input.outbox !== undefined);
+        return this.#proceed(turn);
+      case "adopt":
+        return this.#adopt(turn, input);
+      case "status":
+        for (const sub of subscriptions.values()) {
+          sub.isLive = input.live.includes(sub.channel);
+          if (sub.isLive && sub.isLoaded) this.#reading.live(turn, sub);
+        }
+        return this.#setStatus(turn, input.status, input.error);
+    }
+  }
+
+  /** Goes on towards a connection, from wherever it is. */
+  #proceed(turn: Turn): void {
+    const { role, isOpen, link, identity } = this.#core;
+    if (!this.#isWanted) return;
+    if (identity === undefined) {
+      if (!this.#isIdentifying) turn.add({ type: "identify" });
+      this.#isIdentifying = true;
+    } else if (role === "leader") turn.add(...link.connect(turn.now));
+    else if (isOpen && role === "none") {
+      this.#core.role = "joining";
+      turn.add({ type: "join" });
+    }
+  }
+
+  /** Who has the connection is known. Where others may have written meanwhile, all is read again. */
+  #join(turn: Turn, role: "leader" | "follower", isBehind: boolean): void {
+    this.#core.role = role;
+    for (const sub of this.#core.subscriptions.values()) {
+      sub.hungUp();
+      if (isBehind || !sub.isLoaded) this.#reading.load(turn, sub);
+    }
+  }
+
+  /** Leaves connection and tabs. */
+  #part(turn: Turn): void {
+    turn.add(...this.#core.link.disconnect());
+    if (this.#core.role !== "none") turn.add({ type: "part" });
+    this.#core.role = "none";
+    for (const sub of this.#core.subscriptions.values()) sub.hungUp();
+  }
+
+  /** Somebody else is here: nothing of who was before is left in sight. */
+  #become(turn: Turn, identity: string | null | undefined): void {
+    const { outbox, subscriptions, identity: before } = this.#core;
+    this.#part(turn);
+    this.#core.identity = identity;
+    this.#core.isOpen = false;
+    this.#isSignedOut = identity === undefined;
+    // What was written before anybody was known belongs to who comes first.
+    if (before !== undefined || identity === undefined) {
+      for (const intent of outbox.clear()) {
+        this.#gone(turn, intent);
+        turn.outcomes.push({ id: intent.id, error: closed("somebody else has signed in, or nobody") });
+      }
+      for (const sub of subscriptions.values()) turn.touch(sub.channel, sub.forget());
+    }
+    if (identity !== undefined) turn.add({ type: "database", identity });
+  }
+
+  #signedOut(turn: Turn, remembered: string | null | undefined): void {
+    this.#isIdentifying = false;
+    const identity = this.#core.identity ?? remembered;
+    this.#become(turn, undefined);
+    if (identity !== undefined) turn.add({ type: "destroy", identity });
+  }
+
+  #opened(turn: Turn, kept: readonly Intent[]): void {
+    const { outbox, subscriptions } = this.#core;
+    this.#core.isOpen = true;
+    // Written before it was known whose database this is.
+    for (const intent of outbox.all) turn.writes.push({ type: "intent", intent });
+    for (const intent of kept) this.#come(turn, intent);
+    // Who joins others reads when that is done: then nothing is missed between.
+    if (!this.#isWanted) for (const sub of subscriptions.values()) this.#reading.load(turn, sub);
+    this.#proceed(turn);
+  }
+
+  /** An intent has come from elsewhere. */
+  #come(turn: Turn, intent: Intent): void {
+    this.#core.outbox.put(intent);
+    this.#gone(turn, intent);
+  }
+
+  /** An intent has changed or gone. */
+  #gone(turn: Turn, { channel, key }: Intent): void {
+    turn.touch(channel, [key]);
+    turn.add({ type: "outbox", channel });
+  }
+
+  /** The outbox as it is kept counts: what a leader before has settled is settled. */
+  #reconcile(turn: Turn, kept: readonly Intent[]): void {
+    const ids = new Set(kept.map(({ id }) => id));
+    for (const intent of this.#core.outbox.clear()) {
+      this.#gone(turn, intent);
+      if (!ids.has(intent.id)) turn.outcomes.push({ id: intent.id });
+    }
+    for (const intent of kept) this.#come(turn, intent);
+  }
+
+  /** What another tab has written. */
+  #adopt(turn: Turn, { writes, outcomes }: Extract<Input, { type: "adopt" }>): void {
+    const { subscriptions, outbox, role } = this.#core;
+    for (const write of writes) {
+      if (write.type === "intent") this.#come(turn, write.intent);
+      else if (write.type === "settled") {
+        const intent = outbox.drop(write.id);
+        if (intent !== undefined) this.#gone(turn, intent);
+      } else {
+        const sub = subscriptions.get(write.channel);
+        if (sub !== undefined && role === "follower") this.#reading.adopt(turn, sub, write);
+      }
+    }
+    turn.add(...outcomes.map((outcome): Effect => ({ type: "settled", outcome })));
+  }
+
+  #unsaved(turn: Turn, { writes, error: cause }: Extract<Input, { type: "unsaved" }>): void {
+    for (const write of writes) {
+      const sub = write.type === "rows" ? this.subscription(write.channel) : undefined;
+      if (sub !== undefined) sub.isUnsaved = true;
+    }
+    const error = new TidewireError("storage", "what should be kept on this device could not be written", { cause });
+    turn.add({ type: "timer", name: "save", ms: SAVE_MS }, { type: "error", error });
+  }
+
+  #receive(turn: Turn, message: ServerMessage): void {
+    const { subscriptions, outbox, link } = this.#core;
+    switch (message.type) {
+      case "welcome":
+        turn.add(...link.welcomed(), { type: "remember", identity: message.identity });
+        this.#core.session = message.session;
+        Object.assign(this.#core.limits, message.limits);
+        if (message.identity !== this.#core.identity) return this.#become(turn, message.identity);
+        this.#expires(turn, message.expiresAt);
+        // Channels that were read or opened meanwhile.
+        for (const sub of subscriptions.values()) if (sub.asked === undefined) this.#reading.ask(turn, sub);
+        return;
+      case "authed":
+        this.#expires(turn, message.expiresAt);
+        if (message.view !== undefined) this.#reading.see(turn, message.view);
+        return;
+      case "ack":
+        return this.#writing.acked(turn, message);
+      case "reject": {
+        const intent = outbox.find(message.id);
+        if (intent !== undefined) return this.#writing.rejected(turn, intent, message.error);
+        const sub = this.subscriptions.find(({ asked }) => asked === message.id);
+        return sub && this.#reading.refused(turn, sub, message.error);
+      }
+      case "error": {
+        const { retryAfterMs } = message.error;
+        if (retryAfterMs !== undefined) {
+          link.holdOff(turn.now + retryAfterMs);
+          this.#core.hold(turn, retryAfterMs);
+        }
+        return turn.add({ type: "error", error: errorOf(message.error) });
+      }
+      default: {
+        const sub = subscriptions.get(message.channel);
+        if (sub !== undefined) this.#reading.take(turn, sub, message);
+      }
+    }
+  }
+
+  #expires(turn: Turn, expiresAt: number | null): void {
+    if (expiresAt === null) return turn.add({ type: "cancel", name: "renew" });
+    const ms = Math.max(RENEW_PAUSE_MS, Math.min(expiresAt - turn.now - RENEW_MS, LONGEST_MS));
+    turn.add({ type: "timer", name: "renew", ms });
+  }
+
+  #timer(turn: Turn, name: string): void {
+    const { subscriptions, link, isUp } = this.#core;
+    if (name === "save") {
+      for (const sub of subscriptions.values()) if (sub.isUnsaved) turn.writes.push(sub.save());
+    } else if (name === "renew") {
+      if (isUp) turn.add({ type: "renew" });
+    } else if (name.startsWith("again:")) {
+      const sub = subscriptions.get(name.slice(6));
+      if (sub !== undefined) this.#reading.ask(turn, sub);
+    } else turn.add(...link.timer(name, turn.now));
+  }
+
+  /** The connection that was greeted is no more. */
+  #hungUp(turn: Turn): void {
+    this.#greeted = undefined;
+    this.#core.takeOut();
+    this.#core.outbox.release();
+    this.#core.pausedUntil = 0;
+    turn.add({ type: "cancel", name: "renew" });
+    for (const sub of this.#core.subscriptions.values()) {
+      sub.hungUp();
+      if (sub.room.clear()) this.#reading.tellMembers(turn, sub);
+    }
+  }
+
+  /** What follows from all that has happened in a turn. */
+  #finish(turn: Turn): void {
+    const { link, outbox, limits, isOpen } = this.#core;
+    const isGone = link.socket !== this.#greeted || (link.phase !== "up" && link.phase !== "opening");
+    if (this.#greeted !== undefined && isGone) this.#hungUp(turn);
+    this.#writing.flow(turn);
+    for (const [channel, keys] of turn.touched) {
+      const changes = this.subscription(channel)?.look(keys, outbox) ?? [];
+      if (changes.length > 0) turn.add({ type: "rows", channel, changes });
+    }
+    const { outcomes, writes } = turn;
+    turn.add(...outcomes.map((outcome): Effect => ({ type: "settled", outcome })));
+    if (isOpen && writes.length + outcomes.length > 0) turn.add({ type: "commit", writes, outcomes });
+    const socket = this.#greeted;
+    if (socket !== undefined) {
+      const frames = encode(this.#core.takeOut(), limits.frameBytes, limits.frameMessages);
+      turn.add(...frames.map((text): Effect => ({ type: "send", socket, text })));
+    }
+    this.#settle(turn);
+  }
+
+  /** How it all stands at the end of a turn. */
+  #settle(turn: Turn): void {
+    const { link, role, outbox, isUp } = this.#core;
+    if (role === "follower") return;
+    const isSynced = isUp && this.subscriptions.every(isCurrent) && outbox.isDone;
+    this.#setStatus(turn, isSynced ? "synced" : statuses[link.phase], link.error);
+    if (!isUp) return;
+    this.#catching = this.#catching.filter(({ id, subs }) => {
+      const isDone = subs.every((sub) => isCurrent(sub) || this.subscription(sub.channel) !== sub);
+      if (isDone) turn.add({ type: "caughtUp", id });
+      return !isDone;
+    });
+  }
+
+  #setStatus(turn: Turn, status: Status, error: TidewireError | undefined): void {
+    if (status === this.status && error?.message === this.error?.message) return;
+    this.status = status;
+    this.error = error;
+    turn.add({ type: "status", status, error });
+  }
+}

@@ -1,0 +1,65 @@
+// Tokens, and whose they are: known before the server says so, to find the right database offline.
+import type { Storage } from "./storage.ts";
+
+/** A token; null: nobody is signed in; undefined: no token, the session is a cookie or anonymous. */
+export type Token = string | null | undefined;
+export type TokenSource = Token | (() => Token | Promise<Token>);
+
+/** The `sub` of a JWT, not verified: the server does that, this only names a database. */
+export function subjectOf(token: string): string | undefined {
+  try {
+    const part = (token.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/");
+    const bytes = Uint8Array.from(atob(part), (char) => char.charCodeAt(0));
+    const { sub } = JSON.parse(new TextDecoder().decode(bytes)) as { readonly sub?: unknown };
+    return typeof sub === "string" ? sub : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export class Passport {
+  #source: TokenSource;
+  readonly #storage: Storage;
+  readonly #scope: string;
+  #shown: Token;
+  /** Whom the server has taken the shown token for. */
+  #learned: { readonly token: Token; readonly identity: string | null } | undefined;
+
+  constructor(source: TokenSource, storage: Storage, scope: string) {
+    this.#source = source;
+    this.#storage = storage;
+    this.#scope = scope;
+  }
+
+  set(source: TokenSource): void {
+    this.#source = source;
+  }
+
+  async ask(): Promise<Token> {
+    const source = this.#source;
+    return (this.#shown = typeof source === "function" ? await source() : source);
+  }
+
+  async whose(token: Token): Promise<string | null> {
+    if (this.#learned !== undefined && this.#learned.token === token) return this.#learned.identity;
+    const subject = typeof token === "string" ? subjectOf(token) : undefined;
+    return subject ?? (await this.last())?.identity ?? null;
+  }
+
+  /** Who was here last. */
+  last(): Promise<{ readonly identity: string | null } | undefined> {
+    return this.#storage.recall(this.#scope).catch(() => undefined);
+  }
+
+  /** The server has said who this is. */
+  learn(identity: string | null): void {
+    this.#learned = { token: this.#shown, identity };
+    this.#storage.remember(this.#scope, identity).catch(() => undefined);
+  }
+
+  /** Nobody is here any more. */
+  async forget(): Promise<void> {
+    this.#learned = undefined;
+    await this.#storage.remember(this.#scope, undefined).catch(() => undefined);
+  }
+}
