@@ -89,7 +89,9 @@ export class Writing {
     const sub = this.#core.subscriptions.get(channel);
     turn.outcomes.push({ id, row: data });
     if (sub?.isLive && this.#core.isOrdered) {
-      const patch = sub.replica.written(key, action === "delete" ? null : data, replayed ? undefined : cursor);
+      // A repeat brings the row as it is now: after a delete it may be there again.
+      const row = action === "delete" && !replayed ? null : data;
+      const patch = sub.replica.written(key, row, replayed ? undefined : cursor);
       turn.writes.push(sub.save(patch));
       this.#drop(turn, intent);
       this.reached(turn, sub);

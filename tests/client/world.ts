@@ -90,8 +90,8 @@ export class World {
   }
 
   /** A client of somebody, or of nobody. */
-  client(identity: string | undefined = "alice", more: SyncOptions = {}): Sync<Rows> {
-    const token = identity === undefined ? {} : { token: testToken(identity) };
+  client(identity: string | null = "alice", more: SyncOptions = {}): Sync<Rows> {
+    const token = identity === null ? {} : { token: testToken(identity) };
     const sync = createSync<Rows>({
       url: "http://sync.test",
       transports: [this.server.transport],

@@ -56,7 +56,12 @@ export class TestServer {
 
   /** How clients reach it: `createSync({ transports: [server.transport] })`. */
   get transport(): Transport {
-    return { name: "test", isOrdered: true, open: (where, listener, net) => this.#open(where, listener, net) };
+    return { name: "test", isOrdered: true, open: (where, listener, net) => this.#open(where, listener, net, true) };
+  }
+
+  /** The same as it is over HTTP: changes and answers to writes overtake each other. */
+  get httpTransport(): Transport {
+    return { name: "test http", isOrdered: false, open: (where, listener, net) => this.#open(where, listener, net, false) };
   }
 
   /** The options of a client of this server; without an identity an anonymous one. */
@@ -156,7 +161,8 @@ export class TestServer {
         const action = one.sees(session.identity);
         const { key, data, by, at, seq } = one;
         const isLoss = action === "delete" && data !== null;
-        if (action === undefined || (session === writer && !isLoss)) return [];
+        const isEcho = session === writer && session.isOrdered && !isLoss;
+        if (action === undefined || isEcho) return [];
         return [{ seq, change: { action, key, data: isLoss ? null : data, by: isLoss ? null : (by ?? null), at: at ?? 0 } }];
       });
       const last = changes.at(-1);
@@ -211,7 +217,7 @@ export class TestServer {
     for (const session of this.sessions) session.flush();
   }
 
-  #open(where: Where, listener: Listener, net: Net): Connection {
+  #open(where: Where, listener: Listener, net: Net, isOrdered: boolean): Connection {
     const wire = new Wire(listener, net, this.faults);
     this.#wires.add(wire);
     const claims = claimsOf(where.token);
@@ -228,7 +234,9 @@ export class TestServer {
       expiresAt: claims?.exp === undefined ? null : claims.exp * 1000,
       schemaMin: this.#options.schemaMin ?? 0,
       now: () => net.now(),
+      isOrdered,
       send: (text) => wire.toClient(text),
+      answer: (text) => wire.answer(text),
       close: (code, reason) => wire.cut({ code, reason }),
     });
     wire.opened = () => this.sessions.add(session);

@@ -9,7 +9,10 @@ interface Given {
   readonly expiresAt: number | null;
   readonly schemaMin: number;
   now(): number;
+  /** Whether answers to writes go the way of all others. Otherwise the writer hears of its own changes, too. */
+  readonly isOrdered: boolean;
   send(text: string): void;
+  answer(text: string): void;
   close(code: number, reason: string): void;
 }
 
@@ -46,6 +49,10 @@ export class Session {
 
   get #view(): string {
     return `view-${this.identity ?? ""}`;
+  }
+
+  get isOrdered(): boolean {
+    return this.#given.isOrdered;
   }
 
   say(message: object): void {
@@ -90,6 +97,7 @@ export class Session {
         const { type: _, ...mutation } = message;
         const place = this.#out.length;
         const answer = this.#server.mutate(this, mutation as unknown as Mutate, this.#given.now());
+        if (!this.isOrdered) return this.#given.answer(JSON.stringify(answer));
         // The answer comes before what follows from it.
         return void this.#out.splice(place, 0, answer);
       }

@@ -12,6 +12,8 @@ export interface Faults {
   repeat?: (text: string) => boolean;
 }
 
+type Way = "client" | "server" | "answers";
+
 export class Wire {
   /** What the server does with it. */
   received: (text: string) => void = () => {};
@@ -21,8 +23,8 @@ export class Wire {
   readonly #listener: Listener;
   readonly #net: Net;
   readonly #faults: Faults;
-  readonly #arrivals = { client: 0, server: 0 };
-  readonly #queues = { client: [] as (() => void)[], server: [] as (() => void)[] };
+  readonly #arrivals = { client: 0, server: 0, answers: 0 };
+  readonly #queues = { client: [] as (() => void)[], server: [] as (() => void)[], answers: [] as (() => void)[] };
   #isOver = false;
   /** The client has hung up: it is told nothing more. */
   #isDeaf = false;
@@ -57,6 +59,11 @@ export class Wire {
     if (this.#faults.repeat?.(text)) this.#carry("client", text);
   }
 
+  /** An answer that goes its own way. */
+  answer(text: string): void {
+    this.#carry("client", text, "answers");
+  }
+
   /** Ends the connection; what was said before still arrives. */
   cut(how: Closed): void {
     if (this.#isOver) return;
@@ -70,21 +77,22 @@ export class Wire {
     this.ended();
   }
 
-  #carry(to: "client" | "server", text: string): void {
+  #carry(to: "client" | "server", text: string, way: Way = to): void {
     if (this.#isOver) return;
     if (this.#faults.cut?.(to, text)) return this.cut({ code: 1006 });
-    this.#later(to, () => {
+    this.#later(way, () => {
       if (to === "client") return this.#isDeaf || this.#listener.frame(text);
       if (!this.#isOver) this.received(text);
     });
   }
 
-  #later(to: "client" | "server", run: () => void): void {
+  #later(way: Way, run: () => void): void {
     const now = this.#net.now();
-    const at = Math.max(now + (this.#faults.delay?.(to) ?? 0), this.#arrivals[to]);
-    this.#arrivals[to] = at;
-    this.#queues[to].push(run);
+    const delay = this.#faults.delay?.(way === "server" ? "server" : "client") ?? 0;
+    const at = Math.max(now + delay, this.#arrivals[way]);
+    this.#arrivals[way] = at;
+    this.#queues[way].push(run);
     // Whichever timer comes first takes the first frame.
-    this.#net.after(at - now, () => this.#queues[to].shift()?.());
+    this.#net.after(at - now, () => this.#queues[way].shift()?.());
   }
 }
