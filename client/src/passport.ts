@@ -17,27 +17,44 @@ export function subjectOf(token: string): string | undefined {
   }
 }
 
+/** A token that was asked for to see whose it is serves for the connection that follows at once. */
+const FRESH_MS = 10_000;
+
 export class Passport {
   #source: TokenSource;
+  readonly #now: () => number;
+  #unused: { readonly token: Token; readonly at: number } | undefined;
   readonly #storage: Storage;
   readonly #scope: string;
   #shown: Token;
   /** Whom the server has taken the shown token for. */
   #learned: { readonly token: Token; readonly identity: string | null } | undefined;
 
-  constructor(source: TokenSource, storage: Storage, scope: string) {
+  constructor(source: TokenSource, storage: Storage, scope: string, now: () => number) {
     this.#source = source;
+    this.#now = now;
     this.#storage = storage;
     this.#scope = scope;
   }
 
   set(source: TokenSource): void {
     this.#source = source;
+    this.#unused = undefined;
   }
 
-  async ask(): Promise<Token> {
-    const source = this.#source;
-    return (this.#shown = typeof source === "function" ? await source() : source);
+  /** Asks for a token, to see whose it is. */
+  async look(): Promise<Token> {
+    const token = await this.show();
+    this.#unused = { token, at: this.#now() };
+    return token;
+  }
+
+  /** A token to show to the server: asked for anew, unless that was just done. */
+  async show(): Promise<Token> {
+    const [source, unused] = [this.#source, this.#unused];
+    this.#unused = undefined;
+    const isFresh = unused !== undefined && this.#now() - unused.at < FRESH_MS;
+    return (this.#shown = isFresh ? unused.token : typeof source === "function" ? await source() : source);
   }
 
   async whose(token: Token): Promise<string | null> {

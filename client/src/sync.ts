@@ -66,7 +66,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     this.#transports = options.transports ?? [webSocket, ...fallbacks];
     this.#scope = `tidewire ${typeof url === "function" ? "" : urlOf(url).href} ${space}`;
     this.#keeper = new Keeper(storage, options.schemaVersion ?? 0, (error) => this.#fail(error));
-    this.#passport = new Passport(options.token, storage, this.#scope);
+    this.#passport = new Passport(options.token, storage, this.#scope, () => this.#platform.now());
     const { onConflict } = options;
     this.#engine = new Engine({
       link: {
@@ -297,7 +297,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     const last = await this.#passport.last();
     let token: Token;
     try {
-      token = await this.#passport.ask();
+      token = await this.#passport.look();
     } catch (error) {
       this.#noToken(error);
       // Offline, most likely: who was here last is here still.
@@ -315,7 +315,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
 
   async #renew(): Promise<void> {
     try {
-      const token = await this.#passport.ask();
+      const token = await this.#passport.show();
       if (token === null) return this.handle({ type: "signedOut" });
       const identity = await this.#passport.whose(token);
       if (token !== undefined && identity !== this.identity) this.handle({ type: "identified", identity });
@@ -338,7 +338,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     this.#socket = socket;
     const isCurrent = () => this.#socket === socket && !this.#isClosed;
     try {
-      const token = await this.#passport.ask();
+      const token = await this.#passport.show();
       if (!isCurrent()) return;
       if (token === null) return this.handle({ type: "signedOut" });
       const identity = await this.#passport.whose(token);
