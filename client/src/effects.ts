@@ -28,6 +28,12 @@ export interface Members {
   readonly total: number;
 }
 
+/** The outbox as it was read, and the ids that were known here before. */
+export interface KeptOutbox {
+  readonly outbox: readonly Intent[];
+  readonly known: ReadonlySet<string>;
+}
+
 export type Input =
   // The app.
   | { readonly type: "connect" }
@@ -69,8 +75,8 @@ export type Input =
   | { readonly type: "wake" }
   | { readonly type: "timer"; readonly name: string }
   // Other tabs.
-  | { readonly type: "follower" }
-  | { readonly type: "leader"; readonly outbox?: readonly Intent[] | undefined }
+  /** Another tab has the connection, or this one. Where others may have written, with what is kept. */
+  | { readonly type: "follower" | "leader"; readonly kept?: KeptOutbox | undefined }
   /** What another tab has committed. */
   | { readonly type: "adopt"; readonly writes: readonly Write[]; readonly outcomes: readonly Outcome[] }
   /** How the leader stands. */

@@ -1,6 +1,6 @@
 // The client as a state machine: inputs in, effects out. No clock, no socket and no storage is here.
 import { Core, type Config } from "./core.ts";
-import { Turn, type Effect, type Input, type Status } from "./effects.ts";
+import { Turn, type Effect, type Input, type KeptOutbox, type Status } from "./effects.ts";
 import { TidewireError } from "./error.ts";
 import type { Intent } from "./outbox.ts";
 import { Reading, errorOf } from "./reading.ts";
@@ -17,6 +17,9 @@ const LONGEST_MS = 2_000_000_000;
 /** When storage has failed, it is tried again after this. */
 const SAVE_MS = 30_000;
 
+/** How many ids of settled intents are remembered. */
+const SETTLED = 1_000;
+
 /** How the phases of a connection look to the app; while it is up, that depends. */
 const statuses = { off: "offline", waiting: "offline", opening: "connecting", up: "syncing", stopped: "error" } as const;
 
@@ -32,6 +35,10 @@ export class Engine {
   #isWanted = false;
   #isIdentifying = false;
   #isSignedOut = false;
+  /** What other tabs have settled lately. */
+  readonly #settled = new Set<string>();
+  /** Intents that could not be kept. */
+  readonly #unkept = new Set<string>();
   /** The connection that has been greeted. */
   #greeted: number | undefined;
   status: Status = "offline";
@@ -63,6 +70,11 @@ export class Engine {
 
   subscription(channel: string): Subscription | undefined {
     return this.#core.subscriptions.get(channel);
+  }
+
+  /** All intents, of all channels. */
+  get pending(): readonly Intent[] {
+    return this.#core.outbox.all;
   }
 
   /** The intents of a channel, refused ones too. */
@@ -146,11 +158,8 @@ export class Engine {
       case "timer":
         return this.#timer(turn, input.name);
       case "follower":
-        return this.#join(turn, "follower", true);
       case "leader":
-        if (input.outbox !== undefined) this.#reconcile(turn, input.outbox);
-        this.#join(turn, "leader", input.outbox !== undefined);
-        return this.#proceed(turn);
+        return this.#join(turn, input);
       case "adopt":
         return this.#adopt(turn, input);
       case "status":
@@ -177,12 +186,14 @@ export class Engine {
   }
 
   /** Who has the connection is known. Where others may have written meanwhile, all is read again. */
-  #join(turn: Turn, role: "leader" | "follower", isBehind: boolean): void {
-    this.#core.role = role;
+  #join(turn: Turn, { type, kept }: Extract<Input, { type: "follower" | "leader" }>): void {
+    this.#core.role = type;
+    if (kept !== undefined) this.#reconcile(turn, kept);
     for (const sub of this.#core.subscriptions.values()) {
       sub.hungUp();
-      if (isBehind || !sub.isLoaded) this.#reading.load(turn, sub);
+      if (kept !== undefined || !sub.isLoaded) this.#reading.load(turn, sub);
     }
+    if (type === "leader") this.#proceed(turn);
   }
 
   /** Leaves connection and tabs. */
@@ -231,6 +242,8 @@ export class Engine {
 
   /** An intent has come from elsewhere. */
   #come(turn: Turn, intent: Intent): void {
+    // Tabs hear of each other in any order.
+    if (this.#settled.has(intent.id) || this.#core.outbox.isSent(intent.id)) return;
     this.#core.outbox.put(intent);
     this.#gone(turn, intent);
   }
@@ -241,25 +254,34 @@ export class Engine {
     turn.add({ type: "outbox", channel });
   }
 
-  /** The outbox as it is kept counts: what a leader before has settled is settled. */
-  #reconcile(turn: Turn, kept: readonly Intent[]): void {
+  /** The outbox as it is kept counts: what was there before and is no more was settled by another tab. */
+  #reconcile(turn: Turn, { outbox: kept, known }: KeptOutbox): void {
+    const { outbox } = this.#core;
     const ids = new Set(kept.map(({ id }) => id));
-    for (const intent of this.#core.outbox.clear()) {
-      this.#gone(turn, intent);
-      if (!ids.has(intent.id)) turn.outcomes.push({ id: intent.id });
+    for (const { id } of [...outbox.all]) {
+      if (ids.has(id) || !known.has(id) || this.#unkept.has(id)) continue;
+      this.#leave(turn, id);
+      turn.outcomes.push({ id });
     }
     for (const intent of kept) this.#come(turn, intent);
   }
 
+  /** Another tab has settled an intent. */
+  #leave(turn: Turn, id: string): void {
+    const intent = this.#core.outbox.drop(id);
+    if (intent !== undefined) this.#gone(turn, intent);
+    this.#settled.add(id);
+    const [oldest] = this.#settled;
+    if (this.#settled.size > SETTLED && oldest !== undefined) this.#settled.delete(oldest);
+  }
+
   /** What another tab has written. */
   #adopt(turn: Turn, { writes, outcomes }: Extract<Input, { type: "adopt" }>): void {
-    const { subscriptions, outbox, role } = this.#core;
+    const { subscriptions, role } = this.#core;
     for (const write of writes) {
       if (write.type === "intent") this.#come(turn, write.intent);
-      else if (write.type === "settled") {
-        const intent = outbox.drop(write.id);
-        if (intent !== undefined) this.#gone(turn, intent);
-      } else {
+      else if (write.type === "settled") this.#leave(turn, write.id);
+      else {
         const sub = subscriptions.get(write.channel);
         if (sub !== undefined && role === "follower") this.#reading.adopt(turn, sub, write);
       }
@@ -269,6 +291,7 @@ export class Engine {
 
   #unsaved(turn: Turn, { writes, error: cause }: Extract<Input, { type: "unsaved" }>): void {
     for (const write of writes) {
+      if (write.type === "intent") this.#unkept.add(write.intent.id);
       const sub = write.type === "rows" ? this.subscription(write.channel) : undefined;
       if (sub !== undefined) sub.isUnsaved = true;
     }

@@ -2,6 +2,7 @@
 import type { Effect, Input, Outcome, Status } from "./effects.ts";
 import type { Engine } from "./engine.ts";
 import { errorOf } from "./reading.ts";
+import type { Intent } from "./outbox.ts";
 import type { Write } from "./storage.ts";
 import type { Joined, Tabs } from "./tabs.ts";
 import type { Member, Presence, Signal, WireError } from "./wire.ts";
@@ -35,8 +36,9 @@ export interface Relative {
   readonly engine: Engine;
   handle(input: Input): void;
   perform(effect: Effect): void;
-  /** The outbox as it is kept. */
-  outbox(): Promise<Extract<Input, { type: "database" }>["outbox"] | undefined>;
+  /** The outbox as it is kept, once all is that was written here. */
+  outbox(): Promise<readonly Intent[] | undefined>;
+  flush(): Promise<void>;
 }
 
 const plain = ({ code, message }: { readonly code: string; readonly message: string }): WireError => ({ code, message });
@@ -53,23 +55,31 @@ export class Family {
   }
 
   join(name: string): void {
-    const { handle, outbox } = this.#self;
     const joined: Joined = this.#tabs.join(name, {
-      follow: () => handle({ type: "follower" }),
-      lead: () =>
-        void outbox().then((kept) => {
-          if (this.#joined !== joined) return;
-          handle({ type: "leader", outbox: kept ?? [] });
-          this.post({ kind: "leader" });
-        }),
+      follow: () => void (this.#joined === joined && this.#turn("follower")),
+      lead: () => void (this.#joined === joined && this.#turn("leader")),
       take: (message) => void (this.#joined === joined && this.#take(message)),
     });
     this.#joined = joined;
   }
 
+  /** Leaves, when all is kept that was written here: whoever leads next reads it. */
   part(): void {
-    this.#joined?.part();
+    const joined = this.#joined;
     this.#joined = undefined;
+    void this.#self.flush().then(() => joined?.part());
+  }
+
+  /** Leads or follows from now on, from what is kept. */
+  async #turn(type: "leader" | "follower"): Promise<void> {
+    const { engine, outbox, handle } = this.#self;
+    const joined = this.#joined;
+    const known = new Set(engine.pending.map(({ id }) => id));
+    const kept = await outbox();
+    if (this.#joined !== joined || (type === "follower" && engine.role === "leader")) return;
+    handle({ type, kept: kept && { outbox: kept, known } });
+    if (type === "leader") this.post({ kind: "leader" });
+    else this.#tellWanted();
   }
 
   post(message: TabMessage): void {
@@ -133,7 +143,9 @@ export class Family {
   }
 
   #tellWanted(): void {
-    const { subscriptions } = this.#self.engine;
+    const { subscriptions, pending } = this.#self.engine;
+    // What was written while this tab was by itself.
+    this.post({ kind: "commit", writes: pending.map((intent) => ({ type: "intent", intent })), outcomes: [] });
     this.post({ kind: "joined", channels: subscriptions.map(({ channel, needsToken }) => ({ channel, needsToken })) });
     for (const { channel, room } of subscriptions) {
       if (room.want !== null) this.post({ kind: "presence", channel, want: room.want });
@@ -157,7 +169,8 @@ export class Family {
         }
         return this.#tellStatus();
       case "leader":
-        return isLeader ? undefined : this.#tellWanted();
+        // What the one before has written last was perhaps not told any more.
+        return isLeader ? undefined : void this.#turn("follower");
       case "catchUp":
         if (isLeader) handle({ type: "catchUp", id: 0 });
         return;

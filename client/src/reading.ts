@@ -63,6 +63,8 @@ export class Reading {
     sub.isLoaded = true;
     for (const write of sub.missed.splice(0)) this.adopt(turn, sub, write);
     turn.add({ type: "restored", channel });
+    // Of a channel that another tab has live already.
+    if (sub.isLive) this.live(turn, sub);
     this.#writing.reached(turn, sub);
     this.ask(turn, sub);
   }

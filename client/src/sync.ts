@@ -84,7 +84,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     });
     if (options.tabs !== false) {
       const { engine, handle, perform } = this;
-      this.#family = storage.family?.({ engine, handle, perform, outbox: () => this.#keeper.outbox() });
+      this.#family = storage.family?.({ engine, handle, perform, outbox: () => this.#keeper.outbox(), flush: () => this.#keeper.flush() });
     }
     this.#stopWaking = this.#platform.onWake(() => this.handle({ type: "wake" }));
     if (options.autoConnect ?? true) this.connect();
