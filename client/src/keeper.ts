@@ -15,6 +15,7 @@ export class Keeper {
   readonly #schema: number;
   readonly #tell: (error: TidewireError) => void;
   #database: Database | undefined;
+  #nth = 0;
   #opening: Promise<unknown> = Promise.resolve();
   #jobs: Job[] = [];
   /** Channels whose rows could not be written. */
@@ -29,15 +30,19 @@ export class Keeper {
 
   /** Opens a database in place of the one before. One that cannot be opened is made up for in memory. */
   async open(name: string): Promise<readonly Intent[]> {
-    await this.close();
-    const opening = this.#storage.open(name, this.#schema).catch((error: unknown) => this.#instead(error));
+    const nth = ++this.#nth;
+    const opening = this.close()
+      .then(() => this.#storage.open(name, this.#schema))
+      .catch((error: unknown) => this.#instead(error));
     this.#opening = opening;
-    const database = await opening;
+    let database = await opening;
     const outbox = await database.outbox().catch(async (error: unknown) => {
-      this.#database = await this.#instead(error);
+      database = await this.#instead(error);
       return [];
     });
-    this.#database ??= database;
+    // Somebody else is here already.
+    if (nth !== this.#nth) database.close();
+    else this.#database = database;
     return outbox;
   }
 
@@ -107,11 +112,10 @@ export class Keeper {
     }
   }
 
-  async destroy(name: string): Promise<void> {
-    await this.close();
-    await this.#storage.destroy(name).catch((error: unknown) => {
-      this.#fail("what is kept of a user on this device could not be deleted", error);
-    });
+  destroy(name: string): void {
+    this.#opening = this.close()
+      .then(() => this.#storage.destroy(name))
+      .catch((error: unknown) => this.#fail("what is kept of a user on this device could not be deleted", error));
   }
 
   async close(): Promise<void> {

@@ -58,7 +58,7 @@ export class Reading {
     }
     // Rows come in their order, and what is only written yet behind them.
     const written = [...this.#core.outbox.keysOf(channel)];
-    for (const key of written) if (!before.includes(key)) sub.seen.delete(key);
+    if (sub.replica.rows.size > 0) for (const key of written) if (!before.includes(key)) sub.seen.delete(key);
     turn.touch(channel, [...before, ...sub.replica.rows.keys(), ...written]);
     sub.isLoaded = true;
     for (const write of sub.missed.splice(0)) this.adopt(turn, sub, write);

@@ -251,7 +251,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
         });
       case "destroy":
         void this.#passport.forget();
-        return void this.#keeper.destroy(this.#database(effect.identity));
+        return this.#keeper.destroy(this.#database(effect.identity));
       case "load": {
         const { channel } = effect;
         const { identity } = this;
