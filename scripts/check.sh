@@ -44,6 +44,7 @@ else
 fi
 
 say "Size"
+node scripts/size.mjs --check
 bytes=$(gzip -9c sync-worker/build/index_bg.wasm | wc -c)
 [ "$bytes" -le 500000 ] || die "the sync Worker has $bytes bytes gzipped, 500000 at most"
 

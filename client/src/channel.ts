@@ -1,5 +1,5 @@
 // What an app has of one channel: its rows, its writes, who is there.
-import { Cipher, type Ciphers } from "./cipher.ts";
+import type { Cipher } from "./cipher.ts";
 import type { Effect, Input, RowChange } from "./effects.ts";
 import { deferred } from "./deferred.ts";
 import { Emitter, type Unsubscribe } from "./emitter.ts";
@@ -11,9 +11,11 @@ import { Present } from "./present.ts";
 import { errorOf } from "./reading.ts";
 import type { Fields, Row, Signal } from "./wire.ts";
 
-export interface ChannelOptions<R extends object> extends Partial<Ciphers<R>> {
+export interface ChannelOptions<R extends object> {
   /** A token of the channel that the app's backend makes, where its rule asks for one. */
   readonly token?: string | (() => string | Promise<string>) | undefined;
+  /** What hides rows from the server: see `encrypted`. */
+  readonly cipher?: ((fail: (error: TidewireError) => void) => Cipher<R>) | undefined;
 }
 
 /** One row that is otherwise than before; without `row` it is gone. */
@@ -53,13 +55,19 @@ export interface RejectedWrite extends PendingWrite {
 /** A row for `create`: without an id it gets one. */
 export type NewRow<R> = Omit<R, "id"> & { readonly id?: string };
 
+/** What comes of a write. */
+export interface Ends {
+  readonly local: Promise<void>;
+  readonly confirmed: Promise<unknown>;
+}
+
 /** What a channel needs of its client. */
 export interface Host {
   readonly engine: Engine;
   readonly session: string;
   newId(): string;
   handle(input: Input): void;
-  write(intent: Intent): { local: Promise<void>; confirmed: Promise<unknown> };
+  write(intent: Intent): Ends;
   forget(channel: string): void;
   fail(error: TidewireError): void;
 }
@@ -87,10 +95,7 @@ export class Channel<R extends object> {
     this.name = name;
     this.#host = host;
     this.token = options.token;
-    const { encrypt, decrypt } = options;
-    if (encrypt !== undefined && decrypt !== undefined) {
-      this.#cipher = new Cipher({ encrypt, decrypt }, (error) => host.fail(error));
-    }
+    this.#cipher = options.cipher?.((error) => host.fail(error));
     this.presence = new Present(name, host);
     this.ready = this.#ready.promise;
     this.restored = this.#restored.promise;
@@ -105,19 +110,23 @@ export class Channel<R extends object> {
     return this.#seen.get(key);
   }
 
+  get #subscription() {
+    return this.#host.engine.subscription(this.name);
+  }
+
   get #seen(): ReadonlyMap<string, R> {
-    const rows = this.#cipher?.rows ?? this.#host.engine.subscription(this.name)?.seen ?? new Map<string, never>();
+    const rows = this.#cipher?.rows ?? this.#subscription?.seen ?? new Map<string, never>();
     return rows as ReadonlyMap<string, R>;
   }
 
   /** Whether it is live: what others write comes by itself. */
   get isLive(): boolean {
-    return this.#host.engine.subscription(this.name)?.isLive ?? false;
+    return this.#subscription?.isLive ?? false;
   }
 
   /** Why the channel is refused. */
   get error(): TidewireError | undefined {
-    return this.#host.engine.subscription(this.name)?.refused;
+    return this.#subscription?.refused;
   }
 
   /** Listens to the rows: told once for all that changes at once. */
@@ -163,8 +172,8 @@ export class Channel<R extends object> {
     if (intent === undefined) return undefined;
     this.dismiss(id);
     const { action, key, data } = intent;
-    const { local, confirmed } = this.#host.write({ id: this.#host.newId(), channel: this.name, action, key, data });
-    return { id, key, local, confirmed: confirmed.then((row) => this.#opened(row as Row)) };
+    const again = this.#host.newId();
+    return this.#written(again, key, this.#host.write({ id: again, channel: this.name, action, key, data }));
   }
 
   /** Forgets what was refused; or gives a write up that was not sent yet. */
@@ -227,17 +236,17 @@ export class Channel<R extends object> {
     }
     const id = this.#host.newId();
     const make = (fields: Fields | undefined) => this.#host.write({ id, channel: this.name, action, key, data: fields });
-    if (this.#cipher === undefined) {
-      const { local, confirmed } = make(data);
-      return { id, key, local, confirmed: confirmed as Promise<R | null> };
-    }
-    const now = () => this.#host.engine.subscription(this.name)?.seen.get(key);
-    const written = this.#cipher.write(action, data, now, make);
-    const local = written.then((write) => write.local);
-    const confirmed = written.then((write) => write.confirmed).then((row) => this.#opened(row as Row));
-    // As with all writes: nobody has to wait for them.
-    local.catch(() => {});
-    confirmed.catch(() => {});
+    const now = () => this.#subscription?.seen.get(key);
+    const written = this.#cipher === undefined ? make(data) : this.#cipher.write(action, data, now, make);
+    return this.#written(id, key, written);
+  }
+
+  #written(id: string, key: string, written: Ends | Promise<Ends>): Written<R> {
+    const ends = Promise.resolve(written);
+    const local = ends.then((end) => end.local);
+    const confirmed = ends.then((end) => end.confirmed).then((row) => this.#opened(row as Row));
+    // Nobody has to wait for them.
+    for (const end of [local, confirmed]) end.catch(() => {});
     return { id, key, local, confirmed };
   }
 

@@ -1,5 +1,5 @@
 // Rows that the server cannot read: encrypted before they are written, decrypted before they are seen.
-import type { Change } from "./channel.ts";
+import type { Change, ChannelOptions } from "./channel.ts";
 import type { RowChange } from "./effects.ts";
 import { TidewireError, textOf } from "./error.ts";
 import { copy, isSame } from "./json.ts";
@@ -89,4 +89,9 @@ export class Cipher<R extends object> {
   #unreadable(key: string, cause: unknown): void {
     this.#fail(new TidewireError("invalid", `the row ${key} cannot be decrypted: ${textOf(cause)}`, { cause }));
   }
+}
+
+/** Options of a channel whose rows are encrypted: `sync.channel("notes", encrypted({ encrypt, decrypt }))`. */
+export function encrypted<R extends object>(ciphers: Ciphers<R>): Pick<ChannelOptions<R>, "cipher"> {
+  return { cipher: (fail) => new Cipher(ciphers, fail) };
 }

@@ -80,6 +80,6 @@ export class Core {
   /** Nothing is sent to the server for a while. */
   hold(turn: Turn, ms: number): void {
     this.pausedUntil = Math.max(this.pausedUntil, turn.now + ms);
-    turn.add({ type: "timer", name: "flow", ms: this.pausedUntil - turn.now });
+    turn.timer("flow", this.pausedUntil - turn.now);
   }
 }

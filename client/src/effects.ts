@@ -1,6 +1,6 @@
 // What happens to the engine, and what it asks for: all that its shell brings and performs.
 import type { TidewireError } from "./error.ts";
-import type { Closed, LinkEffect } from "./link.ts";
+import type { Closed } from "./link.ts";
 import type { Intent } from "./outbox.ts";
 import type { Kept, Write } from "./storage.ts";
 import type { Action, Fields, Member, Presence, Row, Signal, WireError } from "./wire.ts";
@@ -44,8 +44,6 @@ export type Input =
       readonly channel: string;
       /** Whether it takes a token that the app makes. */
       readonly needsToken: boolean;
-      /** Whether another tab wants it. */
-      readonly isForeign?: boolean;
     }
   | { readonly type: "leave"; readonly channel: string }
   | {
@@ -67,7 +65,7 @@ export type Input =
   // What is kept.
   | { readonly type: "database"; readonly outbox: readonly Intent[] }
   | { readonly type: "loaded"; readonly channel: string; readonly kept: Kept | undefined }
-  | { readonly type: "unsaved"; readonly writes: readonly Write[]; readonly error: unknown }
+  | { readonly type: "unsaved"; readonly writes: readonly Write[] }
   // The connection.
   | { readonly type: "opened"; readonly socket: number; readonly isOrdered: boolean }
   | { readonly type: "frame"; readonly socket: number; readonly text: string }
@@ -75,6 +73,8 @@ export type Input =
   | { readonly type: "wake" }
   | { readonly type: "timer"; readonly name: string }
   // Other tabs.
+  /** No other tab will have the connection. */
+  | { readonly type: "alone" }
   /** Another tab has the connection, or this one. Where others may have written, with what is kept. */
   | { readonly type: "follower" | "leader"; readonly kept?: KeptOutbox | undefined }
   /** What another tab has committed. */
@@ -83,7 +83,11 @@ export type Input =
   | { readonly type: "status"; readonly status: Status; readonly error: TidewireError | undefined; readonly live: readonly string[] };
 
 export type Effect =
-  | LinkEffect
+  | { readonly type: "open"; readonly socket: number; readonly transport: number }
+  | { readonly type: "hangUp" }
+  | { readonly type: "ping" }
+  | { readonly type: "timer"; readonly name: string; readonly ms: number }
+  | { readonly type: "cancel"; readonly name: string }
   | { readonly type: "send"; readonly socket: number; readonly text: string }
   /** Find out whose token it is: `identified` or `signedOut`. */
   | { readonly type: "identify" }
@@ -131,6 +135,14 @@ export class Turn {
 
   add(...effects: readonly Effect[]): void {
     this.effects.push(...effects);
+  }
+
+  timer(name: string, ms: number): void {
+    this.add({ type: "timer", name, ms });
+  }
+
+  cancel(...names: readonly string[]): void {
+    for (const name of names) this.add({ type: "cancel", name });
   }
 
   touch(channel: string, keys: Iterable<string>): void {

@@ -1,6 +1,6 @@
 // The client as a state machine: inputs in, effects out. No clock, no socket and no storage is here.
 import { Core, type Config } from "./core.ts";
-import { Turn, type Effect, type Input, type KeptOutbox, type Status } from "./effects.ts";
+import { Turn, type Effect, type Input, type Status } from "./effects.ts";
 import { TidewireError } from "./error.ts";
 import type { Intent } from "./outbox.ts";
 import { Reading, errorOf } from "./reading.ts";
@@ -14,19 +14,27 @@ const RENEW_MS = 60_000;
 const RENEW_PAUSE_MS = 30_000;
 /** Timers take no more. */
 const LONGEST_MS = 2_000_000_000;
-/** When storage has failed, it is tried again after this. */
-const SAVE_MS = 30_000;
-
-/** How many ids of settled intents are remembered. */
-const SETTLED = 1_000;
 
 /** How the phases of a connection look to the app; while it is up, that depends. */
 const statuses = { off: "offline", waiting: "offline", opening: "connecting", up: "syncing", stopped: "error" } as const;
 
-const closed = (message: string) => ({ code: "closed", message });
-
 /** Live, with nothing under way; or refused. */
 const isCurrent = (sub: Subscription) => (sub.isLive && sub.asked === undefined) || sub.refused !== undefined;
+
+/** What the engine lets a part of it do that only some need. */
+export interface Inside {
+  readonly core: Core;
+  readonly reading: Reading;
+  proceed(turn: Turn): void;
+  come(turn: Turn, intent: Intent): void;
+  changed(turn: Turn, intent: Intent): void;
+  stand(turn: Turn, status: Status, error: TidewireError | undefined): void;
+}
+
+/** A part of the engine that hears of every input. */
+export interface Others {
+  heard(turn: Turn, input: Input): void;
+}
 
 export class Engine {
   readonly #core: Core;
@@ -35,10 +43,7 @@ export class Engine {
   #isWanted = false;
   #isIdentifying = false;
   #isSignedOut = false;
-  /** What other tabs have settled lately. */
-  readonly #settled = new Set<string>();
-  /** Intents that could not be kept. */
-  readonly #unkept = new Set<string>();
+  readonly #others: Others | undefined;
   /** The connection that has been greeted. */
   #greeted: number | undefined;
   status: Status = "offline";
@@ -46,10 +51,18 @@ export class Engine {
   /** Who waits until these are live and up to date. */
   #catching: { readonly id: number; readonly subs: readonly Subscription[] }[] = [];
 
-  constructor(config: Config) {
+  constructor(config: Config, others?: (inside: Inside) => Others) {
     this.#core = new Core(config);
     this.#writing = new Writing(this.#core);
     this.#reading = new Reading(this.#core, this.#writing);
+    this.#others = others?.({
+      core: this.#core,
+      reading: this.#reading,
+      proceed: (turn) => this.#proceed(turn),
+      come: (turn, intent) => this.#come(turn, intent),
+      changed: (turn, intent) => this.#changed(turn, intent),
+      stand: (turn, status, error) => this.#setStatus(turn, status, error),
+    });
   }
 
   get identity(): string | null | undefined {
@@ -85,13 +98,13 @@ export class Engine {
   handle(input: Input, now: number): readonly Effect[] {
     const turn = new Turn(now);
     this.#take(turn, input);
+    this.#others?.heard(turn, input);
     this.#finish(turn);
     return turn.effects;
   }
 
   #take(turn: Turn, input: Input): void {
     const { link, subscriptions } = this.#core;
-    const { now } = turn;
     switch (input.type) {
       case "connect":
         this.#isWanted = true;
@@ -138,36 +151,27 @@ export class Engine {
         return this.#opened(turn, input.outbox);
       case "loaded":
         return this.#reading.loaded(turn, input.channel, input.kept);
-      case "unsaved":
-        return this.#unsaved(turn, input);
       case "opened":
         if (input.socket !== link.socket || link.phase !== "opening") return;
         this.#greeted = input.socket;
         this.#core.isOrdered = input.isOrdered;
         return this.#reading.hello(turn);
       case "frame":
-        turn.add(...link.heard());
-        for (const message of decode(input.text)) if (this.#greeted === input.socket) this.#receive(turn, message);
+        link.heard(turn);
+        for (const message of decode(input.text)) if (this.#greeted === input.socket) this.#hear(turn, message);
         return;
       case "closed":
-        if (input.socket === link.socket) turn.add(...link.closed(input, now));
+        if (input.socket === link.socket) link.closed(turn, input);
         return;
       case "wake":
-        if (this.#core.role === "leader") turn.add(...link.wake(now));
+        if (this.#core.role === "leader") link.wake(turn);
         return;
       case "timer":
         return this.#timer(turn, input.name);
-      case "follower":
-      case "leader":
-        return this.#join(turn, input);
-      case "adopt":
-        return this.#adopt(turn, input);
-      case "status":
-        for (const sub of subscriptions.values()) {
-          sub.isLive = input.live.includes(sub.channel);
-          if (sub.isLive && sub.isLoaded) this.#reading.live(turn, sub);
-        }
-        return this.#setStatus(turn, input.status, input.error);
+      case "alone":
+        this.#core.role = "leader";
+        for (const sub of subscriptions.values()) if (!sub.isLoaded) this.#reading.load(turn, sub);
+        return this.#proceed(turn);
     }
   }
 
@@ -178,27 +182,16 @@ export class Engine {
     if (identity === undefined) {
       if (!this.#isIdentifying) turn.add({ type: "identify" });
       this.#isIdentifying = true;
-    } else if (role === "leader") turn.add(...link.connect(turn.now));
+    } else if (role === "leader") link.connect(turn);
     else if (isOpen && role === "none") {
       this.#core.role = "joining";
       turn.add({ type: "join" });
     }
   }
 
-  /** Who has the connection is known. Where others may have written meanwhile, all is read again. */
-  #join(turn: Turn, { type, kept }: Extract<Input, { type: "follower" | "leader" }>): void {
-    this.#core.role = type;
-    if (kept !== undefined) this.#reconcile(turn, kept);
-    for (const sub of this.#core.subscriptions.values()) {
-      sub.hungUp();
-      if (kept !== undefined || !sub.isLoaded) this.#reading.load(turn, sub);
-    }
-    if (type === "leader") this.#proceed(turn);
-  }
-
   /** Leaves connection and tabs. */
   #part(turn: Turn): void {
-    turn.add(...this.#core.link.disconnect());
+    this.#core.link.disconnect(turn);
     if (this.#core.role !== "none") turn.add({ type: "part" });
     this.#core.role = "none";
     for (const sub of this.#core.subscriptions.values()) sub.hungUp();
@@ -214,8 +207,8 @@ export class Engine {
     // What was written before anybody was known belongs to who comes first.
     if (before !== undefined || identity === undefined) {
       for (const intent of outbox.clear()) {
-        this.#gone(turn, intent);
-        turn.outcomes.push({ id: intent.id, error: closed("somebody else has signed in, or nobody") });
+        this.#changed(turn, intent);
+        turn.outcomes.push({ id: intent.id, error: { code: "closed", message: "somebody else has signed in, or nobody" } });
       }
       for (const sub of subscriptions.values()) turn.touch(sub.channel, sub.forget());
     }
@@ -242,68 +235,31 @@ export class Engine {
 
   /** An intent has come from elsewhere. */
   #come(turn: Turn, intent: Intent): void {
-    // Tabs hear of each other in any order.
-    if (this.#settled.has(intent.id) || this.#core.outbox.isSent(intent.id)) return;
     this.#core.outbox.put(intent);
-    this.#gone(turn, intent);
+    this.#changed(turn, intent);
   }
 
   /** An intent has changed or gone. */
-  #gone(turn: Turn, { channel, key }: Intent): void {
+  #changed(turn: Turn, { channel, key }: Intent): void {
     turn.touch(channel, [key]);
     turn.add({ type: "outbox", channel });
   }
 
-  /** The outbox as it is kept counts: what was there before and is no more was settled by another tab. */
-  #reconcile(turn: Turn, { outbox: kept, known }: KeptOutbox): void {
-    const { outbox } = this.#core;
-    const ids = new Set(kept.map(({ id }) => id));
-    for (const { id } of [...outbox.all]) {
-      if (ids.has(id) || !known.has(id) || this.#unkept.has(id)) continue;
-      this.#leave(turn, id);
-      turn.outcomes.push({ id });
+  /** One bad message does not cost the others. */
+  #hear(turn: Turn, message: ServerMessage): void {
+    try {
+      this.#receive(turn, message);
+    } catch (cause) {
+      turn.add({ type: "error", error: new TidewireError("malformed", `a ${message.type} cannot be read`, { cause }) });
     }
-    for (const intent of kept) this.#come(turn, intent);
-  }
-
-  /** Another tab has settled an intent. */
-  #leave(turn: Turn, id: string): void {
-    const intent = this.#core.outbox.drop(id);
-    if (intent !== undefined) this.#gone(turn, intent);
-    this.#settled.add(id);
-    const [oldest] = this.#settled;
-    if (this.#settled.size > SETTLED && oldest !== undefined) this.#settled.delete(oldest);
-  }
-
-  /** What another tab has written. */
-  #adopt(turn: Turn, { writes, outcomes }: Extract<Input, { type: "adopt" }>): void {
-    const { subscriptions, role } = this.#core;
-    for (const write of writes) {
-      if (write.type === "intent") this.#come(turn, write.intent);
-      else if (write.type === "settled") this.#leave(turn, write.id);
-      else {
-        const sub = subscriptions.get(write.channel);
-        if (sub !== undefined && role === "follower") this.#reading.adopt(turn, sub, write);
-      }
-    }
-    turn.add(...outcomes.map((outcome): Effect => ({ type: "settled", outcome })));
-  }
-
-  #unsaved(turn: Turn, { writes, error: cause }: Extract<Input, { type: "unsaved" }>): void {
-    for (const write of writes) {
-      if (write.type === "intent") this.#unkept.add(write.intent.id);
-      const sub = write.type === "rows" ? this.subscription(write.channel) : undefined;
-      if (sub !== undefined) sub.isUnsaved = true;
-    }
-    const error = new TidewireError("storage", "what should be kept on this device could not be written", { cause });
-    turn.add({ type: "timer", name: "save", ms: SAVE_MS }, { type: "error", error });
   }
 
   #receive(turn: Turn, message: ServerMessage): void {
     const { subscriptions, outbox, link } = this.#core;
     switch (message.type) {
       case "welcome":
-        turn.add(...link.welcomed(), { type: "remember", identity: message.identity });
+        link.welcomed(turn);
+        turn.add({ type: "remember", identity: message.identity });
         this.#core.session = message.session;
         Object.assign(this.#core.limits, message.limits);
         if (message.identity !== this.#core.identity) return this.#become(turn, message.identity);
@@ -339,21 +295,21 @@ export class Engine {
   }
 
   #expires(turn: Turn, expiresAt: number | null): void {
-    if (expiresAt === null) return turn.add({ type: "cancel", name: "renew" });
+    if (expiresAt === null) return turn.cancel("renew");
     const ms = Math.max(RENEW_PAUSE_MS, Math.min(expiresAt - turn.now - RENEW_MS, LONGEST_MS));
-    turn.add({ type: "timer", name: "renew", ms });
+    turn.timer("renew", ms);
   }
 
   #timer(turn: Turn, name: string): void {
     const { subscriptions, link, isUp } = this.#core;
     if (name === "save") {
-      for (const sub of subscriptions.values()) if (sub.isUnsaved) turn.writes.push(sub.save());
+      for (const sub of subscriptions.values()) if (sub.isLoaded) turn.writes.push(sub.save());
     } else if (name === "renew") {
       if (isUp) turn.add({ type: "renew" });
     } else if (name.startsWith("again:")) {
       const sub = subscriptions.get(name.slice(6));
       if (sub !== undefined) this.#reading.ask(turn, sub);
-    } else turn.add(...link.timer(name, turn.now));
+    } else link.timer(turn, name);
   }
 
   /** The connection that was greeted is no more. */
@@ -362,7 +318,7 @@ export class Engine {
     this.#core.takeOut();
     this.#core.outbox.release();
     this.#core.pausedUntil = 0;
-    turn.add({ type: "cancel", name: "renew" });
+    turn.cancel("renew");
     for (const sub of this.#core.subscriptions.values()) {
       sub.hungUp();
       if (sub.room.clear()) this.#reading.tellMembers(turn, sub);

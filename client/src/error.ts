@@ -55,22 +55,18 @@ export interface ErrorDetails {
 export class TidewireError extends Error {
   override readonly name = "TidewireError";
   readonly code: ErrorCode;
-  readonly status: number | undefined;
-  readonly field: string | undefined;
-  readonly retryable: boolean;
-  readonly retryAfterMs: number | undefined;
-  readonly published: number;
-  readonly current: object | undefined;
+  declare readonly status: number | undefined;
+  declare readonly field: string | undefined;
+  declare readonly retryable: boolean;
+  declare readonly retryAfterMs: number | undefined;
+  declare readonly published: number;
+  declare readonly current: object | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    const { status, field, retryable = false, retryAfterMs, published = 0, current, cause } = details;
+    super(message, cause === undefined ? undefined : { cause });
     this.code = code;
-    this.status = details.status;
-    this.field = details.field;
-    this.retryable = details.retryable ?? false;
-    this.retryAfterMs = details.retryAfterMs;
-    this.published = details.published ?? 0;
-    this.current = details.current;
+    Object.assign(this, { status, field, retryable, retryAfterMs, published, current });
   }
 }
 

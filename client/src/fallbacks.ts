@@ -1,16 +1,16 @@
 // The transports that only few need, fetched when they are needed: they are no part of the core.
 import type { Connection, Transport } from "./transport.ts";
 
-function later(name: string, load: () => Promise<Transport>): Transport {
+function later(name: string, which: "serverSentEvents" | "longPoll"): Transport {
   return {
     name,
     isOrdered: false,
     open(where, listener, net) {
       let connection: Connection | undefined;
       let isClosed = false;
-      load().then(
-        (transport) => {
-          if (!isClosed) connection = transport.open(where, listener, net);
+      import("./http.ts").then(
+        (http) => {
+          if (!isClosed) connection = http[which].open(where, listener, net);
         },
         () => isClosed || listener.closed({ code: 1006, status: 0 }),
       );
@@ -25,7 +25,4 @@ function later(name: string, load: () => Promise<Transport>): Transport {
   };
 }
 
-export const fallbacks: readonly Transport[] = [
-  later("server-sent events", async () => (await import("./http.ts")).serverSentEvents),
-  later("long poll", async () => (await import("./http.ts")).longPoll),
-];
+export const fallbacks: readonly Transport[] = [later("server-sent events", "serverSentEvents"), later("long poll", "longPoll")];

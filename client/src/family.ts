@@ -48,6 +48,8 @@ export class Family {
   readonly #self: Relative;
   #joined: Joined | undefined;
   readonly #catching = new Set<number>();
+  /** Channels that other tabs want. */
+  readonly #foreign = new Set<string>();
 
   constructor(tabs: Tabs, self: Relative) {
     this.#tabs = tabs;
@@ -90,6 +92,7 @@ export class Family {
   takes(input: Input): boolean {
     const { engine } = this.#self;
     if (input.type === "signedOut") this.post({ kind: "signedOut" });
+    if (input.type === "leave" && this.#foreign.has(input.channel)) return true;
     if (engine.role !== "follower") return false;
     switch (input.type) {
       case "channel":
@@ -163,7 +166,8 @@ export class Family {
       case "joined":
         if (!isLeader) return;
         for (const { channel, needsToken } of message.channels) {
-          handle({ type: "channel", channel, needsToken, isForeign: true });
+          this.#foreign.add(channel);
+          handle({ type: "channel", channel, needsToken });
           const room = engine.subscription(channel)?.room;
           if (room !== undefined && room.all.total > 0) this.post({ kind: "members", channel, ...room.all });
         }

@@ -2,7 +2,8 @@
 import { eventsOf } from "./events.ts";
 import type { Closed } from "./link.ts";
 import { Posts } from "./posts.ts";
-import { address, errorIn, init, session, type Connection, type Net, type Transport, type Where } from "./transport.ts";
+import { address, errorIn, init, session } from "./requests.ts";
+import type { Connection, Net, Transport, Where } from "./transport.ts";
 import { decode, PING, type ClientMessage, type ServerMessage, type Snapshot, type Subscribe } from "./wire.ts";
 
 /** A stream is dead that has said nothing for so long: the server pings it every 10 to 20 s. */

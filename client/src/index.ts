@@ -5,7 +5,7 @@
  */
 export type { Batch, Change, ChannelOptions, NewRow, PendingWrite, RejectedWrite, Written } from "./channel.ts";
 export { Channel } from "./channel.ts";
-export type { Ciphers, SealedRow } from "./cipher.ts";
+export { encrypted, type Ciphers, type SealedRow } from "./cipher.ts";
 export type { Conflict, Resolution } from "./core.ts";
 export type { Status } from "./effects.ts";
 export type { Unsubscribe } from "./emitter.ts";
@@ -16,7 +16,7 @@ export type { Token, TokenSource } from "./passport.ts";
 export type { Platform } from "./platform.ts";
 export type { Present } from "./present.ts";
 export type { AnySchema, ChannelOf, RowOf, Schema } from "./server/schema.ts";
-export type { Database, Kept, Storage, Write } from "./storage.ts";
+export { storageIn, type Database, type Databases, type Kept, type Storage, type Write } from "./storage.ts";
 export { createSync, type Sync } from "./sync.ts";
 export type { Connection, Listener, Net, Transport, Where } from "./transport.ts";
 export { webSocket } from "./websocket.ts";

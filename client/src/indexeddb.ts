@@ -3,98 +3,146 @@
  *
  * @module
  */
-// Storage in IndexedDB, by way of Dexie: one database for each identity.
-import { Dexie, type Table } from "dexie";
-import { Family } from "./family.ts";
+import { deleteDB, openDB, type DBSchema, type IDBPDatabase } from "idb";
+import type { Inside } from "./engine.ts";
+import { Family, type Relative } from "./family.ts";
+import { Following } from "./following.ts";
 import type { Intent } from "./outbox.ts";
 import type { Entry, Place } from "./replica.ts";
-import type { Database, Kept, Storage, Write } from "./storage.ts";
+import { storageIn, type Database, type Databases, type Kept, type Storage, type Write } from "./storage.ts";
 import { webTabs, type Tabs } from "./tabs.ts";
 
-interface ChannelRecord {
-  readonly channel: string;
-  readonly place: Place;
-  readonly version: number;
-}
-
-interface RowRecord extends Entry {
-  readonly channel: string;
-  readonly key: string;
-}
-
-/** A version of the tables, never to be changed: a new one is added. */
-const tables = { channels: "channel", rows: "[channel+key]", intents: "id", meta: "name" };
-
-class DexieDatabase extends Dexie implements Database {
-  declare readonly channels: Table<ChannelRecord, string>;
-  declare readonly rows: Table<RowRecord, [string, string]>;
-  declare readonly intents: Table<Intent, string>;
-  declare readonly meta: Table<{ name: string; value: unknown }, string>;
-
-  constructor(name: string) {
-    super(name);
-    this.version(1).stores(tables);
-  }
-
-  load(channel: string): Promise<Kept | undefined> {
-    return Promise.resolve(
-      this.transaction("r", this.channels, this.rows, async () => {
-        const record = await this.channels.get(channel);
-        if (record === undefined) return undefined;
-        const rows = await this.#rowsOf(channel).toArray();
-        const { place, version } = record;
-        return { place, version, rows: rows.map(({ key, row, nth, gen }) => [key, { row, nth, gen }] as const) };
-      }),
-    );
-  }
-
-  outbox(): Promise<readonly Intent[]> {
-    return Promise.resolve(this.intents.toArray());
-  }
-
-  commit(writes: readonly Write[]): Promise<void> {
-    return Promise.resolve(
-      this.transaction("rw", this.channels, this.rows, this.intents, async () => {
-        for (const write of writes) {
-          if (write.type === "intent") await this.intents.put(write.intent);
-          else if (write.type === "settled") await this.intents.delete(write.id);
-          else await this.#write(write);
-        }
-      }),
-    );
-  }
-
-  async #write({ channel, place, version, rows, all }: Write & { type: "rows" }): Promise<void> {
-    if (all) await this.#rowsOf(channel).delete();
-    const here: RowRecord[] = [];
-    const gone: [string, string][] = [];
-    for (const [key, entry] of rows) {
-      if (entry === undefined) gone.push([channel, key]);
-      else here.push({ channel, key, ...entry });
-    }
-    if (gone.length > 0) await this.rows.bulkDelete(gone);
-    if (here.length > 0) await this.rows.bulkPut(here);
-    await this.channels.put({ channel, place, version });
-  }
-
-  async clearRows(): Promise<void> {
-    await this.transaction("rw", this.channels, this.rows, async () => {
-      await Promise.all([this.channels.clear(), this.rows.clear()]);
-    });
-  }
-
-  #rowsOf(channel: string) {
-    return this.rows.where("[channel+key]").between([channel, Dexie.minKey], [channel, Dexie.maxKey]);
-  }
+/** The tables of one identity. They are never changed but by a new version. */
+interface Tables extends DBSchema {
+  channels: { key: string; value: { channel: string; place: Place; version: number } };
+  rows: { key: [channel: string, key: string]; value: Entry & { channel: string; key: string } };
+  intents: { key: string; value: Intent };
+  meta: { key: string; value: { name: string; value: unknown } };
 }
 
 /** Who was last here, by scope: a small database beside the others. */
-class Last extends Dexie {
-  declare readonly identities: Table<{ scope: string; identity: string | null }, string>;
+interface Last extends DBSchema {
+  identities: { key: string; value: { scope: string; identity: string | null } };
+}
 
-  constructor() {
-    super("tidewire");
-    this.version(1).stores({ identities: "scope" });
+// Not every program that this is compiled in knows the platform's types of it.
+declare const IDBKeyRange: { bound(lower: unknown, upper: unknown): never };
+
+/** All rows of a channel: a list sorts behind every text. */
+const rowsOf = (channel: string) => IDBKeyRange.bound([channel], [channel, []]);
+
+/** A database that is opened again where the browser has closed it, as some do in the background. */
+class Handle<T extends DBSchema> {
+  readonly #open: () => Promise<IDBPDatabase<T>>;
+  #database: Promise<IDBPDatabase<T>> | undefined;
+
+  constructor(name: string, create: (database: IDBPDatabase<T>) => void) {
+    this.#open = () =>
+      openDB<T>(name, 1, {
+        upgrade: (database) => create(database),
+        // Somebody deletes it, in another tab.
+        blocking: () => this.close(),
+        terminated: () => (this.#database = undefined),
+      });
+  }
+
+  async use<R>(use: (database: IDBPDatabase<T>) => Promise<R>): Promise<R> {
+    const database = await this.#opened();
+    try {
+      return await use(database);
+    } catch (error) {
+      if (!(error instanceof DOMException && error.name === "InvalidStateError")) throw error;
+      this.#database = undefined;
+      return use(await this.#opened());
+    }
+  }
+
+  #opened(): Promise<IDBPDatabase<T>> {
+    this.#database ??= this.#open().catch((error: unknown) => {
+      this.#database = undefined;
+      throw error;
+    });
+    return this.#database;
+  }
+
+  close(): void {
+    this.#database?.then((database) => database.close()).catch(() => {});
+    this.#database = undefined;
+  }
+}
+
+class IndexedDatabase implements Database {
+  readonly #handle: Handle<Tables>;
+
+  constructor(name: string) {
+    this.#handle = new Handle<Tables>(name, (database) => {
+      database.createObjectStore("channels", { keyPath: "channel" });
+      database.createObjectStore("rows", { keyPath: ["channel", "key"] });
+      database.createObjectStore("intents", { keyPath: "id" });
+      database.createObjectStore("meta", { keyPath: "name" });
+    });
+  }
+
+  /** Rows of another schema are gone. */
+  async prepare(schema: number): Promise<void> {
+    const kept = await this.#handle.use((database) => database.get("meta", "schema"));
+    if (kept?.value === schema) return;
+    await this.#handle.use(async (database) => {
+      const change = database.transaction(["channels", "rows", "meta"], "readwrite");
+      void change.objectStore("channels").clear();
+      void change.objectStore("rows").clear();
+      void change.objectStore("meta").put({ name: "schema", value: schema });
+      await change.done;
+    });
+  }
+
+  load(channel: string): Promise<Kept | undefined> {
+    return this.#handle.use(async (database) => {
+      const look = database.transaction(["channels", "rows"]);
+      const [kept, rows] = await Promise.all([
+        look.objectStore("channels").get(channel),
+        look.objectStore("rows").getAll(rowsOf(channel)),
+      ]);
+      if (kept === undefined) return undefined;
+      const { place, version } = kept;
+      return { place, version, rows: rows.map(({ key, row, nth, gen }) => [key, { row, nth, gen }] as const) };
+    });
+  }
+
+  outbox(): Promise<readonly Intent[]> {
+    return this.#handle.use((database) => database.getAll("intents"));
+  }
+
+  commit(writes: readonly Write[]): Promise<void> {
+    return this.#handle.use(async (database) => {
+      const change = database.transaction(["channels", "rows", "intents"], "readwrite");
+      const steps: Promise<unknown>[] = [change.done];
+      try {
+        for (const write of writes) {
+          if (write.type === "intent") steps.push(change.objectStore("intents").put(write.intent));
+          else if (write.type === "settled") steps.push(change.objectStore("intents").delete(write.id));
+          else {
+            const { channel, place, version } = write;
+            const store = change.objectStore("rows");
+            if (write.all) steps.push(store.delete(rowsOf(channel)));
+            for (const [key, entry] of write.rows) {
+              steps.push(entry === undefined ? store.delete([channel, key]) : store.put({ channel, key, ...entry }));
+            }
+            steps.push(change.objectStore("channels").put({ channel, place, version }));
+          }
+        }
+      } catch (error) {
+        // Something that cannot be stored at all: nothing of it is.
+        for (const step of steps) step.catch(() => {});
+        change.abort();
+        throw error;
+      }
+      await Promise.all(steps);
+    });
+  }
+
+  close(): void {
+    this.#handle.close();
   }
 }
 
@@ -103,30 +151,31 @@ export interface IndexedDbOptions {
   readonly tabs?: Tabs | undefined;
 }
 
-/** Keeps rows, cursors and outbox in IndexedDB. */
-export function indexedDbStorage(options: IndexedDbOptions = {}): Storage {
-  const last = new Last();
-  const tabs = options.tabs ?? webTabs();
+export function indexedDatabases(): Databases {
+  const last = new Handle<Last>("tidewire", (database) => {
+    database.createObjectStore("identities", { keyPath: "scope" });
+  });
   return {
-    family: (self) => tabs && new Family(tabs, self),
     async open(name, schema) {
-      const database = new DexieDatabase(name);
-      await database.open();
-      const kept = await database.meta.get("schema");
-      if (kept !== undefined && kept.value !== schema) await database.clearRows();
-      if (kept?.value !== schema) await database.meta.put({ name: "schema", value: schema });
+      const database = new IndexedDatabase(name);
+      await database.prepare(schema);
       return database;
     },
-    async destroy(name) {
-      await Dexie.delete(name);
-    },
-    async recall(scope) {
-      const known = await last.identities.get(scope);
-      return known && { identity: known.identity };
-    },
+    destroy: (name) => deleteDB(name),
+    recall: (scope) => last.use((database) => database.get("identities", scope)),
     async remember(scope, identity) {
-      if (identity === undefined) await last.identities.delete(scope);
-      else await last.identities.put({ scope, identity });
+      if (identity === undefined) await last.use((database) => database.delete("identities", scope));
+      else await last.use((database) => database.put("identities", { scope, identity }));
     },
   };
+}
+
+/** Keeps rows, cursors and outbox in IndexedDB, one database for each identity. */
+export function indexedDbStorage(options: IndexedDbOptions = {}): Storage {
+  const tabs = options.tabs ?? webTabs();
+  const kin = tabs && {
+    following: (inside: Inside) => new Following(inside),
+    family: (self: Relative) => new Family(tabs, self),
+  };
+  return storageIn(indexedDatabases(), kin);
 }

@@ -1,8 +1,7 @@
 // One database at a time: commits in order, many at once where they queue, and what fails is told.
 import { TidewireError } from "./error.ts";
-import { memoryStorage } from "./memory.ts";
 import type { Intent } from "./outbox.ts";
-import type { Database, Kept, Storage, Write } from "./storage.ts";
+import type { Database, Databases, Kept, Keeper, Write } from "./storage.ts";
 
 interface Job {
   readonly writes: readonly Write[];
@@ -10,8 +9,8 @@ interface Job {
   readonly failed: (error: unknown) => void;
 }
 
-export class Keeper {
-  readonly #storage: Storage;
+export class DatabaseKeeper implements Keeper {
+  readonly #databases: Databases;
   readonly #schema: number;
   readonly #tell: (error: TidewireError) => void;
   #database: Database | undefined;
@@ -22,33 +21,28 @@ export class Keeper {
   readonly #broken = new Set<string>();
   #running: Promise<void> = Promise.resolve();
 
-  constructor(storage: Storage, schema: number, tell: (error: TidewireError) => void) {
-    this.#storage = storage;
+  constructor(databases: Databases, schema: number, tell: (error: TidewireError) => void) {
+    this.#databases = databases;
     this.#schema = schema;
     this.#tell = tell;
   }
 
-  /** Opens a database in place of the one before. One that cannot be opened is made up for in memory. */
+  /** Opens a database in place of the one before. Without one nothing is kept: the client goes on in memory. */
   async open(name: string): Promise<readonly Intent[]> {
     const nth = ++this.#nth;
     const opening = this.close()
-      .then(() => this.#storage.open(name, this.#schema))
-      .catch((error: unknown) => this.#instead(error));
+      .then(() => this.#databases.open(name, this.#schema))
+      .then(async (database) => ({ database, outbox: await database.outbox() }))
+      .catch((error: unknown) => {
+        this.#fail("what is kept on this device cannot be read; nothing is kept until that is mended", error);
+        return { database: undefined, outbox: [] };
+      });
     this.#opening = opening;
-    let database = await opening;
-    const outbox = await database.outbox().catch(async (error: unknown) => {
-      database = await this.#instead(error);
-      return [];
-    });
-    // Somebody else is here already.
-    if (nth !== this.#nth) database.close();
+    const { database, outbox } = await opening;
+    // Somebody else may be here already.
+    if (nth !== this.#nth) database?.close();
     else this.#database = database;
     return outbox;
-  }
-
-  #instead(error: unknown): Promise<Database> {
-    this.#fail("what is kept on this device cannot be read; nothing is kept until that is mended", error);
-    return memoryStorage().open("", this.#schema);
   }
 
   #fail(message: string, cause: unknown): void {
@@ -114,7 +108,7 @@ export class Keeper {
 
   destroy(name: string): void {
     this.#opening = this.close()
-      .then(() => this.#storage.destroy(name))
+      .then(() => this.#databases.destroy(name))
       .catch((error: unknown) => this.#fail("what is kept of a user on this device could not be deleted", error));
   }
 
@@ -123,5 +117,13 @@ export class Keeper {
     this.#database?.close();
     this.#database = undefined;
     this.#broken.clear();
+  }
+
+  recall(scope: string): Promise<{ readonly identity: string | null } | undefined> {
+    return this.#databases.recall(scope).catch(() => undefined);
+  }
+
+  remember(scope: string, identity: string | null | undefined): Promise<void> {
+    return this.#databases.remember(scope, identity).catch(() => undefined);
   }
 }

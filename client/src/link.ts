@@ -1,4 +1,5 @@
 // When to connect, when to give up a connection, and how long to wait for the next: decisions alone.
+import type { Turn } from "./effects.ts";
 import { TidewireError } from "./error.ts";
 
 /** How a connection ended, or why it never was one. */
@@ -20,13 +21,6 @@ export interface LinkOptions {
 
 /** What becomes of a connection by itself: nobody wants it, it waits for its time, ... or it is up. */
 export type Phase = "off" | "waiting" | "opening" | "up" | "stopped";
-
-export type LinkEffect =
-  | { readonly type: "open"; readonly socket: number; readonly transport: number }
-  | { readonly type: "hangUp"; readonly socket: number }
-  | { readonly type: "ping"; readonly socket: number }
-  | { readonly type: "timer"; readonly name: string; readonly ms: number }
-  | { readonly type: "cancel"; readonly name: string };
 
 const PING_MS = 25_000;
 const PONG_MS = 10_000;
@@ -69,47 +63,39 @@ export class Link {
   }
 
   /** Connects now, unless it is connected or told to wait. */
-  connect(now: number): LinkEffect[] {
-    if (this.phase === "opening" || this.phase === "up") return [];
+  connect(turn: Turn): void {
+    if (this.phase === "opening" || this.phase === "up") return;
     this.error = undefined;
     this.#unauthorized = 0;
-    const wait = this.#notBefore - now;
-    return wait > 0 ? this.#wait(wait) : this.#open();
+    const wait = this.#notBefore - turn.now;
+    if (wait > 0) this.#wait(turn, wait);
+    else this.#open(turn);
   }
 
   /** Hangs up, and stays away. */
-  disconnect(): LinkEffect[] {
-    this.error = undefined;
-    return this.#end("off");
+  disconnect(turn: Turn): void {
+    this.#end(turn, "off");
   }
 
   /** The network is back, or somebody looks: connects now, or asks whether the connection lives. */
-  wake(now: number): LinkEffect[] {
-    if (this.phase === "waiting") {
-      this.transport = 0;
-      return this.connect(now);
-    }
-    return this.phase === "up" ? this.#ping() : [];
-  }
-
-  /** Hangs up and comes back at once, for instance as somebody else. */
-  restart(now: number): LinkEffect[] {
-    return [...this.#end("waiting"), ...this.connect(now)];
+  wake(turn: Turn): void {
+    if (this.phase === "up") this.#ping(turn);
+    if (this.phase !== "waiting") return;
+    this.transport = 0;
+    this.connect(turn);
   }
 
   /** Anything that was received proves that the connection lives. */
-  heard(): LinkEffect[] {
-    return [{ type: "cancel", name: "pong" }];
+  heard(turn: Turn): void {
+    turn.cancel("pong");
   }
 
-  welcomed(): LinkEffect[] {
+  welcomed(turn: Turn): void {
     this.phase = "up";
     this.#unauthorized = 0;
-    return [
-      { type: "cancel", name: "open" },
-      { type: "timer", name: "stable", ms: STABLE_MS },
-      { type: "timer", name: "ping", ms: PING_MS },
-    ];
+    turn.cancel("open");
+    turn.timer("stable", STABLE_MS);
+    turn.timer("ping", PING_MS);
   }
 
   /** The server asks to be left alone for a while. */
@@ -117,81 +103,66 @@ export class Link {
     this.#notBefore = Math.max(this.#notBefore, until);
   }
 
-  timer(name: string, now: number): LinkEffect[] {
-    switch (name) {
-      case "retry":
-        return this.phase === "waiting" ? this.#open() : [];
-      case "stable":
-        this.#attempt = 0;
-        this.#unopened = 0;
-        this.#base = this.#options.reconnectInterval;
-        return [];
-      case "ping":
-        return this.phase === "up" ? this.#ping() : [];
-      case "open":
-      case "pong":
-        return this.closed({ code: 1006, status: 0 }, now);
-      default:
-        return [];
-    }
+  timer(turn: Turn, name: string): void {
+    if (name === "retry" && this.phase === "waiting") this.#open(turn);
+    if (name === "ping" && this.phase === "up") this.#ping(turn);
+    if (name === "open" || name === "pong") this.closed(turn, { code: 1006, status: 0 });
+    if (name !== "stable") return;
+    this.#attempt = 0;
+    this.#unopened = 0;
+    this.#base = this.#options.reconnectInterval;
   }
 
-  closed(how: Closed, now: number): LinkEffect[] {
-    const { code, status } = how;
-    if (how.retryAfterMs !== undefined) this.holdOff(now + how.retryAfterMs);
-    const ending = code >= 4500 && code <= 4999 ? (endings[code] ?? "forbidden") : undefined;
-    if (ending !== undefined) return this.#stop(ending, how.reason || `the server closed with ${code}`);
-    if (status === 403) return this.#stop("forbidden", "the server refused the connection");
+  closed(turn: Turn, { code, reason, status, retryAfterMs }: Closed): void {
+    if (retryAfterMs !== undefined) this.holdOff(turn.now + retryAfterMs);
+    const isFinal = code >= 4500 && code <= 4999;
+    if (isFinal) return this.#stop(turn, endings[code] ?? "forbidden", reason || `the server closed with ${code}`);
+    if (status === 403) return this.#stop(turn, "forbidden", "the server refused the connection");
     // A token may have ended on the way here. That of the next attempt is a new one.
-    if (status === 401 && ++this.#unauthorized > 1) return this.#stop("unauthorized", "the token was refused");
+    if (status === 401 && ++this.#unauthorized > 1) return this.#stop(turn, "unauthorized", "the token was refused");
     // The session is good and yet no connection opens: something between lets no such transport through.
     if (status === 200 && ++this.#unopened > 1) {
       this.transport = (this.transport + 1) % this.#options.transports;
       this.#unopened = 0;
     }
-    if (!this.#options.autoReconnect) return this.#end("off");
+    if (!this.#options.autoReconnect) return this.#end(turn, "off");
     if (code === 4000) this.#base = Math.max(this.#base, RESTART_MS);
     const longest = Math.min(this.#options.maxReconnectInterval, this.#base * 2 ** this.#attempt++);
-    const pause = this.#random() * longest;
-    return this.#wait(Math.max(pause, this.#notBefore - now));
+    this.#wait(turn, Math.max(this.#random() * longest, this.#notBefore - turn.now));
   }
 
-  #open(): LinkEffect[] {
+  #open(turn: Turn): void {
     this.phase = "opening";
     this.socket += 1;
-    return [
-      { type: "cancel", name: "retry" },
-      { type: "open", socket: this.socket, transport: this.transport },
-      { type: "timer", name: "open", ms: OPEN_MS },
-    ];
+    turn.cancel("retry");
+    turn.add({ type: "open", socket: this.socket, transport: this.transport });
+    turn.timer("open", OPEN_MS);
   }
 
-  #ping(): LinkEffect[] {
-    return [
-      { type: "ping", socket: this.socket },
-      { type: "timer", name: "pong", ms: PONG_MS },
-      { type: "timer", name: "ping", ms: PING_MS },
-    ];
+  #ping(turn: Turn): void {
+    turn.add({ type: "ping" });
+    turn.timer("pong", PONG_MS);
+    turn.timer("ping", PING_MS);
   }
 
-  #wait(ms: number): LinkEffect[] {
-    return [...this.#end("waiting"), { type: "timer", name: "retry", ms }];
+  #wait(turn: Turn, ms: number): void {
+    this.#end(turn, "waiting");
+    turn.timer("retry", ms);
   }
 
-  #stop(code: string, message: string): LinkEffect[] {
-    const effects = this.#end("stopped");
+  #stop(turn: Turn, code: string, message: string): void {
+    this.#end(turn, "stopped");
     this.error = new TidewireError(code, message);
-    return effects;
   }
 
-  #end(phase: Phase): LinkEffect[] {
-    const isOpen = this.phase === "opening" || this.phase === "up";
+  #end(turn: Turn, phase: Phase): void {
+    if (this.phase === "opening" || this.phase === "up") {
+      turn.add({ type: "hangUp" });
+      // What still comes from it is void.
+      this.socket += 1;
+    }
     this.phase = phase;
-    const { socket } = this;
-    // What still comes from it is void.
-    if (isOpen) this.socket += 1;
-    const names = ["retry", "open", "stable", "ping", "pong"];
-    const cancels = names.map((name): LinkEffect => ({ type: "cancel", name }));
-    return isOpen ? [{ type: "hangUp", socket }, ...cancels] : cancels;
+    this.error = undefined;
+    turn.cancel("retry", "open", "stable", "ping", "pong");
   }
 }

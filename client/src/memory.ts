@@ -1,7 +1,7 @@
-// Storage that ends with the page: the default, and what tests take.
+// Storage that ends with the page, for tests and for who signs in and out without a trace on disk.
 import type { Intent } from "./outbox.ts";
 import type { Entry, Place } from "./replica.ts";
-import type { Database, Kept, Storage, Write } from "./storage.ts";
+import { storageIn, type Database, type Databases, type Kept, type Storage, type Write } from "./storage.ts";
 
 interface Held {
   place: Place;
@@ -53,8 +53,7 @@ class MemoryDatabase implements Database {
   }
 }
 
-/** Keeps rows, cursors and outbox for as long as this object lives. */
-export function memoryStorage(): Storage {
+export function memoryDatabases(): Databases {
   const databases = new Map<string, MemoryDatabase>();
   const identities = new Map<string, string | null>();
   return {
@@ -77,4 +76,9 @@ export function memoryStorage(): Storage {
       else identities.set(scope, identity);
     },
   };
+}
+
+/** Keeps rows, cursors and outbox for as long as this object lives. */
+export function memoryStorage(): Storage {
+  return storageIn(memoryDatabases());
 }

@@ -28,7 +28,7 @@ export interface SyncOptions {
   readonly reconnectInterval?: number | undefined;
   /** The longest pause of all. By default 60,000. */
   readonly maxReconnectInterval?: number | undefined;
-  /** Where rows and writes are kept. By default in memory: see `tidewire/indexeddb`. */
+  /** Where rows and writes are kept. By default nowhere, and they end with the client: see `tidewire/indexeddb`. */
   readonly storage?: Storage | undefined;
   /** Whether tabs share one connection, where storage is shared. By default yes. */
   readonly tabs?: boolean | undefined;

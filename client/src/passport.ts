@@ -1,5 +1,5 @@
 // Tokens, and whose they are: known before the server says so, to find the right database offline.
-import type { Storage } from "./storage.ts";
+import type { Keeper } from "./storage.ts";
 
 /** A token; null: nobody is signed in; undefined: no token, the session is a cookie or anonymous. */
 export type Token = string | null | undefined;
@@ -24,16 +24,16 @@ export class Passport {
   #source: TokenSource;
   readonly #now: () => number;
   #unused: { readonly token: Token; readonly at: number } | undefined;
-  readonly #storage: Storage;
+  readonly #keeper: Keeper;
   readonly #scope: string;
   #shown: Token;
   /** Whom the server has taken the shown token for. */
   #learned: { readonly token: Token; readonly identity: string | null } | undefined;
 
-  constructor(source: TokenSource, storage: Storage, scope: string, now: () => number) {
+  constructor(source: TokenSource, keeper: Keeper, scope: string, now: () => number) {
     this.#source = source;
     this.#now = now;
-    this.#storage = storage;
+    this.#keeper = keeper;
     this.#scope = scope;
   }
 
@@ -64,19 +64,13 @@ export class Passport {
   }
 
   /** Who was here last. */
-  last(): Promise<{ readonly identity: string | null } | undefined> {
-    return this.#storage.recall(this.#scope).catch(() => undefined);
+  last(): ReturnType<Keeper["recall"]> {
+    return this.#keeper.recall(this.#scope);
   }
 
-  /** The server has said who this is. */
-  learn(identity: string | null): void {
-    this.#learned = { token: this.#shown, identity };
-    this.#storage.remember(this.#scope, identity).catch(() => undefined);
-  }
-
-  /** Nobody is here any more. */
-  async forget(): Promise<void> {
-    this.#learned = undefined;
-    await this.#storage.remember(this.#scope, undefined).catch(() => undefined);
+  /** The server has said who this is; or nobody is here any more. */
+  learn(identity: string | null | undefined): void {
+    this.#learned = identity === undefined ? undefined : { token: this.#shown, identity };
+    void this.#keeper.remember(this.#scope, identity);
   }
 }

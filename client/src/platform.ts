@@ -7,9 +7,11 @@ export interface Platform extends Net {
   onWake(run: () => void): () => void;
 }
 
+type Listen = (type: string, listener: () => void) => void;
+
 interface Page {
-  readonly addEventListener?: (type: string, listener: () => void) => void;
-  readonly removeEventListener?: (type: string, listener: () => void) => void;
+  readonly addEventListener?: Listen;
+  readonly removeEventListener?: Listen;
   readonly document?: Page & { readonly visibilityState: string };
 }
 
@@ -27,12 +29,12 @@ export function platform(): Platform {
     onWake(run) {
       const { document } = page;
       const look = () => document?.visibilityState === "visible" && run();
-      page.addEventListener?.("online", run);
-      document?.addEventListener?.("visibilitychange", look);
-      return () => {
-        page.removeEventListener?.("online", run);
-        document?.removeEventListener?.("visibilitychange", look);
+      const each = (listen: "addEventListener" | "removeEventListener") => {
+        page[listen]?.("online", run);
+        document?.[listen]?.("visibilitychange", look);
       };
+      each("addEventListener");
+      return () => each("removeEventListener");
     },
   };
 }

@@ -1,6 +1,7 @@
 // Writes over HTTP: one request at a time, so that they arrive in order.
 import type { Closed } from "./link.ts";
-import { address, errorIn, init, type Net, type Where } from "./transport.ts";
+import { address, errorIn, init } from "./requests.ts";
+import type { Net, Where } from "./transport.ts";
 import type { Mutate } from "./wire.ts";
 
 /** Writes in one request. */

@@ -5,7 +5,7 @@ import { TidewireError } from "./error.ts";
 import type { Patch } from "./replica.ts";
 import type { Kept } from "./storage.ts";
 import { Subscription } from "./subscription.ts";
-import type { Change, ClientMessage, Presence, PresenceMessage, ServerMessage, Snapshot, Subscribe, WireError } from "./wire.ts";
+import type { Change, ClientMessage, Presence, ServerMessage, Snapshot, Subscribe, WireError } from "./wire.ts";
 import type { Writing } from "./writing.ts";
 
 /** How many subscriptions a hello brings; the others follow it. */
@@ -25,11 +25,10 @@ export class Reading {
   }
 
   /** The app, here or in another tab, wants a channel. */
-  want(turn: Turn, { channel, needsToken, isForeign = false }: Extract<Input, { type: "channel" }>): void {
+  want(turn: Turn, { channel, needsToken }: Extract<Input, { type: "channel" }>): void {
     const { subscriptions, isOpen, role, outbox } = this.#core;
-    const known = subscriptions.get(channel);
-    if (known !== undefined) return void (known.isForeign ||= isForeign);
-    const sub = new Subscription(channel, needsToken, isForeign);
+    if (subscriptions.has(channel)) return;
+    const sub = new Subscription(channel, needsToken);
     subscriptions.set(channel, sub);
     if (isOpen && role !== "joining") this.load(turn, sub);
     turn.touch(channel, outbox.keysOf(channel));
@@ -42,7 +41,6 @@ export class Reading {
   }
 
   leave(channel: string): void {
-    if (this.#core.subscriptions.get(channel)?.isForeign) return;
     this.#core.subscriptions.delete(channel);
     if (this.#core.isUp) this.#core.send({ type: "unsubscribe", channel });
   }
@@ -61,28 +59,9 @@ export class Reading {
     if (sub.replica.rows.size > 0) for (const key of written) if (!before.includes(key)) sub.seen.delete(key);
     turn.touch(channel, [...before, ...sub.replica.rows.keys(), ...written]);
     sub.isLoaded = true;
-    for (const write of sub.missed.splice(0)) this.adopt(turn, sub, write);
     turn.add({ type: "restored", channel });
-    // Of a channel that another tab has live already.
-    if (sub.isLive) this.live(turn, sub);
     this.#writing.reached(turn, sub);
     this.ask(turn, sub);
-  }
-
-  /** What the leader has written. A gap means that something was missed: all is read again. */
-  adopt(turn: Turn, sub: Subscription, write: (typeof sub.missed)[number]): void {
-    if (!sub.isLoaded) return void sub.missed.push(write);
-    if (write.version <= sub.version) return;
-    if (write.version > sub.version + 1) {
-      sub.missed.push(write);
-      return this.load(turn, sub);
-    }
-    sub.version = write.version;
-    sub.replica.adopt(write.place, write.rows);
-    turn.touch(
-      sub.channel,
-      write.rows.map(([key]) => key),
-    );
   }
 
   /** The first words on a connection. */
@@ -94,8 +73,8 @@ export class Reading {
       type: "hello",
       v: 1,
       client,
-      ...(schema !== undefined && { schema }),
-      ...(device !== undefined && { device }),
+      schema,
+      device,
       subscribe: requests.slice(0, HELLO),
     });
     this.#core.send(...requests.slice(HELLO).map((request): ClientMessage => ({ type: "subscribe", ...request })));
@@ -117,7 +96,7 @@ export class Reading {
       turn.add({ type: "channelToken", channel });
       return undefined;
     }
-    turn.add({ type: "cancel", name: `again:${channel}` });
+    turn.cancel(`again:${channel}`);
     return sub.request(this.#core.nextId(), this.#core.config.batchSize);
   }
 
@@ -132,8 +111,7 @@ export class Reading {
   }
 
   #again(turn: Turn, sub: Subscription, retryAfterMs: number | undefined): void {
-    const ms = this.#core.pause(sub.refusals++, retryAfterMs);
-    turn.add({ type: "timer", name: `again:${sub.channel}`, ms });
+    turn.timer(`again:${sub.channel}`, this.#core.pause(sub.refusals++, retryAfterMs));
   }
 
   /** A subscription was refused: mended, tried again, or told to the app. */
@@ -180,12 +158,11 @@ export class Reading {
         sub.token = undefined;
         return this.ask(turn, sub);
       case "presence":
-        return this.#presence(turn, sub, message);
+        sub.room.take(message);
+        return this.tellMembers(turn, sub);
       case "signal": {
-        const { channel } = sub;
-        const { event, session, identity, data } = message;
-        const signal = { event, session, identity, data };
-        return turn.add({ type: "signal", channel, signal });
+        const { event, session, identity, data, channel } = message;
+        return turn.add({ type: "signal", channel, signal: { event, session, identity, data } });
       }
     }
   }
@@ -241,14 +218,8 @@ export class Reading {
     }
   }
 
-  #presence(turn: Turn, sub: Subscription, message: PresenceMessage): void {
-    sub.room.take(message);
-    this.tellMembers(turn, sub);
-  }
-
   tellMembers(turn: Turn, { channel, room }: Subscription): void {
-    const { members, total } = room.all;
-    turn.add({ type: "members", channel, members, total });
+    turn.add({ type: "members", channel, ...room.all });
   }
 
   /** Somebody here wants to be present, otherwise than before. */

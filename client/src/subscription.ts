@@ -11,16 +11,12 @@ import type { Change, Row, Subscribe } from "./wire.ts";
 export class Subscription {
   readonly channel: string;
   readonly needsToken: boolean;
-  /** Whether another tab wants it, too, or alone. */
-  isForeign: boolean;
   readonly replica = new Replica();
   readonly room = new Room();
   /** What the app sees: confirmed rows, and what the outbox makes of them. */
   readonly seen = new Map<string, Row>();
   /** Whether what is kept here has been read. */
   isLoaded = false;
-  /** Of what other tabs have written meanwhile. */
-  readonly missed: (Write & { type: "rows" })[] = [];
   /** The subscription that has no answer yet. */
   asked: string | undefined;
   isLive = false;
@@ -35,13 +31,10 @@ export class Subscription {
   /** Parts of a batch that is too large for one frame. */
   parts: Change[] = [];
   version = 0;
-  /** What is kept is behind what is here: the next commit writes everything. */
-  isUnsaved = false;
 
-  constructor(channel: string, needsToken: boolean, isForeign: boolean) {
+  constructor(channel: string, needsToken: boolean) {
     this.channel = channel;
     this.needsToken = needsToken;
-    this.isForeign = isForeign;
   }
 
   /** The connection is gone, or another is not made yet. */
@@ -56,9 +49,8 @@ export class Subscription {
   /** Somebody else is here: the keys of what was there. */
   forget(): Iterable<string> {
     this.version = this.refusals = 0;
-    this.isLoaded = this.isUnsaved = false;
+    this.isLoaded = false;
     this.token = this.refused = undefined;
-    this.missed.length = 0;
     this.room.clear();
     return this.replica.clear().keys();
   }
@@ -67,24 +59,15 @@ export class Subscription {
   request(id: string, limit: number | undefined): Subscribe {
     this.asked = id;
     const { cursor, view } = this.replica.place;
-    return {
-      id,
-      channel: this.channel,
-      ...(cursor !== undefined && { cursor }),
-      ...(cursor !== undefined && view !== undefined && { view }),
-      ...(limit !== undefined && { limit }),
-      ...(this.token !== undefined && { token: this.token }),
-    };
+    const { channel, token } = this;
+    return { id, channel, cursor, view: cursor && view, limit, token };
   }
 
   /** A commit of these keys, or of all rows. */
   save(patch?: Patch): Write {
     this.version += 1;
-    this.isUnsaved &&= patch !== undefined;
-    const { channel, version } = this;
-    const { place } = this.replica;
-    if (patch !== undefined) return { type: "rows", channel, place, version, rows: [...patch] };
-    return { type: "rows", channel, place, version, rows: [...this.replica.rows], all: true };
+    const { channel, version, replica } = this;
+    return { type: "rows", channel, place: replica.place, version, rows: [...(patch ?? replica.rows)], all: patch === undefined };
   }
 
   /** Looks at rows anew: those that the app now sees otherwise. */

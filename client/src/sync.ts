@@ -6,8 +6,9 @@ import { Emitter, type Unsubscribe } from "./emitter.ts";
 import { Engine } from "./engine.ts";
 import { TidewireError, textOf } from "./error.ts";
 import { fallbacks } from "./fallbacks.ts";
-import { Keeper } from "./keeper.ts";
-import { memoryStorage } from "./memory.ts";
+import { nothingKept } from "./nothing.ts";
+import type { Keeper } from "./storage.ts";
+import type { Config } from "./core.ts";
 import { urlOf, type SyncOptions } from "./options.ts";
 import type { Intent } from "./outbox.ts";
 import { Passport, type Token, type TokenSource } from "./passport.ts";
@@ -22,6 +23,9 @@ export const CLIENT = "tidewire-js/0.1.0";
 
 /** How long to wait before a token that could not be had is asked for again. */
 const TOKEN_MS = 5_000;
+
+/** When storage has failed, everything is written anew after this. */
+const SAVE_MS = 30_000;
 
 interface Events {
   readonly status: Status;
@@ -60,15 +64,16 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   #lastId = 0;
 
   constructor(options: SyncOptions = {}) {
-    const { storage = memoryStorage(), space = "global", url } = options;
+    const { storage, space = "global", url } = options;
     this.#options = options;
     this.#platform = options.platform ?? platform();
     this.#transports = options.transports ?? [webSocket, ...fallbacks];
     this.#scope = `tidewire ${typeof url === "function" ? "" : urlOf(url).href} ${space}`;
-    this.#keeper = new Keeper(storage, options.schemaVersion ?? 0, (error) => this.#fail(error));
-    this.#passport = new Passport(options.token, storage, this.#scope, () => this.#platform.now());
+    this.#keeper = storage?.keeper(options.schemaVersion ?? 0, (error) => this.fail(error)) ?? nothingKept;
+    this.#passport = new Passport(options.token, this.#keeper, this.#scope, () => this.#platform.now());
     const { onConflict } = options;
-    this.#engine = new Engine({
+    const kin = options.tabs === false ? undefined : storage?.family;
+    const config: Config = {
       link: {
         autoReconnect: options.autoReconnect ?? true,
         reconnectInterval: options.reconnectInterval ?? 1_000,
@@ -81,10 +86,11 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
       batchSize: options.batchSize,
       resolve: onConflict && ((conflict) => onConflict(conflict.channel, conflict.key, conflict.fields, conflict)),
       random: () => this.#platform.random(),
-    });
-    if (options.tabs !== false) {
+    };
+    this.#engine = new Engine(config, kin?.following);
+    if (kin !== undefined) {
       const { engine, handle, perform } = this;
-      this.#family = storage.family?.({ engine, handle, perform, outbox: () => this.#keeper.outbox(), flush: () => this.#keeper.flush() });
+      this.#family = kin.family({ engine, handle, perform, outbox: () => this.#keeper.outbox(), flush: () => this.#keeper.flush() });
     }
     this.#stopWaking = this.#platform.onWake(() => this.handle({ type: "wake" }));
     if (options.autoConnect ?? true) this.connect();
@@ -179,7 +185,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   /** An id that sorts by time. */
   newId(): string {
     this.#lastId = Math.max(this.#lastId + 1, Math.floor(this.#platform.now()) * 100);
-    const random = () => Math.floor(this.#platform.random() * 2 ** 40).toString(36).padStart(8, "0");
+    const random = () => this.#platform.random().toString(36).slice(2, 12);
     return `${this.#lastId.toString(36).padStart(10, "0")}-${random()}${random()}`;
   }
 
@@ -196,10 +202,6 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   forget(channel: string): void {
     this.#channels.delete(channel);
     this.handle({ type: "leave", channel });
-  }
-
-  fail(error: TidewireError): void {
-    this.#fail(error);
   }
 
   readonly handle = (input: Input): void => {
@@ -250,7 +252,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
           if (this.identity === effect.identity) this.handle({ type: "database", outbox });
         });
       case "destroy":
-        void this.#passport.forget();
+        this.#passport.learn(undefined);
         return this.#keeper.destroy(this.#database(effect.identity));
       case "load": {
         const { channel } = effect;
@@ -262,7 +264,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
       case "commit":
         return void this.#commit(effect);
       case "join":
-        if (this.#family === undefined) return this.handle({ type: "leader" });
+        if (this.#family === undefined) return this.handle({ type: "alone" });
         return this.#family.join(this.#database(this.identity ?? null));
       case "part":
         return this.#family?.part();
@@ -274,7 +276,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
       case "settled":
         return this.#settle(effect.outcome);
       case "error":
-        return this.#fail(effect.error);
+        return this.fail(effect.error);
       case "channelToken":
         return void this.#channelToken(effect.channel);
       case "reset":
@@ -288,38 +290,47 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     return `${this.#scope} ${identity === null ? "anonymous" : `=${identity}`}`;
   }
 
-  #fail(error: TidewireError): void {
+  fail(error: TidewireError): void {
     this.#options.onError?.(error);
     this.#errors.emit(error);
   }
 
+  /** Finds out who this is; `show` gets a token for it. Nothing where that is news: all begins anew then. */
+  async #whose(show: () => Promise<Token>): Promise<{ readonly token: string | undefined } | undefined> {
+    const token = await show();
+    if (token === null) {
+      const last = await this.#passport.last();
+      this.handle({ type: "signedOut", identity: last?.identity });
+      return undefined;
+    }
+    const identity = await this.#passport.whose(token);
+    if (identity === this.identity) return { token };
+    this.handle({ type: "identified", identity });
+    return undefined;
+  }
+
   async #identify(): Promise<void> {
-    const last = await this.#passport.last();
-    let token: Token;
+    const { identity } = this;
     try {
-      token = await this.#passport.look();
+      const same = await this.#whose(() => this.#passport.look());
+      if (same !== undefined && identity !== undefined) this.handle({ type: "identified", identity });
     } catch (error) {
       this.#noToken(error);
       // Offline, most likely: who was here last is here still.
-      if (last !== undefined) return this.handle({ type: "identified", identity: last.identity });
-      this.#timers.set("identify", this.#platform.after(TOKEN_MS, () => void this.#identify()));
-      return;
+      const last = await this.#passport.last();
+      if (last !== undefined) this.handle({ type: "identified", identity: last.identity });
+      else this.#timers.set("identify", this.#platform.after(TOKEN_MS, () => void this.#identify()));
     }
-    if (token === null) return this.handle({ type: "signedOut", identity: last?.identity });
-    this.handle({ type: "identified", identity: await this.#passport.whose(token) });
   }
 
   #noToken(cause: unknown): void {
-    this.#fail(new TidewireError("no_answer", `there is no token: ${textOf(cause)}`, { cause, retryable: true }));
+    this.fail(new TidewireError("no_answer", `there is no token: ${textOf(cause)}`, { cause, retryable: true }));
   }
 
   async #renew(): Promise<void> {
     try {
-      const token = await this.#passport.show();
-      if (token === null) return this.handle({ type: "signedOut" });
-      const identity = await this.#passport.whose(token);
-      if (token !== undefined && identity !== this.identity) this.handle({ type: "identified", identity });
-      else this.handle({ type: "token", token });
+      const same = await this.#whose(() => this.#passport.show());
+      if (same !== undefined) this.handle({ type: "token", token: same.token });
     } catch (error) {
       this.#noToken(error);
     }
@@ -338,14 +349,10 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     this.#socket = socket;
     const isCurrent = () => this.#socket === socket && !this.#isClosed;
     try {
-      const token = await this.#passport.show();
-      if (!isCurrent()) return;
-      if (token === null) return this.handle({ type: "signedOut" });
-      const identity = await this.#passport.whose(token);
-      if (!isCurrent()) return;
-      if (identity !== this.identity) return this.handle({ type: "identified", identity });
+      const same = await this.#whose(() => this.#passport.show());
+      if (same === undefined || !isCurrent()) return;
       const { url } = this.#options;
-      const where = { url: urlOf(typeof url === "function" ? await url() : url), space: this.#options.space ?? "global", token };
+      const where = { url: urlOf(typeof url === "function" ? await url() : url), space: this.#options.space ?? "global", ...same };
       const chosen = this.#transports[transport];
       if (!isCurrent() || chosen === undefined) return;
       const { isOrdered } = chosen;
@@ -371,9 +378,11 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
       await this.#keeper.commit(writes);
       for (const id of ids) this.#deferred.get(id)?.local.resolve();
     } catch (error) {
-      const failure = new TidewireError("storage", "this write is not kept on this device", { cause: error });
+      const failure = new TidewireError("storage", "what should be kept on this device could not be written", { cause: error });
       for (const id of ids) this.#deferred.get(id)?.local.reject(failure);
-      this.handle({ type: "unsaved", writes, error });
+      this.handle({ type: "unsaved", writes });
+      this.fail(failure);
+      this.perform({ type: "timer", name: "save", ms: SAVE_MS });
     }
     // Other tabs hear of it when it is kept: whoever joins between reads it.
     this.#family?.post({ kind: "commit", writes, outcomes });

@@ -1,5 +1,16 @@
 // The transport of choice: one WebSocket for everything.
-import { probe, type Transport } from "./transport.ts";
+import type { Closed } from "./link.ts";
+import type { Net, Transport, Where } from "./transport.ts";
+
+/** Why a connection did not open. What asks is fetched for it: what cannot be fetched now is offline. */
+const why = async (where: Where, net: Net): Promise<Closed> => {
+  try {
+    const { probe } = await import("./requests.ts");
+    return await probe(where, net);
+  } catch {
+    return { code: 1006, status: 0 };
+  }
+};
 
 export const webSocket: Transport = {
   name: "websocket",
@@ -8,7 +19,7 @@ export const webSocket: Transport = {
     const { WebSocket } = net;
     if (WebSocket === undefined) {
       // As if something in between let none through: the next transport has its turn.
-      void probe(where, net).then((why) => listener.closed(why));
+      void why(where, net).then((how) => listener.closed(how));
       return { send() {}, close() {} };
     }
     const url = new URL(where.url);
@@ -30,7 +41,7 @@ export const webSocket: Transport = {
       if (isClosed) return;
       isClosed = true;
       if (hasOpened) listener.closed({ code, reason });
-      else void probe(where, net).then((why) => listener.closed(why));
+      else void why(where, net).then((how) => listener.closed(how));
     };
     socket.onclose = ended;
     // Not every platform closes what could not be opened.

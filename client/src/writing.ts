@@ -11,8 +11,8 @@ const message = ({ id, channel, action, key, data }: Intent): Mutate => ({
   id,
   channel,
   action,
-  ...(action !== "create" && { key }),
-  ...(data !== undefined && { data }),
+  key: action === "create" ? undefined : key,
+  data,
 });
 
 /** The id of an intent with other content, which sorts where the old one did. */

@@ -1,7 +1,7 @@
 // What else a channel offers: presence, signals, encryption, giving writes up, ids, leaving.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createSync, type SealedRow } from "../../client/src/index.ts";
+import { createSync, encrypted, type SealedRow } from "../../client/src/index.ts";
 import { createTestServer, testToken } from "../../client/src/testing/index.ts";
 import { World, calm, fate, type Todo } from "./world.ts";
 
@@ -57,13 +57,13 @@ interface Note {
 }
 
 /** No cipher for anything but tests. */
-const ciphers = {
+const ciphers = encrypted<Note>({
   encrypt: async ({ id, folder, ...hidden }: Note): Promise<SealedRow> => ({ id, folder, ct: btoa(JSON.stringify(hidden)) }),
   decrypt: async ({ id, folder, ct = "" }: SealedRow): Promise<Note> => {
     if (ct === "broken") throw new Error("bad key");
     return { id, folder: String(folder), ...(JSON.parse(atob(ct)) as { text: string }) };
   },
-};
+});
 
 test("rows of an encrypted channel are read by clients, and not by the server", async () => {
   const world = new World();

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { TidewireError, type Connection, type Listener, type Transport, type Where } from "../../client/src/index.ts";
 import { testToken } from "../../client/src/testing/index.ts";
-import { World, calm, fate } from "./world.ts";
+import { World, calm, fate, storage } from "./world.ts";
 
 interface Attempt {
   readonly where: Where;
@@ -311,7 +311,7 @@ test("a null token disconnects, and deletes what is kept of who was here", async
 
 test("another identity has another database: nothing of one is seen or sent by the other", async () => {
   const world = new World({ channels: { notes: { scope: { field: "for" } } } });
-  const sync = world.client("alice");
+  const sync = world.client("alice", { storage: storage() });
   const notes = sync.channel("notes");
   await world.pass();
   notes.create({ id: "a", title: "mine", for: "alice" });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { memoryStorage, type Storage, type Sync, type SyncOptions } from "../../client/src/index.ts";
 import { Family, type TabMessage } from "../../client/src/family.ts";
+import { Following } from "../../client/src/following.ts";
 import type { Tab, Tabs } from "../../client/src/tabs.ts";
 import { World, chance, fate, type Todo } from "./world.ts";
 
@@ -32,7 +33,7 @@ class Browser implements Tabs {
   }
 
   get storage(): Storage {
-    return { ...this.#kept, family: (self) => new Family(this, self) };
+    return { ...this.#kept, family: { following: (inside) => new Following(inside), family: (self) => new Family(this, self) } };
   }
 }
 

@@ -1,5 +1,5 @@
 // The log of the server in memory: rows by channel, one sequence, and what somebody who was away has missed.
-import type { Action, Change, Fields, Row, WireError } from "../wire.ts";
+import type { Action, Change, Fields, Row, Subscribe, WireError } from "../wire.ts";
 
 /** What a channel allows, in the words of the server's own rules. */
 export interface Rule {
@@ -164,7 +164,7 @@ export class Log {
   }
 
   /** What a reader is answered. */
-  page(channel: string, identity: string | null, view: string, asked: { cursor?: string; view?: string; limit?: number }): Page {
+  page(channel: string, identity: string | null, view: string, asked: Partial<Subscribe>): Page {
     const limit = asked.limit ?? 500;
     if (!(limit >= 1 && limit <= 1_000)) throw refuse("malformed", "limit must be 1 to 1000");
     const [epoch = "", seq = "", start, eyes] = (asked.cursor ?? "").split(".");
