@@ -72,8 +72,6 @@ export interface Host {
   fail(error: TidewireError): void;
 }
 
-const forbidden = ["__proto__", "constructor", "prototype"];
-
 export class Channel<R extends object> {
   readonly name: string;
   /** Live and caught up, for the first time. Rejected where the channel is refused. */
@@ -90,6 +88,8 @@ export class Channel<R extends object> {
   readonly #ready = deferred<void>();
   readonly #restored = deferred<void>();
   #rows: readonly R[] | undefined;
+  #pending: readonly PendingWrite[] | undefined;
+  #rejected: readonly RejectedWrite[] | undefined;
 
   constructor(name: string, host: Host, options: ChannelOptions<R>) {
     this.name = name;
@@ -150,15 +150,16 @@ export class Channel<R extends object> {
 
   /** Writes that the server has not confirmed, in order. */
   get pending(): readonly PendingWrite[] {
-    const intents = this.#host.engine.intents(this.name);
-    return intents.filter(({ acked, rejected }) => acked === undefined && rejected === undefined);
+    return (this.#pending ??= this.#host.engine
+      .intents(this.name)
+      .filter(({ acked, rejected }) => acked === undefined && rejected === undefined));
   }
 
   /** Writes that the server has refused, and that were rolled back: kept until they are retried or dismissed. */
   get rejected(): readonly RejectedWrite[] {
-    return this.#host.engine
+    return (this.#rejected ??= this.#host.engine
       .intents(this.name)
-      .flatMap(({ rejected, ...intent }) => (rejected === undefined ? [] : [{ ...(intent as PendingWrite), error: errorOf(rejected) }]));
+      .flatMap(({ id, action, key, data, rejected }) => (rejected === undefined ? [] : { id, action, key, data, error: errorOf(rejected) })));
   }
 
   /** Listens to `pending` and `rejected`. */
@@ -208,6 +209,7 @@ export class Channel<R extends object> {
       case "refused":
         return this.#ready.reject(effect.error);
       case "outbox":
+        this.#pending = this.#rejected = undefined;
         return this.#outbox.emit();
       case "members":
         return this.presence.tell();
@@ -231,9 +233,6 @@ export class Channel<R extends object> {
   #write(action: Intent["action"], key: string, given?: object): Written<R> {
     if (typeof key !== "string" || key === "") throw invalid("id", "must be a text that is not empty");
     const data = given === undefined ? undefined : copy(given as Fields);
-    for (const field of forbidden) {
-      if (data !== undefined && Object.hasOwn(data, field)) throw invalid(field, "cannot be the name of a field");
-    }
     const id = this.#host.newId();
     const make = (fields: Fields | undefined) => this.#host.write({ id, channel: this.name, action, key, data: fields });
     const now = () => this.#subscription?.seen.get(key);

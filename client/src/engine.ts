@@ -178,11 +178,11 @@ export class Engine {
   /** Goes on towards a connection, from wherever it is. */
   #proceed(turn: Turn): void {
     const { role, isOpen, link, identity } = this.#core;
-    if (!this.#isWanted) return;
     if (identity === undefined) {
       if (!this.#isIdentifying) turn.add({ type: "identify" });
       this.#isIdentifying = true;
-    } else if (role === "leader") link.connect(turn);
+    } else if (!this.#isWanted) return;
+    else if (role === "leader") link.connect(turn);
     else if (isOpen && role === "none") {
       this.#core.role = "joining";
       turn.add({ type: "join" });

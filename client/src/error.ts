@@ -54,7 +54,7 @@ export interface ErrorDetails {
 /** Why something was not published, or not synced. Decide by `code` and `retryable`, never by the text. */
 export class TidewireError extends Error {
   override readonly name = "TidewireError";
-  readonly code: ErrorCode;
+  declare readonly code: ErrorCode;
   declare readonly status: number | undefined;
   declare readonly field: string | undefined;
   declare readonly retryable: boolean;
@@ -63,10 +63,9 @@ export class TidewireError extends Error {
   declare readonly current: object | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    const { status, field, retryable = false, retryAfterMs, published = 0, current, cause } = details;
-    super(message, cause === undefined ? undefined : { cause });
-    this.code = code;
-    Object.assign(this, { status, field, retryable, retryAfterMs, published, current });
+    super(message);
+    const { retryable = false, published = 0 } = details;
+    Object.assign(this, details, { code, retryable, published });
   }
 }
 

@@ -135,12 +135,15 @@ export class Family {
         return this.post({ kind: "askToken", channel: effect.channel });
       case "status":
       case "ready":
-        return this.#tellStatus();
+        return void this.#tellStatus();
     }
   }
 
-  #tellStatus(): void {
-    const { status, error, subscriptions } = this.#self.engine;
+  /** How the leader stands, behind the rows that it stands on. */
+  async #tellStatus(): Promise<void> {
+    await this.#self.flush();
+    const { status, error, subscriptions, role } = this.#self.engine;
+    if (role !== "leader") return;
     const live = subscriptions.filter(({ isLive }) => isLive).map(({ channel }) => channel);
     this.post({ kind: "status", status, error: error && plain(error), live });
   }
@@ -171,7 +174,7 @@ export class Family {
           const room = engine.subscription(channel)?.room;
           if (room !== undefined && room.all.total > 0) this.post({ kind: "members", channel, ...room.all });
         }
-        return this.#tellStatus();
+        return void this.#tellStatus();
       case "leader":
         // What the one before has written last was perhaps not told any more.
         return isLeader ? undefined : void this.#turn("follower");

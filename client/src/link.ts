@@ -31,14 +31,8 @@ const STABLE_MS = 10_000;
 /** The first pause after a restart, when everybody comes back at once. */
 const RESTART_MS = 5_000;
 
-/** What close codes of 4500 and more say. They mean: do not come back. */
-const endings: { readonly [code: number]: string } = {
-  4501: "forbidden",
-  4502: "malformed",
-  4503: "unsupported_version",
-  4504: "schema_outdated",
-  4505: "revoked",
-};
+/** What close codes of 4501 and more say. They mean: do not come back. */
+const endings = ["forbidden", "malformed", "unsupported_version", "schema_outdated", "revoked"];
 
 export class Link {
   phase: Phase = "off";
@@ -116,7 +110,7 @@ export class Link {
   closed(turn: Turn, { code, reason, status, retryAfterMs }: Closed): void {
     if (retryAfterMs !== undefined) this.holdOff(turn.now + retryAfterMs);
     const isFinal = code >= 4500 && code <= 4999;
-    if (isFinal) return this.#stop(turn, endings[code] ?? "forbidden", reason || `the server closed with ${code}`);
+    if (isFinal) return this.#stop(turn, endings[code - 4501] ?? "forbidden", reason || `the server closed with ${code}`);
     if (status === 403) return this.#stop(turn, "forbidden", "the server refused the connection");
     // A token may have ended on the way here. That of the next attempt is a new one.
     if (status === 401 && ++this.#unauthorized > 1) return this.#stop(turn, "unauthorized", "the token was refused");

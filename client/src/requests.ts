@@ -16,7 +16,8 @@ export function address({ url, space }: Where, path: string, query: Readonly<Rec
 export function init({ token }: Where, more: RequestInit = {}): RequestInit {
   const headers = { ...(more.headers as Record<string, string> | undefined) };
   if (token !== undefined) headers["authorization"] = `Bearer ${token}`;
-  return { credentials: "include", ...more, headers };
+  // Cookies of the server's origin, as a WebSocket brings them; Workers have none, and refuse the word.
+  return { ...("document" in globalThis && { credentials: "include" as const }), ...more, headers };
 }
 
 /** What an answer that is no success says: the error, and when to come back. */

@@ -14,10 +14,12 @@ import type { Intent } from "./outbox.ts";
 import { Passport, type Token, type TokenSource } from "./passport.ts";
 import { platform } from "./platform.ts";
 import { errorOf } from "./reading.ts";
-import type { AnySchema, RowOf, Schema } from "./server/schema.ts";
+import type { AnySchema, ChannelOf, RowOf, Schema } from "./server/schema.ts";
 import type { Family } from "./family.ts";
 import type { Connection } from "./transport.ts";
 import { webSocket } from "./websocket.ts";
+
+const CLOSED = "the client was closed";
 
 export const CLIENT = "tidewire-js/0.1.0";
 
@@ -38,6 +40,9 @@ interface Ends {
   readonly confirmed: Deferred<unknown>;
 }
 
+/** A name that is not declared takes the type of its rows: `channel<Todo>("todos")`. */
+type Named<Row> = [Row] extends [never] ? never : string;
+
 /** Everything of an app in one space: one connection, one outbox, its channels. */
 export class Sync<S extends Schema<S> = AnySchema> implements Host {
   readonly #options: SyncOptions;
@@ -48,10 +53,10 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   readonly #transports;
   readonly #scope: string;
   readonly #family: Family | undefined;
-  readonly #channels = new Map<string, Channel<never>>();
+  readonly #channels = new Map<string, Channel<object>>();
   readonly #timers = new Map<string, () => void>();
   readonly #deferred = new Map<string, Ends>();
-  readonly #catching = new Map<number, () => void>();
+  readonly #catching = new Map<number, Deferred<void>>();
   readonly #statuses = new Emitter<Status>();
   readonly #errors = new Emitter<TidewireError>();
   readonly #inputs: Input[] = [];
@@ -67,11 +72,12 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     const { storage, space = "global", url } = options;
     this.#options = options;
     this.#platform = options.platform ?? platform();
-    this.#transports = options.transports ?? [webSocket, ...fallbacks];
+    this.#transports = options.transports ?? [...(this.#platform.WebSocket ? [webSocket] : []), ...fallbacks];
     this.#scope = `tidewire ${typeof url === "function" ? "" : urlOf(url).href} ${space}`;
     this.#keeper = storage?.keeper(options.schemaVersion ?? 0, (error) => this.fail(error)) ?? nothingKept;
     this.#passport = new Passport(options.token, this.#keeper, this.#scope, () => this.#platform.now());
-    const { onConflict } = options;
+    const { onConflict, onError } = options;
+    if (onError !== undefined) this.#errors.on(onError);
     const kin = options.tabs === false ? undefined : storage?.family;
     const config: Config = {
       link: {
@@ -94,6 +100,8 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     }
     this.#stopWaking = this.#platform.onWake(() => this.handle({ type: "wake" }));
     if (options.autoConnect ?? true) this.connect();
+    // What is kept is seen all the same.
+    else void this.#identify();
   }
 
   get status(): Status {
@@ -121,17 +129,16 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   }
 
   /** A channel: the same object for the same name, subscribed to until it is closed. */
-  channel<Row extends object = never, C extends string = string>(
-    name: C,
-    options?: ChannelOptions<[Row] extends [never] ? RowOf<S, C> : Row>,
-  ): Channel<[Row] extends [never] ? RowOf<S, C> : Row> {
+  channel<C extends ChannelOf<S>>(name: C, options?: ChannelOptions<RowOf<S, C>>): Channel<RowOf<S, C>>;
+  channel<Row extends object = never>(name: Named<Row>, options?: ChannelOptions<Row>): Channel<Row>;
+  channel(name: string, options: { readonly token?: unknown } = {}): unknown {
     let channel = this.#channels.get(name);
     if (channel === undefined) {
-      channel = new Channel<never>(name, this, (options ?? {}) as unknown as ChannelOptions<never>);
+      channel = new Channel(name, this, options as ChannelOptions<object>);
       this.#channels.set(name, channel);
-      this.handle({ type: "channel", channel: name, needsToken: options?.token !== undefined });
+      this.handle({ type: "channel", channel: name, needsToken: options.token !== undefined });
     }
-    return channel as unknown as Channel<[Row] extends [never] ? RowOf<S, C> : Row>;
+    return channel;
   }
 
   connect(): void {
@@ -146,10 +153,10 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   /** Asks all channels for what is new: done when they have it. */
   catchUp(): Promise<void> {
     const id = ++this.#counter;
-    return new Promise((resolve) => {
-      this.#catching.set(id, resolve);
-      this.handle({ type: "catchUp", id });
-    });
+    const caught = deferred<void>();
+    this.#catching.set(id, caught);
+    this.handle({ type: "catchUp", id });
+    return caught.promise;
   }
 
   /**
@@ -168,11 +175,8 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     this.#isClosed = true;
     this.#stopWaking();
     for (const cancel of this.#timers.values()) cancel();
-    for (const { local, confirmed } of this.#deferred.values()) {
-      const error = new TidewireError("closed", "the client was closed");
-      local.reject(error);
-      confirmed.reject(error);
-    }
+    const waiting = [...this.#deferred.values()].flatMap(({ local, confirmed }) => [local, confirmed]);
+    for (const { reject } of [...waiting, ...this.#catching.values()]) reject(new TidewireError("closed", CLOSED));
     await this.#keeper.close();
   }
 
@@ -182,9 +186,10 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     return this.#engine;
   }
 
-  /** An id that sorts by time. */
+  /** An id that sorts behind all others, by time where the clock does not run back. */
   newId(): string {
-    this.#lastId = Math.max(this.#lastId + 1, Math.floor(this.#platform.now()) * 100);
+    const last = Number.parseInt(this.#engine.pending.at(-1)?.id ?? "0", 36);
+    this.#lastId = Math.max(this.#lastId + 1, last + 1, Math.floor(this.#platform.now()) * 100);
     const random = () => this.#platform.random().toString(36).slice(2, 12);
     return `${this.#lastId.toString(36).padStart(10, "0")}-${random()}${random()}`;
   }
@@ -194,7 +199,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     const local = deferred<void>();
     const confirmed = deferred<unknown>();
     this.#deferred.set(intent.id, { local, confirmed });
-    if (this.#isClosed) this.#settle({ id: intent.id, error: { code: "closed", message: "the client was closed" } });
+    if (this.#isClosed) this.#settle({ id: intent.id, error: { code: "closed", message: CLOSED } });
     else this.handle({ ...intent, type: "write" });
     return { local: local.promise, confirmed: confirmed.promise };
   }
@@ -271,7 +276,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
       case "status":
         return this.#statuses.emit(effect.status);
       case "caughtUp":
-        this.#catching.get(effect.id)?.();
+        this.#catching.get(effect.id)?.resolve();
         return void this.#catching.delete(effect.id);
       case "settled":
         return this.#settle(effect.outcome);
@@ -291,7 +296,6 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   }
 
   fail(error: TidewireError): void {
-    this.#options.onError?.(error);
     this.#errors.emit(error);
   }
 
@@ -324,7 +328,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   }
 
   #noToken(cause: unknown): void {
-    this.fail(new TidewireError("no_answer", `there is no token: ${textOf(cause)}`, { cause, retryable: true }));
+    this.fail(new TidewireError("no_answer", `token or URL cannot be had: ${textOf(cause)}`, { cause, retryable: true }));
   }
 
   async #renew(): Promise<void> {

@@ -23,7 +23,7 @@ export interface Connection {
 /** What a platform brings for it. */
 export interface Net {
   fetch(input: string, init?: RequestInit): Promise<Response>;
-  readonly WebSocket: (new (url: string) => WebSocket) | undefined;
+  readonly WebSocket: new (url: string) => WebSocket;
   now(): number;
   after(ms: number, run: () => void): () => void;
 }

@@ -16,18 +16,12 @@ export const webSocket: Transport = {
   name: "websocket",
   isOrdered: true,
   open(where, listener, net) {
-    const { WebSocket } = net;
-    if (WebSocket === undefined) {
-      // As if something in between let none through: the next transport has its turn.
-      void why(where, net).then((how) => listener.closed(how));
-      return { send() {}, close() {} };
-    }
     const url = new URL(where.url);
     url.protocol = url.protocol.replace("http", "ws");
     if (where.space !== "global") url.pathname = `${url.pathname.replace(/\/+$/, "")}/${where.space}`;
     // A browser's WebSocket has no headers.
     if (where.token !== undefined) url.searchParams.set("token", where.token);
-    const socket = new WebSocket(url.href);
+    const socket = new net.WebSocket(url.href);
     let hasOpened = false;
     let isClosed = false;
     socket.onopen = () => {

@@ -15,6 +15,9 @@ const message = ({ id, channel, action, key, data }: Intent): Mutate => ({
   data,
 });
 
+/** How many refused writes of a channel are remembered, until the app has seen them. */
+const REJECTED = 100;
+
 /** The id of an intent with other content, which sorts where the old one did. */
 const revised = (id: string): string => {
   const [name = id, revision = "0"] = id.split("~");
@@ -133,6 +136,8 @@ export class Writing {
       if (typeof resolution === "object") return this.#revise(turn, intent, { ...data, ...resolution });
     }
     this.#put(turn, { ...intent, rejected: error });
+    const refused = outbox.all.filter((one) => one.channel === channel && one.rejected !== undefined);
+    if (refused.length > REJECTED && refused[0] !== undefined) this.#drop(turn, refused[0]);
     turn.outcomes.push({ id: intent.id, error });
   }
 

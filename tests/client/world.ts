@@ -81,7 +81,7 @@ export class World {
       after: (ms, run) => clock.after(ms, run),
       random: () => this.random(),
       fetch: (input, init) => this.fetch(input, init),
-      WebSocket: undefined,
+      WebSocket,
       onWake: (run) => {
         this.wakes.add(run);
         return () => void this.wakes.delete(run);
