@@ -13,8 +13,8 @@ say "Lints, wasm"
 WASM_BINDGEN_USE_JS_SYS=1 cargo clippy --workspace --all-features --locked --quiet \
   --target wasm32-unknown-unknown -- -D warnings
 
-say "Types of the npm package, its tests and its example"
-for project in client tests/client examples/ts-publisher; do tsc --noEmit -p "$project"; done
+say "Types of the npm package, its tests and its examples"
+for project in client tests/client examples/client examples/ts-publisher; do tsc --noEmit -p "$project"; done
 
 say "Documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked --quiet

@@ -124,6 +124,11 @@ export class Channel<R extends object> {
     return this.#subscription?.isLive ?? false;
   }
 
+  /** Whether it was ever caught up: what is here is a whole, of then or now. */
+  get isKept(): boolean {
+    return this.#subscription?.replica.place.cursor !== undefined;
+  }
+
   /** Why the channel is refused. */
   get error(): TidewireError | undefined {
     return this.#subscription?.refused;

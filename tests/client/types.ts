@@ -1,4 +1,5 @@
 // What the types allow and what they refuse. Nothing here runs: `make check` compiles it.
+import { createSync, type Channel } from "tidewire";
 import { createBulkPublisher, createPublisher, queueConsumer, syncProxy, type QueuedChange } from "tidewire/server";
 
 interface Todo {
@@ -95,3 +96,32 @@ export const bound = queueConsumer({ platform: { env: {} } });
 export const { GET, POST } = syncProxy({ binding: "SYNC_WORKER", fallbackUrl: "https://sync.example.com/api/sync" });
 // @ts-expect-error rows of a schema are objects
 export const scalar = createPublisher<{ todos: string }>({});
+
+export async function synced(): Promise<void> {
+  const sync = createSync<Rows>({ url: "https://app.example.com", token: async () => "t" });
+  const todos = sync.channel("todos");
+  void (todos satisfies Channel<Todo>);
+  void (sync.channel("todos:team-7").rows satisfies readonly Todo[]);
+  void (sync.channel("todos:archive").get("t1")?.year satisfies number | undefined);
+  // A name that is not declared says what its rows are.
+  void (sync.channel<Message>("room:42") satisfies Channel<Message>);
+  // @ts-expect-error or is refused
+  sync.channel("rooms");
+  const { local, confirmed } = todos.create({ title: "milk", done: false });
+  await local;
+  void ((await confirmed)?.title satisfies string | undefined);
+  // @ts-expect-error a create takes the whole row
+  todos.create({ title: "milk" });
+  todos.update("t1", { done: true });
+  // @ts-expect-error an update knows the fields' types
+  todos.update("t1", { done: "yes" });
+  // @ts-expect-error and leaves the id alone
+  todos.update("t1", { id: "t2" });
+  todos.delete("t1");
+  todos.subscribe(({ rows, changes }) => void [rows[0]?.title, changes[0]?.previous?.done]);
+  // @ts-expect-error rows are the client's
+  todos.rows.push(todo);
+  createSync().channel("anything").create({ id: "x" });
+  // @ts-expect-error options have names that are known
+  createSync({ reconnect: true });
+}

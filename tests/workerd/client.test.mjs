@@ -1,10 +1,15 @@
 // The TypeScript client against both Workers: over each transport, through sleep, crash and expiry.
+import "fake-indexeddb/auto";
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
+import { first } from "../../examples/client/src/first.ts";
+import { complaints, open as openOffline } from "../../examples/client/src/offline.ts";
+import { enter } from "../../examples/client/src/room.ts";
+import { secretNotes } from "../../examples/client/src/secret.ts";
 import { longPoll, serverSentEvents } from "../../client/src/http.ts";
 import { createSync, memoryStorage, webSocket } from "../../client/src/index.ts";
-import { start, within } from "./harness.mjs";
+import { start, token, within } from "./harness.mjs";
 
 let workers;
 before(async () => (workers = await start()));
@@ -252,5 +257,70 @@ describe("a client by WebSocket alone", () => {
     await channel(0).create({ id }).confirmed;
     for (const [i, one] of all.entries()) await until(one, channel(i), () => channel(i).get(id) !== undefined, `client ${i}`);
     for (let i = 1; i < 5; i += 1) assert.deepEqual(byId(channel(i).rows), byId(channel(0).rows), `client ${i}`);
+  });
+});
+
+describe("the examples of docs/client.md", () => {
+  const local = async (options) => {
+    const { createSync: make } = await import("tidewire");
+    const sync = make({ url: workers.origin, ...options });
+    clients.push(sync);
+    return sync;
+  };
+
+  test("the first five minutes", async () => {
+    const space = workers.space("global");
+    const titles = await first(workers.origin, token("ann"));
+    assert.ok(titles.includes("Call mum") && titles.includes("Buy milk"), titles.join());
+    await space.publish("todos", "delete", "t1");
+  });
+
+  test("a client that is offline comes back with what it wrote, and says what did not go through", async () => {
+    const getToken = async () => token("ben");
+    const sync = openOffline(workers.origin, getToken);
+    clients.push(sync);
+    await sync.channel("todos").ready;
+    assert.deepEqual(await complaints(sync), ["t1: no such row"]);
+    assert.deepEqual(sync.channel("todos").rejected, []);
+    sync.disconnect();
+    await sync.channel("todos").create({ id: "by-ben", title: "offline", done: false }).local;
+    await sync.close();
+    const again = openOffline(workers.origin, getToken);
+    clients.push(again);
+    const todos = again.channel("todos");
+    await todos.restored;
+    assert.equal(todos.get("by-ben").title, "offline");
+    await until(again, todos, () => again.status === "synced" && todos.pending.length === 0, "the return");
+  });
+
+  test("a room", async () => {
+    const said = [];
+    const claims = { topics: ["room:42"] };
+    const [ann, ben] = await Promise.all(["ann", "ben"].map((user) => local({ token: token(user, claims) })));
+    const heard = [];
+    const leave = enter(ann, (text) => said.push(text));
+    const room = ben.channel("room:42");
+    room.onSignal(({ event }) => heard.push(event));
+    room.presence.join({ x: 5, y: 5 });
+    await until(ben, room, () => room.presence.total === 2, "both");
+    room.signal("wave");
+    leave();
+    await until(ben, room, () => room.presence.total === 1, "the leaving");
+    assert.ok(said.includes("ben: wave"), said.join());
+  });
+
+  test("notes that the server cannot read", async () => {
+    const key = await crypto.subtle.generateKey({ name: "AES-GCM", length: 256 }, false, ["encrypt", "decrypt"]);
+    const [one, two] = await Promise.all([1, 2].map(() => local({ token: token("cleo") })));
+    const [mine, his] = [secretNotes(one, key), secretNotes(two, key)];
+    await Promise.all([mine.ready, his.ready]);
+    await mine.create({ id: "n1", ownerId: "cleo", text: "hidden" }).confirmed;
+    await mine.update("n1", { text: "well hidden" }).confirmed;
+    await until(two, his, () => his.get("n1")?.text === "well hidden", "the note");
+    const plain = await local({ token: token("cleo") });
+    const notes = plain.channel("notes");
+    await notes.ready;
+    assert.deepEqual(Object.keys(notes.get("n1")).sort(), ["ct", "id", "ownerId"]);
+    assert.ok(!JSON.stringify(notes.rows).includes("hidden"));
   });
 });
