@@ -47,6 +47,8 @@ export class Core {
   limits = { frameBytes: 262_144, frameMessages: 1_000 };
   /** Nothing is written before: the server has asked for a pause. */
   pausedUntil = 0;
+  /** How often something was read of what is kept. */
+  readings = 0;
   readonly #out: ClientMessage[] = [];
   #ids = 0;
 

@@ -64,7 +64,7 @@ export type Input =
   | { readonly type: "channelToken"; readonly channel: string; readonly token?: string | undefined }
   // What is kept.
   | { readonly type: "database"; readonly outbox: readonly Intent[] }
-  | { readonly type: "loaded"; readonly channel: string; readonly kept: Kept | undefined }
+  | { readonly type: "loaded"; readonly channel: string; readonly nth: number; readonly kept: Kept | undefined }
   | { readonly type: "unsaved"; readonly writes: readonly Write[] }
   // The connection.
   | { readonly type: "opened"; readonly socket: number; readonly isOrdered: boolean }
@@ -99,7 +99,7 @@ export type Effect =
   /** Open this identity's database: `database`. */
   | { readonly type: "database"; readonly identity: string | null }
   | { readonly type: "destroy"; readonly identity: string | null }
-  | { readonly type: "load"; readonly channel: string }
+  | { readonly type: "load"; readonly channel: string; readonly nth: number }
   | { readonly type: "commit"; readonly writes: readonly Write[]; readonly outcomes: readonly Outcome[] }
   /** Join the other tabs of this database: `follower` or `leader`. Or leave them. */
   | { readonly type: "join" }

@@ -2,6 +2,18 @@
 
 export type Unsubscribe = () => void;
 
+/** Runs the app's code: its mistakes are the app's to see, and do not break the client. */
+export function guarded<R>(run: () => R): R | undefined {
+  try {
+    return run();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+    return undefined;
+  }
+}
+
 export class Emitter<T> {
   readonly #listeners = new Set<(value: T) => void>();
 
@@ -13,15 +25,6 @@ export class Emitter<T> {
   }
 
   emit(value: T): void {
-    for (const listener of [...this.#listeners]) {
-      try {
-        listener(value);
-      } catch (error) {
-        // The app's own mistake is the app's to see, and does not break the client.
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
+    for (const listener of [...this.#listeners]) guarded(() => listener(value));
   }
 }

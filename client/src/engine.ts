@@ -150,7 +150,7 @@ export class Engine {
       case "database":
         return this.#opened(turn, input.outbox);
       case "loaded":
-        return this.#reading.loaded(turn, input.channel, input.kept);
+        return this.#reading.loaded(turn, input);
       case "opened":
         if (input.socket !== link.socket || link.phase !== "opening") return;
         this.#greeted = input.socket;

@@ -73,6 +73,7 @@ class Handle<T extends DBSchema> {
 
 class IndexedDatabase implements Database {
   readonly #handle: Handle<Tables>;
+  #schema = 0;
 
   constructor(name: string) {
     this.#handle = new Handle<Tables>(name, (database) => {
@@ -85,6 +86,7 @@ class IndexedDatabase implements Database {
 
   /** Rows of another schema are gone. */
   async prepare(schema: number): Promise<void> {
+    this.#schema = schema;
     const kept = await this.#handle.use((database) => database.get("meta", "schema"));
     if (kept?.value === schema) return;
     await this.#handle.use(async (database) => {
@@ -115,10 +117,13 @@ class IndexedDatabase implements Database {
 
   commit(writes: readonly Write[]): Promise<void> {
     return this.#handle.use(async (database) => {
-      const change = database.transaction(["channels", "rows", "intents"], "readwrite");
+      const change = database.transaction(["channels", "rows", "intents", "meta"], "readwrite");
       const steps: Promise<unknown>[] = [change.done];
       try {
+        const kept = await change.objectStore("meta").get("schema");
         for (const write of writes) {
+          // A newer version of the app has taken over, in another tab: rows are its own now.
+          if (write.type === "rows" && kept?.value !== this.#schema) continue;
           if (write.type === "intent") steps.push(change.objectStore("intents").put(write.intent));
           else if (write.type === "settled") steps.push(change.objectStore("intents").delete(write.id));
           else {

@@ -111,7 +111,7 @@ export class Link {
     if (retryAfterMs !== undefined) this.holdOff(turn.now + retryAfterMs);
     const isFinal = code >= 4500 && code <= 4999;
     if (isFinal) return this.#stop(turn, endings[code - 4501] ?? "forbidden", reason || `the server closed with ${code}`);
-    if (status === 403) return this.#stop(turn, "forbidden", "the server refused the connection");
+    if (status === 403) return this.#stop(turn, "forbidden", "the connection was refused");
     // A token may have ended on the way here. That of the next attempt is a new one.
     if (status === 401 && ++this.#unauthorized > 1) return this.#stop(turn, "unauthorized", "the token was refused");
     // The session is good and yet no connection opens: something between lets no such transport through.

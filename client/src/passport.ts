@@ -17,22 +17,18 @@ export function subjectOf(token: string): string | undefined {
   }
 }
 
-/** A token that was asked for to see whose it is serves for the connection that follows at once. */
-const FRESH_MS = 10_000;
-
 export class Passport {
   #source: TokenSource;
-  readonly #now: () => number;
-  #unused: { readonly token: Token; readonly at: number } | undefined;
+  /** Asked for to see whose it is: it serves for the connection that follows. */
+  #unused: { readonly token: Token } | undefined;
   readonly #keeper: Keeper;
   readonly #scope: string;
   #shown: Token;
   /** Whom the server has taken the shown token for. */
   #learned: { readonly token: Token; readonly identity: string | null } | undefined;
 
-  constructor(source: TokenSource, keeper: Keeper, scope: string, now: () => number) {
+  constructor(source: TokenSource, keeper: Keeper, scope: string) {
     this.#source = source;
-    this.#now = now;
     this.#keeper = keeper;
     this.#scope = scope;
   }
@@ -44,17 +40,15 @@ export class Passport {
 
   /** Asks for a token, to see whose it is. */
   async look(): Promise<Token> {
-    const token = await this.show();
-    this.#unused = { token, at: this.#now() };
-    return token;
+    this.#unused = { token: await this.show() };
+    return this.#unused.token;
   }
 
   /** A token to show to the server: asked for anew, unless that was just done. */
   async show(): Promise<Token> {
     const [source, unused] = [this.#source, this.#unused];
     this.#unused = undefined;
-    const isFresh = unused !== undefined && this.#now() - unused.at < FRESH_MS;
-    return (this.#shown = isFresh ? unused.token : typeof source === "function" ? await source() : source);
+    return (this.#shown = unused ? unused.token : typeof source === "function" ? await source() : source);
   }
 
   async whose(token: Token): Promise<string | null> {

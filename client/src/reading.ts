@@ -3,7 +3,6 @@ import type { Core } from "./core.ts";
 import type { Input, Turn } from "./effects.ts";
 import { TidewireError } from "./error.ts";
 import type { Patch } from "./replica.ts";
-import type { Kept } from "./storage.ts";
 import { Subscription } from "./subscription.ts";
 import type { Change, ClientMessage, Presence, ServerMessage, Snapshot, Subscribe, WireError } from "./wire.ts";
 import type { Writing } from "./writing.ts";
@@ -37,7 +36,8 @@ export class Reading {
   /** Reads what is kept. */
   load(turn: Turn, sub: Subscription): void {
     sub.isLoaded = false;
-    turn.add({ type: "load", channel: sub.channel });
+    sub.reading = this.#core.readings += 1;
+    turn.add({ type: "load", channel: sub.channel, nth: sub.reading });
   }
 
   leave(channel: string): void {
@@ -46,9 +46,10 @@ export class Reading {
   }
 
   /** What is kept of a channel was read. */
-  loaded(turn: Turn, channel: string, kept: Kept | undefined): void {
+  loaded(turn: Turn, { channel, nth, kept }: Extract<Input, { type: "loaded" }>): void {
     const sub = this.#core.subscriptions.get(channel);
-    if (sub === undefined) return;
+    // What was read before the last time may be older than what is here.
+    if (sub === undefined || sub.reading !== nth) return;
     const before = [...sub.replica.rows.keys()];
     if (kept !== undefined) {
       sub.replica.restore(kept.place, kept.rows);

@@ -15,8 +15,9 @@ export class Subscription {
   readonly room = new Room();
   /** What the app sees: confirmed rows, and what the outbox makes of them. */
   readonly seen = new Map<string, Row>();
-  /** Whether what is kept here has been read. */
+  /** Whether what is kept here has been read; the reading that counts is the last. */
   isLoaded = false;
+  reading = 0;
   /** The subscription that has no answer yet. */
   asked: string | undefined;
   isLive = false;

@@ -2,7 +2,7 @@
 import { Channel, type ChannelOptions, type Host } from "./channel.ts";
 import { deferred, type Deferred } from "./deferred.ts";
 import type { Effect, Input, Outcome, Status } from "./effects.ts";
-import { Emitter, type Unsubscribe } from "./emitter.ts";
+import { Emitter, guarded, type Unsubscribe } from "./emitter.ts";
 import { Engine } from "./engine.ts";
 import { TidewireError, textOf } from "./error.ts";
 import { fallbacks } from "./fallbacks.ts";
@@ -59,6 +59,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   readonly #catching = new Map<number, Deferred<void>>();
   readonly #statuses = new Emitter<Status>();
   readonly #errors = new Emitter<TidewireError>();
+  readonly #resets = new Emitter<{ readonly channel: string; readonly reason: string }>();
   readonly #inputs: Input[] = [];
   readonly #stopWaking: () => void;
   #isHandling = false;
@@ -75,9 +76,10 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     this.#transports = options.transports ?? [...(this.#platform.WebSocket ? [webSocket] : []), ...fallbacks];
     this.#scope = `tidewire ${typeof url === "function" ? "" : urlOf(url).href} ${space}`;
     this.#keeper = storage?.keeper(options.schemaVersion ?? 0, (error) => this.fail(error)) ?? nothingKept;
-    this.#passport = new Passport(options.token, this.#keeper, this.#scope, () => this.#platform.now());
-    const { onConflict, onError } = options;
+    this.#passport = new Passport(options.token, this.#keeper, this.#scope);
+    const { onConflict, onError, onReset } = options;
     if (onError !== undefined) this.#errors.on(onError);
+    if (onReset !== undefined) this.#resets.on(({ channel, reason }) => onReset(channel, reason));
     const kin = options.tabs === false ? undefined : storage?.family;
     const config: Config = {
       link: {
@@ -90,7 +92,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
       schema: options.schemaVersion,
       device: options.device,
       batchSize: options.batchSize,
-      resolve: onConflict && ((conflict) => onConflict(conflict.channel, conflict.key, conflict.fields, conflict)),
+      resolve: onConflict && ((conflict) => guarded(() => onConflict(conflict.channel, conflict.key, conflict.fields, conflict))),
       random: () => this.#platform.random(),
     };
     this.#engine = new Engine(config, kin?.following);
@@ -260,17 +262,15 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
         this.#passport.learn(undefined);
         return this.#keeper.destroy(this.#database(effect.identity));
       case "load": {
-        const { channel } = effect;
-        const { identity } = this;
-        return void this.#keeper.load(channel).then((kept) => {
-          if (this.identity === identity) this.handle({ type: "loaded", channel, kept });
-        });
+        const { channel, nth } = effect;
+        return void this.#keeper.load(channel).then((kept) => this.handle({ type: "loaded", channel, nth, kept }));
       }
       case "commit":
         return void this.#commit(effect);
       case "join":
         if (this.#family === undefined) return this.handle({ type: "alone" });
-        return this.#family.join(this.#database(this.identity ?? null));
+        // Tabs of another version of the app have rows of their own.
+        return this.#family.join(`${this.#database(this.identity ?? null)} ${this.#options.schemaVersion}`);
       case "part":
         return this.#family?.part();
       case "status":
@@ -285,14 +285,13 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
       case "channelToken":
         return void this.#channelToken(effect.channel);
       case "reset":
-        this.#options.onReset?.(effect.channel, effect.reason);
-        break;
+        return this.#resets.emit(effect);
     }
     this.#channels.get(effect.channel)?.take(effect);
   };
 
   #database(identity: string | null): string {
-    return `${this.#scope} ${identity === null ? "anonymous" : `=${identity}`}`;
+    return `${this.#scope} ${identity === null ? "" : `=${identity}`}`;
   }
 
   fail(error: TidewireError): void {
@@ -382,7 +381,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
       await this.#keeper.commit(writes);
       for (const id of ids) this.#deferred.get(id)?.local.resolve();
     } catch (error) {
-      const failure = new TidewireError("storage", "what should be kept on this device could not be written", { cause: error });
+      const failure = new TidewireError("storage", "this device could not keep what it should", { cause: error });
       for (const id of ids) this.#deferred.get(id)?.local.reject(failure);
       this.handle({ type: "unsaved", writes });
       this.fail(failure);

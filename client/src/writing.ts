@@ -1,11 +1,11 @@
 // The outbox at work: what is sent, acknowledged, refused, tried again, or met by somebody else's write.
-import type { Conflict, Core } from "./core.ts";
+import type { Core } from "./core.ts";
 import { covers } from "./cursor.ts";
 import type { Turn } from "./effects.ts";
 import { isSame } from "./json.ts";
 import type { Intent } from "./outbox.ts";
 import type { Subscription } from "./subscription.ts";
-import { bytesOf, type Ack, type Fields, type Mutate, type WireError } from "./wire.ts";
+import { bytesOf, type Ack, type Fields, type Mutate, type Row, type WireError } from "./wire.ts";
 
 const message = ({ id, channel, action, key, data }: Intent): Mutate => ({
   id,
@@ -14,6 +14,14 @@ const message = ({ id, channel, action, key, data }: Intent): Mutate => ({
   key: action === "create" ? undefined : key,
   data,
 });
+
+/** A row that is otherwise than it was, by somebody else. */
+interface Met {
+  readonly channel: string;
+  readonly key: string;
+  readonly base: Row;
+  readonly theirs: Row;
+}
 
 /** How many refused writes of a channel are remembered, until the app has seen them. */
 const REJECTED = 100;
@@ -147,9 +155,9 @@ export class Writing {
   }
 
   /** Somebody else has changed a row that updates wait for: where they change the same fields, the app decides. */
-  meet(turn: Turn, { channel, key, base, theirs }: Required<Pick<Conflict, "channel" | "key" | "base" | "theirs">>): void {
+  meet(turn: Turn, { channel, key, base, theirs }: Met): void {
     const { outbox, config } = this.#core;
-    if (config.resolve === undefined || base === undefined) return;
+    if (config.resolve === undefined) return;
     for (const intent of outbox.of(channel, key)) {
       const { action, data: mine } = intent;
       if (action !== "update" || mine === undefined || intent.acked !== undefined || outbox.isSent(intent.id)) continue;

@@ -165,28 +165,53 @@ test("a channel that is closed is left, and comes back from what was kept", asyn
   assert.equal(sync.channel("todos"), again);
 });
 
-test("a listener that fails keeps nobody else from being told", async () => {
-  const world = new World();
-  const todos = world.client().channel("todos");
-  let told = 0;
-  const failures: unknown[] = [];
+/** Mistakes of the app that reach it as uncaught, while something runs. */
+async function uncaught(run: () => Promise<void>): Promise<string[]> {
+  const failures: string[] = [];
   const original = globalThis.queueMicrotask;
-  globalThis.queueMicrotask = (run) => original(() => {
-    try {
-      run();
-    } catch (error) {
-      failures.push(error);
-    }
-  });
-  todos.subscribe(() => {
-    throw new Error("the app's own");
-  });
-  todos.subscribe(() => (told += 1));
-  todos.create({ id: "a", title: "x" });
-  await calm();
+  globalThis.queueMicrotask = (task) =>
+    original(() => {
+      try {
+        task();
+      } catch (error) {
+        failures.push((error as Error).message);
+      }
+    });
+  await run();
   globalThis.queueMicrotask = original;
-  assert.equal(told, 1);
-  assert.equal((failures[0] as Error).message, "the app's own");
+  return failures;
+}
+
+test("an app's own mistakes are told to it, and keep nobody else from being told", async () => {
+  const world = new World();
+  const sync = world.client("alice", {
+    onConflict: () => {
+      throw new Error("in a conflict");
+    },
+    onReset: () => {
+      throw new Error("in a reset");
+    },
+  });
+  const todos = sync.channel("todos");
+  let told = 0;
+  const failures = await uncaught(async () => {
+    todos.subscribe(() => {
+      throw new Error("in a listener");
+    });
+    todos.subscribe(() => (told += 1));
+    todos.create({ id: "a", title: "x" });
+    await world.pass();
+    assert.equal(told, 1);
+    sync.disconnect();
+    todos.update("a", { title: "mine" });
+    world.server.publish("todos", "update", "a", { title: "theirs" });
+    sync.connect();
+    await world.pass();
+    world.server.reset("todos");
+    await world.pass();
+  });
+  assert.deepEqual([...new Set(failures)].sort(), ["in a conflict", "in a listener", "in a reset"]);
+  assert.deepEqual([sync.status, todos.get("a")?.title], ["synced", "mine"]);
 });
 
 test("the server for tests works with real timers, as an app's tests use it", async () => {

@@ -178,3 +178,54 @@ test("another schema drops rows, never writes", async () => {
   await world.pass();
   assert.deepEqual(after.channel("todos").rows.map(({ id }) => id), ["b"]);
 });
+
+test("what was read too late does not take the place of what has come since", async () => {
+  const world = new World();
+  const databases = memoryDatabases();
+  const late: (() => void)[] = [];
+  let isSlow = false;
+  const storage = storageIn({
+    ...databases,
+    async open(name, schema) {
+      const database = await databases.open(name, schema);
+      const load = database.load.bind(database);
+      database.load = async (channel) => {
+        const kept = await load(channel);
+        if (isSlow) await new Promise<void>((resolve) => late.push(resolve));
+        return kept;
+      };
+      return database;
+    },
+  });
+  const sync = world.client("alice", { storage });
+  await world.pass();
+  isSlow = true;
+  sync.channel("todos");
+  await world.pass();
+  sync.channel("todos").close();
+  isSlow = false;
+  const todos = sync.channel("todos");
+  await world.pass();
+  world.server.publish("todos", "create", "a", { title: "new" });
+  await world.pass();
+  for (const end of late) end();
+  await world.pass();
+  assert.deepEqual(todos.rows.map(({ title }) => title), ["new"]);
+  world.server.publish("todos", "create", "b", { title: "newer" });
+  await world.pass();
+  assert.equal(todos.rows.length, 2);
+});
+
+test("rows of an old version of the app, in another tab, do not mix with those of the new one", async () => {
+  const databases = indexedDatabases();
+  const old = await databases.open("versions", 1);
+  await old.commit([rows(1, "e.1", ["a", entry("a", 1)])]);
+  const newer = await databases.open("versions", 2);
+  await old.commit([rows(2, "e.2", ["b", entry("b", 2)]), intent("i1")]);
+  assert.equal(await newer.load("todos"), undefined);
+  assert.equal((await newer.outbox()).length, 1, "writes are for either");
+  await newer.commit([rows(1, "e.2", ["b", entry("b", 2)])]);
+  assert.equal((await newer.load("todos"))?.place.cursor, "e.2");
+  old.close();
+  newer.close();
+});
