@@ -3,7 +3,7 @@ import type { TidewireError } from "./error.ts";
 import type { Closed } from "./link.ts";
 import type { Intent } from "./outbox.ts";
 import type { Kept, Write } from "./storage.ts";
-import type { Action, Fields, Member, Presence, Row, Signal, WireError } from "./wire.ts";
+import type { Member, Presence, Row, Signal, WireError } from "./wire.ts";
 
 /** How the whole stands. */
 export type Status = "offline" | "connecting" | "syncing" | "synced" | "error";
@@ -46,14 +46,7 @@ export type Input =
       readonly needsToken: boolean;
     }
   | { readonly type: "leave"; readonly channel: string }
-  | {
-      readonly type: "write";
-      readonly id: string;
-      readonly channel: string;
-      readonly action: Action;
-      readonly key: string;
-      readonly data?: Fields | undefined;
-    }
+  | { readonly type: "write"; readonly intent: Intent }
   | { readonly type: "dismiss"; readonly id: string }
   | { readonly type: "presence"; readonly channel: string; readonly want: Presence | null }
   | { readonly type: "signal"; readonly channel: string; readonly event: string; readonly data: unknown }

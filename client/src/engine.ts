@@ -121,20 +121,17 @@ export class Engine {
       case "leave":
         return this.#reading.leave(input.channel);
       case "write": {
-        const { type: _, ...intent } = input;
+        const { intent } = input;
         if (!this.#isSignedOut) return this.#writing.write(turn, intent);
-        const error = { code: "unauthorized", message: "nobody is signed in" };
-        return void turn.outcomes.push({ id: input.id, error });
+        return void turn.outcomes.push({ id: intent.id, error: { code: "unauthorized", message: "nobody is signed in" } });
       }
       case "dismiss":
         return this.#writing.dismiss(turn, input.id);
       case "presence":
         return this.#reading.move(turn, input.channel, input.want);
-      case "signal": {
-        const { channel, event, data } = input;
-        if (subscriptions.get(channel)?.isLive && this.#core.isUp) this.#core.send({ type: "signal", channel, event, data });
+      case "signal":
+        if (subscriptions.get(input.channel)?.isLive && this.#core.isUp) this.#core.send(input);
         return;
-      }
       case "identified":
         this.#isIdentifying = false;
         if (this.#core.identity !== input.identity) return this.#become(turn, input.identity);
@@ -328,8 +325,7 @@ export class Engine {
   /** What follows from all that has happened in a turn. */
   #finish(turn: Turn): void {
     const { link, outbox, limits, isOpen } = this.#core;
-    const isGone = link.socket !== this.#greeted || (link.phase !== "up" && link.phase !== "opening");
-    if (this.#greeted !== undefined && isGone) this.#hungUp(turn);
+    if (this.#greeted !== undefined && this.#greeted !== link.socket) this.#hungUp(turn);
     this.#writing.flow(turn);
     for (const [channel, keys] of turn.touched) {
       const changes = this.subscription(channel)?.look(keys, outbox) ?? [];

@@ -202,7 +202,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     const confirmed = deferred<unknown>();
     this.#deferred.set(intent.id, { local, confirmed });
     if (this.#isClosed) this.#settle({ id: intent.id, error: { code: "closed", message: CLOSED } });
-    else this.handle({ ...intent, type: "write" });
+    else this.handle({ type: "write", intent });
     return { local: local.promise, confirmed: confirmed.promise };
   }
 
@@ -376,13 +376,13 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   }
 
   async #commit({ writes, outcomes }: Effect & { type: "commit" }): Promise<void> {
-    const ids = writes.flatMap((write) => (write.type === "intent" ? [write.intent.id] : []));
+    const local = writes.flatMap((write) => (write.type === "intent" && this.#deferred.get(write.intent.id)?.local) || []);
     try {
       await this.#keeper.commit(writes);
-      for (const id of ids) this.#deferred.get(id)?.local.resolve();
+      for (const { resolve } of local) resolve();
     } catch (error) {
       const failure = new TidewireError("storage", "this device could not keep what it should", { cause: error });
-      for (const id of ids) this.#deferred.get(id)?.local.reject(failure);
+      for (const { reject } of local) reject(failure);
       this.handle({ type: "unsaved", writes });
       this.fail(failure);
       this.perform({ type: "timer", name: "save", ms: SAVE_MS });
@@ -394,14 +394,15 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   #settle({ id, row, error }: Outcome): void {
     // A revision of a write has a suffix.
     const [name = id] = id.split("~");
-    const deferred = this.#deferred.get(name);
+    const ends = this.#deferred.get(name);
     this.#deferred.delete(name);
     if (error === undefined) {
-      deferred?.local.resolve();
-      return deferred?.confirmed.resolve(row);
+      ends?.local.resolve();
+      return ends?.confirmed.resolve(row);
     }
-    deferred?.local.reject(errorOf(error));
-    deferred?.confirmed.reject(errorOf(error));
+    ends?.confirmed.reject(errorOf(error));
+    // What was refused may be kept all the same: refused here it never is.
+    void this.#keeper.flush().then(() => ends?.local.reject(errorOf(error)));
   }
 }
 

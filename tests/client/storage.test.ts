@@ -140,6 +140,29 @@ test("a device that is full is told to the app, which goes on; later all is kept
   assert.deepEqual([...((await load())?.rows ?? [])].map(([key]) => key), ["a", "b"]);
 });
 
+test("a write that is refused before it is kept is kept all the same, as refused", async () => {
+  const world = new World();
+  const { databases } = failing();
+  let end = () => {};
+  const storage = storageIn({
+    ...databases,
+    async open(name, schema) {
+      const database = await databases.open(name, schema);
+      return { load: (channel) => database.load(channel), outbox: () => database.outbox(), close() {}, commit: (writes) => new Promise((resolve) => (end = () => resolve(database.commit(writes)))) };
+    },
+  });
+  const todos = world.client("alice", { storage }).channel("todos");
+  await world.pass();
+  end();
+  await world.pass();
+  world.server.reject({ code: "invalid", message: "no" });
+  const { local, confirmed } = todos.create({ id: "a", title: "bad" });
+  await world.pass();
+  assert.deepEqual([await fate(confirmed), await fate(local)], ["invalid", "waits"]);
+  end();
+  assert.equal(await fate(local), undefined);
+});
+
 test("what does not fit does not take others with it", async () => {
   const world = new World();
   const { state, storage } = failing();
