@@ -232,7 +232,14 @@ export class Channel<R extends object> {
   #tell(changes: readonly Change<R>[]): void {
     if (changes.length === 0) return;
     this.#rows = undefined;
-    this.#batches.emit({ rows: this.rows, changes });
+    const channel = this;
+    // Who listens to changes alone need not wait for a list of all rows.
+    this.#batches.emit({
+      changes,
+      get rows() {
+        return channel.rows;
+      },
+    });
   }
 
   #write(action: Intent["action"], key: string, given?: object): Written<R> {

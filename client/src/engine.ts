@@ -85,6 +85,11 @@ export class Engine {
     return this.#core.subscriptions.get(channel);
   }
 
+  /** No id of an intent sorts behind it. */
+  get lastId(): string {
+    return this.#core.outbox.last;
+  }
+
   /** All intents, of all channels. */
   get pending(): readonly Intent[] {
     return this.#core.outbox.all;

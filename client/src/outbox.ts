@@ -32,14 +32,20 @@ const byId = (a: Intent, b: Intent) => (a.id < b.id ? -1 : 1);
 const none: readonly Intent[] = [];
 
 export class Outbox {
-  /** In order. */
-  #intents: Intent[] = [];
+  /** By id, in order. */
+  #intents = new Map<string, Intent>();
+  #last = "";
   /** By channel and key; those that were refused have left. */
   readonly #byKey = new Map<string, Map<string, Intent[]>>();
   readonly #sent = new Set<string>();
 
   get all(): readonly Intent[] {
-    return this.#intents;
+    return [...this.#intents.values()];
+  }
+
+  /** No id sorts behind it. */
+  get last(): string {
+    return this.#last;
   }
 
   /** The intents for one row, in order. */
@@ -53,7 +59,7 @@ export class Outbox {
   }
 
   find(id: string): Intent | undefined {
-    return this.#intents.find((intent) => intent.id === id);
+    return this.#intents.get(id);
   }
 
   isSent(id: string): boolean {
@@ -62,26 +68,26 @@ export class Outbox {
 
   /** Whether everything has been acknowledged. */
   get isDone(): boolean {
-    return this.#intents.every(({ acked, rejected }) => acked !== undefined || rejected !== undefined);
+    return this.all.every(({ acked, rejected }) => acked !== undefined || rejected !== undefined);
   }
 
   /** Adds an intent, or replaces that of the same id. */
   put(intent: Intent): void {
-    this.drop(intent.id);
-    this.#intents.push(intent);
-    const last = this.#intents.at(-2);
-    if (last !== undefined && last.id > intent.id) this.#intents.sort(byId);
+    const { id, channel, key } = intent;
+    this.drop(id);
+    this.#intents.set(id, intent);
+    if (id >= this.#last) this.#last = id;
+    else this.#intents = new Map([...this.#intents].sort(([, a], [, b]) => byId(a, b)));
     if (intent.rejected !== undefined) return;
-    const keys = this.#byKey.get(intent.channel) ?? new Map<string, Intent[]>();
-    this.#byKey.set(intent.channel, keys);
-    keys.set(intent.key, [...(keys.get(intent.key) ?? []), intent].sort(byId));
+    const keys = this.#byKey.get(channel) ?? new Map<string, Intent[]>();
+    this.#byKey.set(channel, keys);
+    keys.set(key, [...(keys.get(key) ?? []), intent].sort(byId));
   }
 
   drop(id: string): Intent | undefined {
-    const at = this.#intents.findIndex((intent) => intent.id === id);
-    const intent = this.#intents[at];
+    const intent = this.#intents.get(id);
     if (intent === undefined) return undefined;
-    this.#intents.splice(at, 1);
+    this.#intents.delete(id);
     this.#sent.delete(id);
     const keys = this.#byKey.get(intent.channel);
     const left = keys?.get(intent.key)?.filter((other) => other.id !== id) ?? [];
@@ -93,7 +99,7 @@ export class Outbox {
   /** Drops the acknowledged ones of a channel that its copy holds by now. */
   settle(channel: string, cursor: string | undefined): readonly Intent[] {
     const held = ({ channel: of, acked }: Intent) => of === channel && acked !== undefined && covers(cursor, acked);
-    const settled = this.#intents.filter(held);
+    const settled = this.all.filter(held);
     for (const { id } of settled) this.drop(id);
     return settled;
   }
@@ -104,7 +110,7 @@ export class Outbox {
    */
   next(mayFlow: (channel: string) => boolean): readonly Intent[] {
     const next: Intent[] = [];
-    for (const intent of this.#intents) {
+    for (const intent of this.#intents.values()) {
       if (this.#sent.size >= WINDOW) break;
       if (intent.acked !== undefined || intent.rejected !== undefined || this.#sent.has(intent.id)) continue;
       const first = this.of(intent.channel, intent.key).find(({ acked }) => acked === undefined);
@@ -122,8 +128,8 @@ export class Outbox {
   }
 
   clear(): readonly Intent[] {
-    const all = this.#intents;
-    this.#intents = [];
+    const { all } = this;
+    this.#intents.clear();
     this.#byKey.clear();
     this.#sent.clear();
     return all;

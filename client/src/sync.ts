@@ -190,7 +190,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
 
   /** An id that sorts behind all others, by time where the clock does not run back. */
   newId(): string {
-    const last = Number.parseInt(this.#engine.pending.at(-1)?.id ?? "0", 36);
+    const last = Number.parseInt(this.#engine.lastId || "0", 36);
     this.#lastId = Math.max(this.#lastId + 1, last + 1, Math.floor(this.#platform.now()) * 100);
     const random = () => this.#platform.random().toString(36).slice(2, 12);
     return `${this.#lastId.toString(36).padStart(10, "0")}-${random()}${random()}`;
@@ -327,7 +327,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   }
 
   #noToken(cause: unknown): void {
-    this.fail(new TidewireError("no_answer", `token or URL cannot be had: ${textOf(cause)}`, { cause, retryable: true }));
+    this.fail(new TidewireError("no_answer", `no token or URL: ${textOf(cause)}`, { cause, retryable: true }));
   }
 
   async #renew(): Promise<void> {
@@ -381,7 +381,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
       await this.#keeper.commit(writes);
       for (const { resolve } of local) resolve();
     } catch (error) {
-      const failure = new TidewireError("storage", "this device could not keep what it should", { cause: error });
+      const failure = new TidewireError("storage", "this device could not keep it", { cause: error });
       for (const { reject } of local) reject(failure);
       this.handle({ type: "unsaved", writes });
       this.fail(failure);

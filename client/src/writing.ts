@@ -135,7 +135,9 @@ export class Writing {
     const { outbox } = this.#core;
     if (error.retryable) {
       outbox.release(intent.id);
-      return this.#core.hold(turn, this.#core.pause(this.#refusals++, error.retryAfterMs));
+      // Those that were refused together wait together.
+      const attempt = turn.now < this.#core.pausedUntil ? 0 : this.#refusals++;
+      return this.#core.hold(turn, this.#core.pause(attempt, error.retryAfterMs));
     }
     const { channel, key, data } = intent;
     if (error.current !== undefined && data !== undefined) {

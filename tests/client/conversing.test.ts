@@ -174,3 +174,21 @@ test("closing ends everything that waits", async () => {
   await world.pass(0);
   assert.equal(world.clock.next, Infinity);
 });
+
+test("writes that are refused together for a while wait together, and no longer than one", async () => {
+  const world = new World();
+  world.random = () => 0.9;
+  const { transport, last, welcome, say } = scripted();
+  const todos = world.client("alice", { transports: [transport] }).channel("todos");
+  await world.pass(0);
+  welcome();
+  say({ type: "snapshot", id: "s1", channel: "todos", mode: "full", data: [], deleted: [], cursor: "e.1", view: "v", more: false });
+  const ids = Array.from({ length: 40 }, (_, i) => todos.create({ id: `k${i}`, title: "" }).id);
+  const error = { code: "rate_limited", message: "", retryable: true, retryAfterMs: 1_000 };
+  last().listener.frame(JSON.stringify(ids.map((id) => ({ type: "reject", id, channel: "todos", error }))));
+  const before = last().sent.length;
+  await world.pass(990);
+  assert.equal(last().sent.length, before);
+  await world.pass(1_000);
+  assert.equal(JSON.parse(last().sent.at(-1) ?? "[]").length, 40);
+});
