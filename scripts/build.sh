@@ -41,6 +41,8 @@ if [ $# -eq 0 ]; then
   build sync-worker sync-worker/build
   rm -rf client/dist
   tsc -p client
+  say "Size of the npm package"
+  node scripts/size.mjs
 else
   worker=$1 out=$1/build
   shift

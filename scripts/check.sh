@@ -14,7 +14,7 @@ WASM_BINDGEN_USE_JS_SYS=1 cargo clippy --workspace --all-features --locked --qui
   --target wasm32-unknown-unknown -- -D warnings
 
 say "Types of the npm package, its tests and its examples"
-for project in client tests/client examples/ts-publisher examples/ts-hooks; do tsc --noEmit -p "$project"; done
+for project in client tests/client examples/client examples/ts-publisher examples/ts-hooks; do tsc --noEmit -p "$project"; done
 
 say "Documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked --quiet
@@ -44,6 +44,7 @@ else
 fi
 
 say "Size"
+node scripts/size.mjs --check
 bytes=$(gzip -9c sync-worker/build/index_bg.wasm | wc -c)
 [ "$bytes" -le 500000 ] || die "the sync Worker has $bytes bytes gzipped, 500000 at most"
 

@@ -10,7 +10,7 @@ cargo test --workspace --locked --quiet
 scripts/fuzz.sh quick
 
 say "Tests of the npm package"
-node --test --test-reporter=spec tests/client/*.test.ts
+node --test --test-reporter=spec tests/client/*.test.ts examples/client/src/*.test.ts
 
 if compgen -G 'tests/workerd/*.test.mjs' >/dev/null; then
   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults

@@ -1,7 +1,7 @@
 // Pauses, attempts and time, on a clock that only the pauses move.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { TidewireError } from "../../client/src/server/error.ts";
+import { TidewireError } from "../../client/src/error.ts";
 import { retrying, type Retry } from "../../client/src/server/retry.ts";
 
 /** Runs a call that fails as told: its pauses, what each attempt may take, and the last error. */

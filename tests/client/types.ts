@@ -1,4 +1,5 @@
 // What the types allow and what they refuse. Nothing here runs: `make check` compiles it.
+import { createSync, type Channel } from "tidewire";
 import {
   createBulkPublisher,
   createPublisher,
@@ -172,3 +173,32 @@ defineSync({ channel: "todos", fetch: async (_ctx, since?: number) => [{ id: `${
 defineSync<Todo>({ channel: "todos", fetch: () => stored, update: async (_ctx, id) => ({ id }) });
 // @ts-expect-error an audience is "all" or a list
 defineSync<Todo>({ channel: "todos", fetch: () => stored, scope: () => "alice" });
+
+export async function synced(): Promise<void> {
+  const sync = createSync<Rows>({ url: "https://app.example.com", token: async () => "t" });
+  const todos = sync.channel("todos");
+  void (todos satisfies Channel<Todo>);
+  void (sync.channel("todos:team-7").rows satisfies readonly Todo[]);
+  void (sync.channel("todos:archive").get("t1")?.year satisfies number | undefined);
+  // A name that is not declared says what its rows are.
+  void (sync.channel<Message>("room:42") satisfies Channel<Message>);
+  // @ts-expect-error or is refused
+  sync.channel("rooms");
+  const { local, confirmed } = todos.create({ title: "milk", done: false });
+  await local;
+  void ((await confirmed)?.title satisfies string | undefined);
+  // @ts-expect-error a create takes the whole row
+  todos.create({ title: "milk" });
+  todos.update("t1", { done: true });
+  // @ts-expect-error an update knows the fields' types
+  todos.update("t1", { done: "yes" });
+  // @ts-expect-error and leaves the id alone
+  todos.update("t1", { id: "t2" });
+  todos.delete("t1");
+  todos.subscribe(({ rows, changes }) => void [rows[0]?.title, changes[0]?.previous?.done]);
+  // @ts-expect-error rows are the client's
+  todos.rows.push(todo);
+  createSync().channel("anything").create({ id: "x" });
+  // @ts-expect-error options have names that are known
+  createSync({ reconnect: true });
+}

@@ -1,5 +1,5 @@
 // Changes as JSON, and lists of them cut into bodies that a request may have.
-import { TidewireError, invalid } from "./error.ts";
+import { TidewireError, invalid } from "../error.ts";
 import type { Action, Audience } from "./schema.ts";
 
 /** A request's body has at most 8 MiB. */

@@ -1,6 +1,6 @@
 // What handlers are told of the client, and which of them are asked.
 import type { SyncContext, SyncHandler } from "./define.ts";
-import { TidewireError, misconfigured } from "./error.ts";
+import { TidewireError, misconfigured } from "../error.ts";
 import { isObject, type Question } from "./question.ts";
 
 /** What the sync Worker says of a client. */

@@ -1,7 +1,7 @@
 // The route by which the sync Worker asks the app for its rows (docs/sources.md).
 import { Channels, contextOf, type AnyHandler, type Bindings, type UserOf } from "./context.ts";
 import type { SyncContext } from "./define.ts";
-import { TidewireError, textOf } from "./error.ts";
+import { TidewireError, textOf } from "../error.ts";
 import { QUESTION_BYTES, TOLERANCE_SECONDS } from "./limits.ts";
 import type { RouteEvent } from "./proxy.ts";
 import { questionOf, type Question } from "./question.ts";

@@ -22,7 +22,7 @@ export {
   type SyncPlatform,
   type Validator,
 } from "./define.ts";
-export { TidewireError, type ErrorCode, type ErrorDetails } from "./error.ts";
+export { TidewireError, type ErrorCode, type ErrorDetails } from "../error.ts";
 export { syncHooks, type HooksOptions, type HooksRoute } from "./hooks.ts";
 export {
   drainOutbox,

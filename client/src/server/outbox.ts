@@ -5,7 +5,7 @@
 // under the same key. A batch never grows, and its rows are forgotten only while it is open. The
 // lease saves work: what is right does not depend on it.
 import { BATCH_CHANGES, BODY_BYTES, ENVELOPE, batchOf, checkSize, written } from "./batch.ts";
-import { TidewireError, misconfigured } from "./error.ts";
+import { TidewireError, misconfigured } from "../error.ts";
 import { publishOnce, type PublisherOptions } from "./publisher.ts";
 import { BLAMED, placeOf, type QueuedChange } from "./queue.ts";
 import { timeoutOf } from "./retry.ts";

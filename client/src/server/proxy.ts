@@ -1,6 +1,6 @@
 // A route of an app that passes sync traffic on to the sync Worker, as the app Worker in Rust does
 // (src/workers/gateway.rs). It holds no key and no rule.
-import { TidewireError, textOf } from "./error.ts";
+import { TidewireError, textOf } from "../error.ts";
 import { syncWorker, type Platform, type SyncWorker, type Target } from "./settings.ts";
 
 /** What a route is called with: SvelteKit's event, `{ request, platform: { env } }`, or a request. */

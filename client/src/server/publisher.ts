@@ -1,6 +1,6 @@
 // Publishing from TypeScript, with the call shape of @sveltebase/sync 1.4.
 import { checkSize, digest, split, written, type Unwritten } from "./batch.ts";
-import { TidewireError, invalid } from "./error.ts";
+import { TidewireError, invalid } from "../error.ts";
 import { attemptsOf, retrying, type Retry } from "./retry.ts";
 import type {
   Action,

@@ -1,5 +1,5 @@
 // What the sync Worker asks, read from the wire (docs/sources.md, "The wire").
-import { TidewireError } from "./error.ts";
+import { TidewireError } from "../error.ts";
 import type { Action } from "./schema.ts";
 import type { Operation, Page } from "./define.ts";
 import { LAST_MS } from "./limits.ts";

@@ -1,6 +1,6 @@
 // A consumer of a Cloudflare Queue that publishes what its messages say.
 import { batchOf, digest, split, written, type Part } from "./batch.ts";
-import { TidewireError, invalid, textOf } from "./error.ts";
+import { TidewireError, invalid, textOf } from "../error.ts";
 import { publishOnce, type PublisherOptions } from "./publisher.ts";
 import type { Action, AnySchema, Audience, ChannelChange, Schema } from "./schema.ts";
 import { spaceNamed, wayOf } from "./settings.ts";

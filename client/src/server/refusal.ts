@@ -1,6 +1,6 @@
 // What handlers throw, in the contract's words. A text that was not meant for clients does not get
 // to them: it may tell of the app's insides.
-import { TidewireError, textOf, type ErrorCode } from "./error.ts";
+import { TidewireError, textOf, type ErrorCode } from "../error.ts";
 import { isObject } from "./question.ts";
 
 /** The codes that a client may be told, with the status of an answer and what it says by default. */

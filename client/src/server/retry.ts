@@ -1,5 +1,5 @@
 // Trying again: only what may succeed later, in bounded number and time, with full jitter.
-import { TidewireError, misconfigured } from "./error.ts";
+import { TidewireError, misconfigured } from "../error.ts";
 
 /** How often, and for how long, a call is made. */
 export interface Retry {

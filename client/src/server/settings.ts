@@ -1,6 +1,6 @@
 // Finding the way to the sync engine in bindings and settings. What is missing or wrong is refused
 // by its name, and no message holds a key or an URL: either may be a secret.
-import { invalid, misconfigured } from "./error.ts";
+import { invalid, misconfigured } from "../error.ts";
 
 /** Whatever holds the bindings: SvelteKit's `event.platform`, or `{ env }` of any Worker. */
 export interface Platform {

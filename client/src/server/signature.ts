@@ -1,5 +1,5 @@
 // Who asks: signatures after Standard Webhooks (https://www.standardwebhooks.com).
-import { misconfigured } from "./error.ts";
+import { misconfigured } from "../error.ts";
 import { TOLERANCE_SECONDS } from "./limits.ts";
 
 /** The keys that secrets stand for. Each counts, so that one can take another's place. */

@@ -1,5 +1,5 @@
 // One call to the sync engine, once: over the object's binding, the service binding, or the network.
-import { TidewireError, textOf } from "./error.ts";
+import { TidewireError, textOf } from "../error.ts";
 import type { Published } from "./schema.ts";
 import type { Way } from "./settings.ts";
 

@@ -2,7 +2,7 @@
 import { bytesOf } from "./batch.ts";
 import type { AnyHandler } from "./context.ts";
 import { Repeated, type Fetched, type Page, type Scope, type SyncContext, type To } from "./define.ts";
-import { textOf } from "./error.ts";
+import { textOf } from "../error.ts";
 import { ANSWER_BYTES, AUDIENCE_TOPICS } from "./limits.ts";
 import { isObject, type Mutation, type Question } from "./question.ts";
 import { invalidity, refusalOf, type Place, type Refusal } from "./refusal.ts";

@@ -1,16 +1,21 @@
-// What goes wrong, in the wire contract's words.
+// What goes wrong, in the wire contract's words: for whoever publishes and for whoever syncs.
 
 /**
- * The contract's codes (docs/protocol.md, "Errors"), and two that arise before or without an answer:
+ * The contract's codes (docs/protocol.md, "Errors"), and some that arise before or without an answer:
  *
  * - `misconfigured`: a setting is missing or wrong. The message names it; nothing was sent.
  * - `no_answer`: no answer, or none that can be read. The call may have happened.
+ * - `revoked`: the server has sent this identity away (close code 4505).
+ * - `storage`: what should be kept on this device could not be read or written.
+ * - `closed`: the client was closed, or its user has signed out, before this came to an end.
  *
  * A newer server may know more.
  */
 export type ErrorCode =
   | "malformed"
   | "frame_too_large"
+  | "unsupported_version"
+  | "schema_outdated"
   | "unauthorized"
   | "forbidden"
   | "unknown_channel"
@@ -19,10 +24,14 @@ export type ErrorCode =
   | "not_found"
   | "conflict"
   | "rate_limited"
+  | "too_many_subscriptions"
   | "unavailable"
   | "internal"
   | "misconfigured"
   | "no_answer"
+  | "revoked"
+  | "storage"
+  | "closed"
   | (string & {});
 
 export interface ErrorDetails {
@@ -34,32 +43,29 @@ export interface ErrorDetails {
   readonly retryable?: boolean | undefined;
   /** How long to wait before that, in milliseconds. */
   readonly retryAfterMs?: number | undefined;
-  /** Of a conflict, the row as it is: thrown by a handler, the client is told of it. */
-  readonly current?: object | undefined;
   /** Of a list in several batches: how many of its changes are published. */
   readonly published?: number | undefined;
+  /** Of a conflict, the row as it is. Thrown by a handler, the client is told of it. */
+  readonly current?: object | undefined;
+  /** What was caught. */
+  readonly cause?: unknown;
 }
 
-/** Why something was not published; or, thrown by a handler of `defineSync`, refused. Decide by `code` and `retryable`, never by the text. */
+/** Why something was not published, not synced, or, thrown by a handler of `defineSync`, refused. Decide by `code` and `retryable`, never by the text. */
 export class TidewireError extends Error {
   override readonly name = "TidewireError";
-  readonly code: ErrorCode;
-  readonly status: number | undefined;
-  readonly field: string | undefined;
-  readonly retryable: boolean;
-  readonly retryAfterMs: number | undefined;
-  readonly current: object | undefined;
-  readonly published: number;
+  declare readonly code: ErrorCode;
+  declare readonly status: number | undefined;
+  declare readonly field: string | undefined;
+  declare readonly retryable: boolean;
+  declare readonly retryAfterMs: number | undefined;
+  declare readonly published: number;
+  declare readonly current: object | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message);
-    this.code = code;
-    this.status = details.status;
-    this.field = details.field;
-    this.retryable = details.retryable ?? false;
-    this.retryAfterMs = details.retryAfterMs;
-    this.current = details.current;
-    this.published = details.published ?? 0;
+    const { retryable = false, published = 0 } = details;
+    Object.assign(this, details, { code, retryable, published });
   }
 }
 
