@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 import { App } from "./fake.mjs";
 import { HOOK_SECRET, bearer, secrets, start } from "./harness.mjs";
-import { Talk } from "./sources.mjs";
+import { Talk } from "./talk.mjs";
 
 /** No mutation here has more effects. */
 const most = 60;

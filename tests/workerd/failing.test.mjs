@@ -6,7 +6,8 @@ import { after, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { App } from "./fake.mjs";
 import { HOOK_SECRET, bearer, has, mutation, start } from "./harness.mjs";
-import { Copy, Talk, randomly } from "./sources.mjs";
+import { randomly } from "./sources.mjs";
+import { Copy, Talk } from "./talk.mjs";
 
 const rule = (source, more) => ({ read: "user", write: "user", presence: true, source: { timeout: 1, ...source }, ...more });
 const app = rule({ service: "APP" });

@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { HOOK_SECRET, repository, settings, start } from "./harness.mjs";
 import { programs, startPostgres } from "./postgres.mjs";
-import { Talk, conversations, outsideConversations } from "./sources.mjs";
+import { conversations, outsideConversations } from "./sources.mjs";
+import { Talk } from "./talk.mjs";
 
 /** The channels, with what their rows live in. */
 const channels = (todos, notes = todos, scope = { field: "ownerId" }) => ({
@@ -51,8 +52,10 @@ suite("rows in D1", {}, async (stops) => {
   const db = await workers.database("tidewire-sync", "DB", `${repository}/examples/d1/migrations`);
   const run = (sql, ...values) => db.prepare(sql).bind(...values).run();
   const put = {
-    todos: (space, { id, title, done }) => run("INSERT OR REPLACE INTO todos VALUES (?, ?, ?, ?, ?, NULL)", space, id, title, Number(done), Date.now()),
-    notes: (space, { id, text, ownerId }) => run("INSERT OR REPLACE INTO notes VALUES (?, ?, ?, ?, ?)", id, text, ownerId, new Date().toISOString(), space),
+    todos: (space, { id, title, done }) =>
+      run("INSERT OR REPLACE INTO todos VALUES (?, ?, ?, ?, ?, NULL)", space, id, title, Number(done), Date.now()),
+    notes: (space, { id, text, ownerId }) =>
+      run("INSERT OR REPLACE INTO notes VALUES (?, ?, ?, ?, ?)", id, text, ownerId, new Date().toISOString(), space),
   };
   const remove = {
     todos: (key) => run("UPDATE todos SET updated_at = ?1, deleted_at = ?1 WHERE id = ?2", Date.now(), key),
@@ -68,10 +71,13 @@ const migrations = `${repository}/examples/ts-hooks/migrations`;
 async function inApp(workers) {
   const db = await workers.database(app, "DB", migrations);
   const values = { todos: ({ title, done }) => [title, Number(done)], notes: ({ text, ownerId }) => [text, ownerId] };
+  const run = (sql, ...values) => db.prepare(sql).bind(...values).run();
   const put = (space, table, row) =>
-    db.prepare(`INSERT OR REPLACE INTO ${table} VALUES (?, ?, ?, ?, ?, ?, 0)`).bind(space, table, row.id, ...values[table](row), Date.now()).run();
-  const remove = (space, table, key) =>
-    db.prepare(`UPDATE ${table} SET deleted = 1, updated = ? WHERE space = ? AND channel = ? AND id = ?`).bind(Date.now(), space, table, key).run();
+    run(`INSERT OR REPLACE INTO ${table} VALUES (?, ?, ?, ?, ?, ?, 0)`, space, table, row.id, ...values[table](row), Date.now());
+  const remove = (space, table, key) => {
+    const sql = `UPDATE ${table} SET deleted = 1, updated = ? WHERE space = ? AND channel = ? AND id = ?`;
+    return run(sql, Date.now(), space, table, key);
+  };
   return { put, remove };
 }
 
@@ -102,7 +108,8 @@ suite("rows in Postgres", { skip: bin ? false : "no PostgreSQL" }, async (stops)
     todos: ({ id, title, done }) => `(id, title, done) VALUES (${text(id)}, ${text(title)}, ${done})`,
     notes: ({ id, text: words, ownerId }) => `(id, text, owner_id) VALUES (${text(id)}, ${text(words)}, ${text(ownerId)})`,
   };
-  const put = (_, table, row) => postgres.sql(`DELETE FROM ${table} WHERE id = ${text(row.id)}; INSERT INTO ${table} ${values[table](row)}`);
+  const put = (_, table, row) =>
+    postgres.sql(`DELETE FROM ${table} WHERE id = ${text(row.id)}; INSERT INTO ${table} ${values[table](row)}`);
   const remove = (_, table, key) =>
     postgres.sql(`UPDATE ${table} SET updated_at = tidewire_now(), deleted_at = tidewire_now() WHERE id = ${text(key)}`);
   return { workers, outside: { put, remove } };
