@@ -27,8 +27,12 @@ pub(crate) struct Game {
     pub(crate) untold: BTreeSet<&'static str>,
     /// The channels of which the log may learn in this step that they changed outside.
     pub(crate) doubts: BTreeSet<&'static str>,
-    /// The seq of the last such note of each channel.
-    pub(crate) outside: BTreeMap<&'static str, u64>,
+    /// The channels of which storage may have failed to note that.
+    pub(crate) unnoted: BTreeSet<&'static str>,
+    /// The seq of the last such note of each channel, and in which turn it was made.
+    pub(crate) outside: BTreeMap<&'static str, (u64, u64)>,
+    /// Counts turns.
+    pub(crate) turns: u64,
     /// Until when tokens of an identity do not grant a topic.
     pub(crate) removed: BTreeMap<(&'static str, String), u64>,
     pub(crate) epoch: String,
@@ -89,7 +93,9 @@ impl Game {
             posted: Vec::new(),
             untold: BTreeSet::new(),
             doubts: BTreeSet::new(),
+            unnoted: BTreeSet::new(),
             outside: BTreeMap::new(),
+            turns: 0,
             removed: BTreeMap::new(),
             epoch,
             failing: None,
@@ -106,6 +112,7 @@ impl Game {
     /// Gives the world one input, and holds all that came of it against what may come of it.
     pub(crate) fn turn<R>(&mut self, input: impl FnOnce(&mut World) -> R) -> Turn<R> {
         self.give_up();
+        self.turns += 1;
         let w = &mut self.w;
         let handled = w.crash_after != Some(0);
         let crashes = w.crashes;
@@ -120,7 +127,7 @@ impl Game {
         let crashed = w.crashes > crashes;
         if failed {
             self.cov.hit("storage failures");
-            self.doubts.extend(CHANNELS);
+            self.unnoted.extend(CHANNELS);
         }
         if crashed {
             self.cov.hit("crashes");
@@ -136,8 +143,11 @@ impl Game {
 
     /// The object has lost its memory: nobody waits for the answers to its questions any more.
     fn lose_memory(&mut self) {
-        for asked in self.asked.iter_mut().filter(|asked| asked.open) {
-            asked.open = false;
+        // No answer outlives the life that asked.
+        for mut asked in std::mem::take(&mut self.asked) {
+            if !std::mem::take(&mut asked.open) {
+                continue;
+            }
             self.cov.hit(match asked.executed.is_some() {
                 true => "lost by a crash, executed",
                 false => "lost by a crash, not executed",
@@ -205,17 +215,22 @@ impl Game {
             Step::Late { nth } => self.late_nth(*nth),
             Step::Again { back } => self.answer_again(*back),
             Step::Sleep => {
+                // No life begins in the millisecond of another: its questions are counted from there.
+                self.time(self.w.now.0 + 1);
                 self.w.sleep();
                 self.lose_memory();
                 self.settle();
                 self.cov.hit("sleeps");
             }
-            Step::Crash { effects } => self.w.crash_after = Some(*effects),
+            Step::Crash { effects } => {
+                self.time(self.w.now.0 + 1);
+                self.w.crash_after = Some(*effects);
+            }
             Step::Fail { statements } => self.failing = Some(*statements),
             Step::Advance { ms } => self.time(self.w.now.0 + ms),
             Step::JumpBack => {
                 // Sources are asked for a minute more than was missed, for clocks that differ.
-                let now = self.w.now.0.saturating_sub(10_000);
+                let now = self.w.now.0.saturating_sub(9_973);
                 self.time(now.max(self.latest - 50_000));
                 self.cov.hit("jumps back");
             }

@@ -205,7 +205,7 @@ impl Game {
     pub(crate) fn read_answered(&mut self, place: usize, request: &Request, reply: &Reply) {
         if reply.status != 200 {
             assert!(
-                matches!(reply.status, 403 | 500 | 503),
+                matches!(reply.status, 403 | 429 | 500 | 503),
                 "{} {}",
                 reply.status,
                 reply.body
@@ -261,9 +261,12 @@ impl Game {
                 assert!(round < 100, "{} never has all of {channel}", client.name);
                 self.subscribe(place, channel, false, limit);
                 self.answer_all();
-                if let Kind::Stream(_) = self.clients[place].kind {
-                    // Its next page may have to wait for its time.
+                let streams = self.clients[place].stream.is_some();
+                if streams || round % 10 == 9 {
+                    // Whoever was too fast, or streams, may have to wait.
                     self.time(self.latest + 1000);
+                }
+                if streams {
                     self.read_on(place);
                 }
             }

@@ -15,6 +15,7 @@ pub(crate) struct Asked {
     pub(crate) question: Question,
     pub(crate) channel: &'static str,
     at: u64,
+    turn: u64,
     /// Whether somebody waits for the answer.
     pub(crate) open: bool,
     /// Whether its asker was told that the source is slow.
@@ -60,6 +61,7 @@ impl Game {
             let asked = Asked {
                 channel,
                 at: self.w.now.0,
+                turn: self.turns,
                 open: true,
                 late: false,
                 executed: None,
@@ -259,7 +261,10 @@ impl Game {
         asked.said = Some(answer.clone());
         let id = asked.question.id;
         let turn = self.turn(|w| w.answered(id, answer));
-        self.asked[at].open &= !turn.handled;
+        // Unless all is forgotten.
+        if let Some(asked) = self.asked.get_mut(at) {
+            asked.open &= !turn.handled;
+        }
         self.close_races();
         self.settle();
     }
@@ -275,7 +280,10 @@ impl Game {
                 let gone = written.row.is_none() && write.action != Action::Delete;
                 let by_rule = written.scope == Scope::ByRule && write.action == Action::Delete;
                 let unknown = written.scope == Scope::Unknown || by_rule || gone;
-                unknown || written.repeated || asked.raced
+                // What changed meanwhile may have been this row.
+                let changed = self.outside.get(asked.channel);
+                let changed = changed.is_some_and(|(_, turn)| *turn >= asked.turn);
+                unknown || written.repeated || asked.raced || changed
             }
             Ok(_) => true,
             Err(failed) => failed.may_be_done,
@@ -292,10 +300,10 @@ impl Game {
         let id = self.asked[at].question.id;
         let writes = self.asked[at].once().is_some();
         let turn = self.turn(|w| w.late(id));
-        if turn.handled {
-            self.asked[at].late = true;
+        if let Some(asked) = self.asked.get_mut(at).filter(|_| turn.handled) {
+            asked.late = true;
             // Nobody waits for a page that comes late.
-            self.asked[at].open &= writes;
+            asked.open &= writes;
             self.cov
                 .hit(if writes { "late writes" } else { "late reads" });
         }

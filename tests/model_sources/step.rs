@@ -197,47 +197,47 @@ fn one(rng: &mut Rng) -> Step {
     let channel = rng.pick(&CHANNELS);
     let nth = rng.weighted(&[(5, 0), (2, 1), (1, 2), (1, 3)]);
     match rng.below(1000) {
-        0..90 => Step::Connect {
+        0..60 => Step::Connect {
             client,
             resume: rng.percent(70),
         },
-        90..230 => Step::Subscribe {
+        60..180 => Step::Subscribe {
             client,
             channel,
             from_nothing: rng.percent(15),
             limit: limit(rng),
         },
-        230..240 => Step::Unsubscribe { client, channel },
-        240..275 => Step::CatchUp {
+        180..188 => Step::Unsubscribe { client, channel },
+        188..212 => Step::CatchUp {
             client,
             limit: limit(rng),
         },
-        275..300 => Step::Leave { client },
-        300..440 => Step::Mutate {
+        212..228 => Step::Leave { client },
+        228..400 => Step::Mutate {
             client,
             item: item(rng),
         },
-        440..480 => Step::Repeat {
+        400..450 => Step::Repeat {
             client,
             back: rng.below(3) as usize,
         },
-        480..505 => Step::Post {
+        450..480 => Step::Post {
             identity: rng.pick(&PEOPLE),
             items: (0..rng.below(3)).map(|_| item(rng)).collect(),
             back: rng.percent(50).then(|| rng.below(3) as usize),
         },
-        505..555 => Step::Publish { item: item(rng) },
-        555..580 => Step::Outside { item: item(rng) },
-        580..600 => Step::Tell { channel },
-        600..605 => Step::Reset { channel },
-        605..608 => Step::Epoch,
-        608..618 => Step::Topics {
+        480..520 => Step::Publish { item: item(rng) },
+        520..545 => Step::Outside { item: item(rng) },
+        545..565 => Step::Tell { channel },
+        565..569 => Step::Reset { channel },
+        569..571 => Step::Epoch,
+        571..577 => Step::Topics {
             identity: rng.pick(&PEOPLE),
             add: rng.below(8),
             remove: rng.below(8),
         },
-        618..680 => Step::Execute { nth },
-        680..880 => Step::Answer {
+        577..640 => Step::Execute { nth },
+        640..900 => Step::Answer {
             nth,
             how: rng.weighted(&[
                 (70, How::Truth),
@@ -249,18 +249,18 @@ fn one(rng: &mut Rng) -> Step {
                 (1, How::Wrong),
             ]),
         },
-        880..900 => Step::Late { nth },
-        900..912 => Step::Again {
+        900..915 => Step::Late { nth },
+        915..925 => Step::Again {
             back: rng.below(6) as usize,
         },
-        912..920 => Step::Sleep,
-        920..930 => Step::Crash {
+        925..930 => Step::Sleep,
+        930..936 => Step::Crash {
             effects: rng.below(6) as u32,
         },
-        930..940 => Step::Fail {
+        936..942 => Step::Fail {
             statements: rng.below(10) as u32,
         },
-        940..975 => Step::Advance {
+        942..962 => Step::Advance {
             ms: rng.weighted(&[
                 (10, 1_000),
                 (6, MINUTE + 1_000),
@@ -269,7 +269,7 @@ fn one(rng: &mut Rng) -> Step {
                 (1, 7 * DAY + HOUR),
             ]),
         },
-        975..980 => Step::JumpBack,
+        962..966 => Step::JumpBack,
         _ => Step::Ring,
     }
 }
