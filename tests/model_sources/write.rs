@@ -139,7 +139,7 @@ impl Game {
         let messages: Vec<&Value> = sent.iter().map(|sent| &sent.message).collect();
         let body = json!({ "mutations": messages }).to_string();
         let crashes = self.w.crashes;
-        let turn = self.turn(|w| w.slow_write(Some(identity), &body, None));
+        let turn = self.turn(|w| w.try_write(Some(identity), &body, None));
         self.cov.hit("posts");
         match turn.answer {
             _ if self.w.crashes > crashes => {}
