@@ -103,6 +103,11 @@ impl Game {
             self.clients[place].requests.clear();
         }
         self.settle();
+        let client = &self.clients[place];
+        if client.conn.is_some() && client.session.is_none() {
+            // It was too fast to be welcome.
+            self.leave(place);
+        }
     }
 
     pub(crate) fn leave(&mut self, place: usize) {
