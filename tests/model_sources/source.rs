@@ -164,10 +164,12 @@ impl Game {
         if asked.executed.is_some() {
             return;
         }
-        // Of notes it leaves to the rule who sees them.
-        self.w.home.by_rule = asked.channel == "notes";
-        let answer = self.w.home.answer(&asked.question, self.w.now);
-        if let Ok(Answer::Written(written)) = &answer {
+        let mut answer = self.w.home.answer(&asked.question, self.w.now);
+        if let Ok(Answer::Written(written)) = &mut answer {
+            if asked.channel == "notes" {
+                // It leaves to the rule who sees it.
+                written.scope = Scope::ByRule;
+            }
             let once = asked.once().unwrap();
             let row = Self::row(asked.channel, asked.key().unwrap());
             match written.repeated {
@@ -278,8 +280,7 @@ impl Game {
         let unclear = match answer {
             Ok(Answer::Written(written)) => {
                 let gone = written.row.is_none() && write.action != Action::Delete;
-                let by_rule = written.scope == Scope::ByRule && write.action == Action::Delete;
-                let unknown = written.scope == Scope::Unknown || by_rule || gone;
+                let unknown = written.scope == Scope::Unknown || gone;
                 // What changed meanwhile may have been this row.
                 let changed = self.outside.get(asked.channel);
                 let changed = changed.is_some_and(|(_, turn)| *turn >= asked.turn);
