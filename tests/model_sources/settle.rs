@@ -104,7 +104,7 @@ impl Game {
             let now = self.w.sqlite.number(&sql);
             let before = self.outside.get(channel).map_or(0, |(seq, _)| *seq);
             if now != before {
-                let may = self.unnoted.remove(channel) || self.doubts.contains(channel);
+                let may = self.doubts.contains(channel) || self.unnoted.remove(channel);
                 assert!(may, "{channel} did not change outside");
                 self.outside.insert(channel, (now, self.turns));
             }
