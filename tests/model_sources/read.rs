@@ -16,7 +16,7 @@ impl Client {
 
     /// What it asks a channel for.
     fn ask(&mut self, channel: &'static str, from_nothing: bool, limit: u64) -> (Value, Wanted) {
-        let kind = self.kind;
+        let (kind, topics) = (self.kind, self.topics.clone());
         let copy = self.copy(channel);
         let mut message = json!({ "type": "subscribe", "channel": channel, "limit": limit });
         let cursor = copy
@@ -24,7 +24,9 @@ impl Client {
             .clone()
             .filter(|_| !copy.forgotten && !from_nothing);
         if kind == Kind::Legacy {
-            if let Some(since) = copy.since.filter(|_| cursor.is_some()) {
+            // It knows of no view, and begins anew where its topics are others.
+            let same = cursor.is_some() && copy.eyes == Some(topics);
+            if let Some(since) = copy.since.filter(|_| same) {
                 message["since"] = json!(since);
             }
             message.as_object_mut().unwrap().remove("limit");
