@@ -336,6 +336,8 @@ pub struct Engine<S> {
     unasked: Vec<(AskId, Problem)>,
     /// Channels with writes of which nobody knows what came, because the memory was lost over them.
     unsettled: Vec<Channel>,
+    /// Channels that changed without the log, which storage could not note, with the claims that say so.
+    unnoted: Vec<(Channel, (String, String))>,
     /// What is left of sources' answers.
     leftovers: Leftovers,
     /// Requests with mutations that a source is asked for.
@@ -384,6 +386,7 @@ impl<S: Sql> Engine<S> {
             asking: Asking::new(now),
             unasked: Vec::new(),
             unsettled,
+            unnoted: Vec::new(),
             leftovers: Leftovers::default(),
             writers: SmallMap::new(),
             request: None,
@@ -460,6 +463,7 @@ impl<S: Sql> Engine<S> {
         for channel in std::mem::take(&mut self.unsettled) {
             self.tell_outside(&channel);
         }
+        self.note_unnoted(now);
         self.give_up(now);
         match input {
             Input::Connect { .. }

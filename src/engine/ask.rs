@@ -386,10 +386,11 @@ impl<S: Sql> Engine<S> {
                 self.unasked.push((question.id, problem));
                 return;
             }
-            let rows = self.rows_untold();
+            let (rows, head) = (self.rows_untold(), self.store.head());
             let open = self.asking.open.get_mut(&question.id);
             if let Some(Step::Write(writing)) = open.map(|open| &mut open.step) {
                 writing.event.rows = rows;
+                writing.head = head;
             }
         }
         self.effects.questions.push(question);

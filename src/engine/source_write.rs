@@ -34,6 +34,8 @@ pub(super) struct Writing {
     channel: Channel,
     action: Action,
     pub(super) key: Key,
+    /// Where the log ended when the source was asked.
+    pub(super) head: Seq,
     pub(super) event: Event,
 }
 
@@ -130,6 +132,7 @@ impl<S: Sql> Engine<S> {
             channel: channel.clone(),
             action: wish.action,
             key: wish.key.clone(),
+            head: self.store.head(),
             event,
         };
         let what = Ask::Write(Write {
@@ -202,7 +205,12 @@ impl<S: Sql> Engine<S> {
             Err(failed) => Err(self.not_written(&writing, failed, now)),
         };
         match done {
-            Ok(done) => self.tell_done(who, refusal.event, done, now),
+            Ok((done, is_all)) => {
+                self.tell_done(who, refusal.event, done, now);
+                if !is_all {
+                    self.tell_outside(&channel);
+                }
+            }
             Err(problem) => self.refuse_write(who, refusal, &problem, now),
         }
         self.free_row(ask, &channel, &key, now);
@@ -221,20 +229,44 @@ impl<S: Sql> Engine<S> {
         match noted {
             Ok(()) if failed.may_be_done => self.tell_outside(&writing.channel),
             Ok(()) => {}
-            // The claim remains: on waking it is known that something may have changed.
-            Err(error) => _ = self.fault(&error),
+            Err(error) => {
+                _ = self.fault(&error);
+                self.unnoted.push((writing.channel.clone(), writing.once()));
+            }
         }
         failed.problem
     }
 
-    /// Puts what a source has written into the log.
+    /// Notes what storage could not take before, now that something else has happened. A claim that
+    /// remains says it on waking.
+    pub(super) fn note_unnoted(&mut self, now: Millis) {
+        for (channel, once) in std::mem::take(&mut self.unnoted) {
+            let is_claimed_again = self.asking.ids.contains_key(&once);
+            let noted = self.store.transaction(|store| {
+                store.change_outside(&channel, now)?;
+                match is_claimed_again {
+                    true => Ok(()),
+                    false => store.unclaim(&once.0, &once.1),
+                }
+            });
+            match noted {
+                Ok(()) => self.tell_outside(&channel),
+                Err(error) => {
+                    _ = self.fault(&error);
+                    self.unnoted.push((channel, once));
+                }
+            }
+        }
+    }
+
+    /// Puts what a source has written into the log. Whether that is all that is to be told.
     fn log_written(
         &mut self,
         who: Who,
         writing: Writing,
         written: Written,
         now: Millis,
-    ) -> Result<Done, Problem> {
+    ) -> Result<(Done, bool), Problem> {
         let logged = self.try_log(who, &writing, written, now);
         logged.map_err(|failure| {
             // It is written there, and the log does not say so: a repeat will find it done.
@@ -252,7 +284,7 @@ impl<S: Sql> Engine<S> {
         writing: &Writing,
         written: Written,
         now: Millis,
-    ) -> Result<Done, Failure> {
+    ) -> Result<(Done, bool), Failure> {
         let config = Rc::clone(&self.config);
         let (channel, key) = (&writing.channel, &writing.key);
         let rule = config.rules.find(channel)?;
@@ -268,8 +300,7 @@ impl<S: Sql> Engine<S> {
             // delete, and gone or out of its writer's sight after all else.
             (_, Action::Delete) | (None, _) if written.repeated => {
                 let done = self.log_unseen(who, writing, owner, true, now)?;
-                self.tell_outside(channel);
-                return Ok(done);
+                return Ok((done, false));
             }
             (_, Action::Delete) => {}
             (None, Action::Create | Action::Update) => {
@@ -286,7 +317,14 @@ impl<S: Sql> Engine<S> {
         };
         let held = self.store.row(channel, key)?;
         let live = held.as_ref().filter(|row| row.data.is_some());
-        let before = live.map(|row| row.audience.clone()).or(written.before);
+        let outside = self.store.outside(channel)?.seq;
+        // Since the channel changed outside, its source knows better who could see a row.
+        let is_old = live.is_some_and(|row| row.seq < outside);
+        let told = live.map(|row| row.audience.clone());
+        let before = match is_old {
+            true => written.before.or(told),
+            false => told.or(written.before),
+        };
         // Of a delete the row tells who could see it.
         let by_row = |row: &String| rule.audience(row).ok().flatten();
         let before = before.or_else(|| gone.as_ref().and_then(by_row));
@@ -296,11 +334,16 @@ impl<S: Sql> Engine<S> {
             Scope::ByRule => scope(rule, data.as_deref(), before.as_ref(), None),
         };
         let Some(audience) = audience else {
-            return self.log_unseen(who, writing, owner, written.repeated, now);
+            let done = self.log_unseen(who, writing, owner, written.repeated, now)?;
+            return Ok((done, false));
         };
         let known = self.known_to(who, channel)?;
+        // What the app has told meanwhile may be newer than this, or older: nobody knows.
+        let is_raced =
+            held.as_ref().is_some_and(|row| row.seq > writing.head) || outside > writing.head;
         // What the log does not hold is as it was in its audience's sight.
         let held = match (held, before) {
+            (Some(row), Some(audience)) if is_old => Some(StoredRow { audience, ..row }),
             (Some(row), Some(audience)) if row.data.is_none() => Some(was(audience, row.lost, now)),
             (None, Some(audience)) => Some(was(audience, Losses::default(), now)),
             (held, _) => held,
@@ -325,6 +368,9 @@ impl<S: Sql> Engine<S> {
             };
             store.put_outcome(owner, writing.id.as_str(), &outcome, now)?;
             store.unclaim(&writing.owner, writing.id.as_str())?;
+            if is_raced {
+                store.change_outside(channel, now)?;
+            }
             Ok::<_, SqlError>(change)
         })?;
         let topics = match who {
@@ -340,7 +386,7 @@ impl<S: Sql> Engine<S> {
         let cursor = Cursor::at(self.store.epoch(), change.cursor.seq.min(known));
         let ack = protocol::ack(&writing.id, data.as_deref(), &cursor, written.repeated);
         let (seq, change) = (change.cursor.seq, Some(change));
-        Ok(Done { ack, seq, change })
+        Ok((Done { ack, seq, change }, !is_raced))
     }
 
     /// A write of which nobody may be told, because its source could not say who may see the row, or

@@ -65,6 +65,7 @@ mod scoping;
 mod sealing;
 mod signals;
 mod sleeping;
+mod sourcing;
 mod streaming;
 mod subscribing;
 mod trimming;

@@ -19,6 +19,7 @@ mod connect;
 mod copy;
 mod coverage;
 mod game;
+mod marks;
 mod operate;
 mod oracle;
 mod page;
@@ -27,6 +28,7 @@ mod publish;
 mod renew;
 mod rng;
 mod rules;
+mod run;
 mod settle;
 mod shrink;
 mod step;
@@ -35,16 +37,8 @@ mod trim;
 mod world;
 mod write;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use run::Plan;
 
-use coverage::Coverage;
-
-const HISTORIES: u64 = 240;
-const STEPS: usize = 220;
-
-/// What a run of so many histories comes across at the least: far below what it usually does,
-/// far above nothing.
 const LEAST: [(&str, u64); 62] = [
     ("alarms", 50),
     ("batches", 100),
@@ -110,92 +104,12 @@ const LEAST: [(&str, u64); 62] = [
     ("writers out of sight", 10),
 ];
 
-fn setting(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
-    )
-}
-
-/// Plays a history. When it fails: its seed, and what is left of it.
-fn try_history(seed: u64, length: usize, coverage: &mut Coverage) -> Result<(), String> {
-    let steps = step::history(seed, length);
-    if let Ok(seen) = shrink::play(&steps) {
-        coverage.add(&seen);
-        return Ok(());
-    }
-    let (steps, why) = shrink::shrink(steps);
-    let lines: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
-    Err(format!(
-        "history {seed} {length} fails (a line for tests/model/seeds.txt); cut down to {} \
-         steps:\n{}\n\n{why}",
-        steps.len(),
-        lines.join("\n")
-    ))
-}
-
-/// The histories of `seeds.txt`: seed and length.
-fn kept() -> Vec<(u64, usize)> {
-    let lines = include_str!("seeds.txt").lines();
-    let read = |line: &str| {
-        let (seed, length) = line.split_once(' ').unwrap();
-        (seed.parse().unwrap(), length.parse().unwrap())
-    };
-    lines
-        .filter(|line| !line.starts_with('#'))
-        .map(read)
-        .collect()
-}
-
 #[test]
 fn every_permitted_change_once_and_nothing_forbidden() {
-    shrink::quiet();
-    let clock = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    let base = setting("MODEL_SEED").unwrap_or(clock * 1_000_000);
-    let histories = setting("MODEL_HISTORIES").unwrap_or(HISTORIES);
-    let steps = setting("MODEL_STEPS").map_or(STEPS, |steps| steps as usize);
-    println!("MODEL_SEED={base} MODEL_HISTORIES={histories} MODEL_STEPS={steps}");
-    for (seed, length) in kept() {
-        try_history(seed, length, &mut Coverage::default()).unwrap_or_else(|why| panic!("{why}"));
-    }
-    let next = AtomicU64::new(0);
-    let work = || {
-        let mut coverage = Coverage::default();
-        loop {
-            let place = next.fetch_add(1, Ordering::Relaxed);
-            if place >= histories {
-                return Ok(coverage);
-            }
-            try_history(base.wrapping_add(place), steps, &mut coverage)
-                .inspect_err(|_| next.store(histories, Ordering::Relaxed))?;
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let ends: Vec<Result<Coverage, String>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap())
-            .collect()
+    run::run(&Plan {
+        histories: 240,
+        steps: 220,
+        least: &LEAST,
+        kept: (include_str!("seeds.txt"), "tests/model/seeds.txt"),
     });
-    let mut coverage = Coverage::default();
-    for end in ends {
-        coverage.add(&end.unwrap_or_else(|why| panic!("MODEL_SEED={base}\n{why}")));
-    }
-    for (what, count) in &coverage.0 {
-        println!("{count:>8} {what}");
-    }
-    if histories >= HISTORIES && steps >= STEPS {
-        for (what, least) in LEAST {
-            let count = coverage.count(what);
-            assert!(
-                count >= least,
-                "only {count} of {least}: {what} (MODEL_SEED={base})"
-            );
-        }
-    }
 }

@@ -80,14 +80,6 @@ pub(crate) struct Space {
     pub(crate) views: BTreeMap<String, Eyes>,
 }
 
-/// The marks in a text: keys and values of rows, which are unique in all spaces together.
-pub(crate) fn marks(text: &str, kind: &str) -> BTreeSet<String> {
-    let ends = |c: char| !(c == '~' || c.is_ascii_alphanumeric());
-    text.match_indices(kind)
-        .map(|(at, _)| text[at..].split(ends).next().unwrap().to_owned())
-        .collect()
-}
-
 impl Space {
     fn held(rows: &Rows, wish: &Wish) -> Option<Change> {
         rows.get(&(wish.channel, wish.key.clone())).cloned()

@@ -5,7 +5,7 @@ use tidewire::limits;
 
 use super::client::{Client, Expected};
 use super::game::{Game, Turn};
-use super::oracle::marks;
+use super::marks::marks;
 use super::world::World;
 
 impl Game {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::coverage::Coverage;
 use super::game::Game;
-use super::setting;
+use super::run::setting;
 use super::step::Step;
 
 /// For how many seconds a failing history is cut down, unless `MODEL_SHRINK_SECONDS` says so.

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::client::Expected;
 use super::game::Game;
-use super::oracle::{Outcome, Wish, marks};
+use super::marks::marks;
+use super::oracle::{Outcome, Wish};
 use super::rules;
 use super::step::{Action, Item};
 

@@ -22,6 +22,8 @@ pub struct HomeRow {
 #[derive(Debug, Default)]
 pub struct Home {
     pub rows: BTreeMap<(String, String), HomeRow>,
+    /// What the rows were before, each with when it became something else.
+    pub past: BTreeMap<(String, String), Vec<(Millis, Map<String, Value>)>>,
     /// Mutations that were executed, by owner and id, with their content.
     pub done: BTreeMap<(String, String), String>,
     /// How often each kind of question came.
@@ -123,9 +125,17 @@ impl Home {
                     page.rows
                         .push((key, Value::Object(data.clone()).to_string()));
                 }
-                Some(_) => {}
-                None if fetch.since.is_some() => page.deleted.push(key),
-                None => {}
+                // Gone for this session, which may have seen it since.
+                Some(_) | None => {
+                    let past = self.past.get(&(channel.to_owned(), key.to_string()));
+                    let saw = |(until, data): &(Millis, Map<String, Value>)| {
+                        fetch.since.is_some_and(|since| *until >= since)
+                            && audience(channel, data).sees(&question.grant.topics)
+                    };
+                    if past.into_iter().flatten().any(saw) {
+                        page.deleted.push(key);
+                    }
+                }
             }
         }
         page
@@ -169,13 +179,7 @@ impl Home {
                 None
             }
         };
-        self.rows.insert(
-            place,
-            HomeRow {
-                at: now,
-                data: data.clone(),
-            },
-        );
+        self.set(place, data.clone(), now);
         self.done.insert(once, write.hash.clone());
         Ok(self.written(channel, write, data, held, false))
     }
@@ -207,24 +211,24 @@ impl Home {
         }
     }
 
+    fn set(&mut self, place: (String, String), data: Option<Map<String, Value>>, at: Millis) {
+        let was = self.rows.insert(place.clone(), HomeRow { at, data });
+        if let Some(data) = was.and_then(|row| row.data) {
+            self.past.entry(place).or_default().push((at, data));
+        }
+    }
+
     /// Somebody else writes a row, and tells nobody.
     pub fn put(&mut self, channel: &str, data: Value, now: Millis) {
         let data = data.as_object().unwrap().clone();
         let place = (channel.to_owned(), data["id"].as_str().unwrap().to_owned());
-        let data = Some(data);
-        self.rows.insert(place, HomeRow { at: now, data });
+        self.set(place, Some(data), now);
     }
 
     /// Somebody else deletes a row, and tells nobody.
     pub fn remove(&mut self, channel: &str, key: &str, now: Millis) {
         let place = (channel.to_owned(), key.to_owned());
-        self.rows.insert(
-            place,
-            HomeRow {
-                at: now,
-                data: None,
-            },
-        );
+        self.set(place, None, now);
     }
 
     /// The rows of a channel as they are.

@@ -255,7 +255,8 @@ impl World {
         self.try_write(Some(user), &body, None).unwrap()
     }
 
-    fn try_write(
+    /// Sends mutations over HTTP, whose answer may have to wait for a source.
+    pub fn try_write(
         &mut self,
         user: Option<&str>,
         body: &str,
@@ -272,5 +273,15 @@ impl World {
             channel_token,
         };
         self.input(input).map_or(Ok(conn), Err)
+    }
+
+    /// Reads a page whose answer may have to wait for a source.
+    pub fn slow_page(&mut self, read: &Read<'_>) -> Result<ConnId, Reply> {
+        self.read(read, false)
+    }
+
+    /// Whether the answer to a reader that stays has begun.
+    pub fn reader_began(&self, conn: ConnId) -> bool {
+        self.readers.contains_key(&conn)
     }
 }

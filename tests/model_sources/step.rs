@@ -1,0 +1,275 @@
+//! The steps of a history. Each says what it is about in small numbers that mean something in any
+//! state, so that a history stays playable when steps are taken out of it.
+
+use super::rng::Rng;
+use super::world::World;
+use serde_json::json;
+
+pub(crate) const MINUTE: u64 = 60_000;
+pub(crate) const HOUR: u64 = 60 * MINUTE;
+pub(crate) const DAY: u64 = 24 * HOUR;
+
+/// Where everybody sees everything, where a field says who sees a row, where the source says so.
+pub(crate) const CHANNELS: [&str; 3] = ["todos", "notes", "team:x"];
+pub(crate) const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
+pub(crate) const TEAMS: [&str; 3] = ["a", "b", "c"];
+
+/// A world with these channels, where questions are not paced.
+pub(crate) fn world() -> World {
+    let limits = json!({ "minIntervalMs": 0, "maxConcurrentDeltas": 1_000 });
+    let source = json!({ "handler": "home", "authorize": false });
+    let channels = json!({
+        "todos": { "read": "user", "write": "user", "source": { "handler": "home" } },
+        "notes": {
+            "read": "user", "write": "user", "scope": { "field": "ownerId" }, "source": source
+        },
+        "team:*": { "read": "user", "write": "user", "source": source }
+    });
+    let limits = limits.to_string();
+    let config = super::world::config_with(&channels, &[("SYNC_LIMITS", &limits)]);
+    let mut world = World::with_config(config);
+    world.slow = true;
+    world
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Create,
+    Update,
+    Delete,
+}
+
+impl Action {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// One change that somebody asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item {
+    pub(crate) channel: &'static str,
+    pub(crate) action: Action,
+    pub(crate) key: u64,
+    /// Whom the scoping field names, as bits; an update without any leaves it as it is.
+    pub(crate) scope: u64,
+}
+
+/// How a source answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// As it is.
+    Truth,
+    /// It does not know who may see what it wrote.
+    Unscoped,
+    /// It has done it, and cannot say so.
+    Lost,
+    /// It has not done it, and does not know.
+    Doubt,
+    /// It has not done it.
+    Broken,
+    /// It forbids it.
+    Refused,
+    /// It says what it was not asked for.
+    Wrong,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Connect {
+        client: usize,
+        resume: bool,
+    },
+    Leave {
+        client: usize,
+    },
+    Subscribe {
+        client: usize,
+        channel: &'static str,
+        from_nothing: bool,
+        limit: u64,
+    },
+    Unsubscribe {
+        client: usize,
+        channel: &'static str,
+    },
+    /// Asks until everything is there; the home answers at once.
+    CatchUp {
+        client: usize,
+        limit: u64,
+    },
+    Mutate {
+        client: usize,
+        item: Item,
+    },
+    /// An earlier mutation of the same identity once more.
+    Repeat {
+        client: usize,
+        back: usize,
+    },
+    /// Mutations over HTTP: new ones, and perhaps an earlier one.
+    Post {
+        identity: &'static str,
+        items: Vec<Item>,
+        back: Option<usize>,
+    },
+    /// The app writes a row and publishes it.
+    Publish {
+        item: Item,
+    },
+    /// The app writes a row and tells nobody yet.
+    Outside {
+        item: Item,
+    },
+    /// The app tells that a channel has changed outside.
+    Tell {
+        channel: &'static str,
+    },
+    Reset {
+        channel: &'static str,
+    },
+    Epoch,
+    Topics {
+        identity: &'static str,
+        add: u64,
+        remove: u64,
+    },
+    /// The home does what it was asked for; nobody knows yet.
+    Execute {
+        nth: usize,
+    },
+    Answer {
+        nth: usize,
+        how: How,
+    },
+    /// The time of a question's source is over.
+    Late {
+        nth: usize,
+    },
+    /// An answer comes that has come before, or whose question was given up.
+    Again {
+        back: usize,
+    },
+    Sleep,
+    /// The object crashes at the n-th effect from now.
+    Crash {
+        effects: u32,
+    },
+    /// The n-th statement of the next input fails.
+    Fail {
+        statements: u32,
+    },
+    Advance {
+        ms: u64,
+    },
+    JumpBack,
+    Ring,
+}
+
+fn item(rng: &mut Rng) -> Item {
+    Item {
+        channel: rng.pick(&CHANNELS),
+        action: rng.weighted(&[
+            (5, Action::Create),
+            (5, Action::Update),
+            (3, Action::Delete),
+        ]),
+        key: rng.below(4),
+        scope: rng.weighted(&[(4, 0), (5, 1), (3, 2), (3, 3), (2, 4), (1, 5), (1, 7)]),
+    }
+}
+
+fn limit(rng: &mut Rng) -> u64 {
+    rng.weighted(&[(3, 1), (3, 2), (4, 500)])
+}
+
+pub(crate) fn history(seed: u64, length: usize) -> Vec<Step> {
+    let mut rng = Rng(seed);
+    (0..length).map(|_| one(&mut rng)).collect()
+}
+
+fn one(rng: &mut Rng) -> Step {
+    let client = rng.below(super::game::CAST as u64) as usize;
+    let channel = rng.pick(&CHANNELS);
+    let nth = rng.weighted(&[(5, 0), (2, 1), (1, 2), (1, 3)]);
+    match rng.below(1000) {
+        0..60 => Step::Connect {
+            client,
+            resume: rng.percent(70),
+        },
+        60..180 => Step::Subscribe {
+            client,
+            channel,
+            from_nothing: rng.percent(15),
+            limit: limit(rng),
+        },
+        180..188 => Step::Unsubscribe { client, channel },
+        188..212 => Step::CatchUp {
+            client,
+            limit: limit(rng),
+        },
+        212..228 => Step::Leave { client },
+        228..400 => Step::Mutate {
+            client,
+            item: item(rng),
+        },
+        400..450 => Step::Repeat {
+            client,
+            back: rng.below(3) as usize,
+        },
+        450..480 => Step::Post {
+            identity: rng.pick(&PEOPLE),
+            items: (0..rng.below(3)).map(|_| item(rng)).collect(),
+            back: rng.percent(50).then(|| rng.below(3) as usize),
+        },
+        480..520 => Step::Publish { item: item(rng) },
+        520..545 => Step::Outside { item: item(rng) },
+        545..565 => Step::Tell { channel },
+        565..569 => Step::Reset { channel },
+        569..571 => Step::Epoch,
+        571..577 => Step::Topics {
+            identity: rng.pick(&PEOPLE),
+            add: rng.below(8),
+            remove: rng.below(8),
+        },
+        577..640 => Step::Execute { nth },
+        640..900 => Step::Answer {
+            nth,
+            how: rng.weighted(&[
+                (70, How::Truth),
+                (4, How::Unscoped),
+                (5, How::Lost),
+                (3, How::Doubt),
+                (4, How::Broken),
+                (4, How::Refused),
+                (1, How::Wrong),
+            ]),
+        },
+        900..915 => Step::Late { nth },
+        915..925 => Step::Again {
+            back: rng.below(6) as usize,
+        },
+        925..930 => Step::Sleep,
+        930..936 => Step::Crash {
+            effects: rng.below(6) as u32,
+        },
+        936..942 => Step::Fail {
+            statements: rng.below(10) as u32,
+        },
+        942..962 => Step::Advance {
+            ms: rng.weighted(&[
+                (10, 1_000),
+                (6, MINUTE + 1_000),
+                (3, HOUR),
+                (1, DAY),
+                (1, 7 * DAY + HOUR),
+            ]),
+        },
+        962..966 => Step::JumpBack,
+        _ => Step::Ring,
+    }
+}
