@@ -45,6 +45,7 @@ use crate::small_map::SmallMap;
 use crate::source::{Answered, AskId, Question};
 use crate::store::{Seed, Sql, SqlError, Store, Sweep};
 use ask::Asking;
+use call::Notices;
 use fetch::Leftovers;
 use frame::Held;
 use read::Reading;
@@ -336,6 +337,8 @@ pub struct Engine<S> {
     unasked: Vec<(AskId, Problem)>,
     /// Channels with writes of which nobody knows what came, because the memory was lost over them.
     unsettled: Vec<Channel>,
+    /// Notices of changes outside.
+    notices: SmallMap<Channel, Notices>,
     /// Channels that changed without the log, which storage could not note, with the claims that say so.
     unnoted: Vec<(Channel, (String, String))>,
     /// What is left of sources' answers.
@@ -386,6 +389,7 @@ impl<S: Sql> Engine<S> {
             asking: Asking::new(now),
             unasked: Vec::new(),
             unsettled,
+            notices: SmallMap::new(),
             unnoted: Vec::new(),
             leftovers: Leftovers::default(),
             writers: SmallMap::new(),
@@ -436,9 +440,9 @@ impl<S: Sql> Engine<S> {
     }
 
     /// When the alarm must ring at the latest, without any input: to close whoever's token has
-    /// ended, to trim, or to give up a write that its source does not answer. On whole minutes; what is overdue waits for the next, so that work which
-    /// cannot be done is not tried in a tight loop. The steps of one round of trimming follow each
-    /// other faster.
+    /// ended, to trim, or to give up a write that its source does not answer. On whole minutes; what
+    /// is overdue waits for the next, so that work which cannot be done is not tried in a tight loop.
+    /// The steps of one round of trimming follow each other faster, and notices do not wait so long.
     pub fn due(&self, now: Millis) -> Option<Millis> {
         let grain = |at: Millis| {
             let at = at.max(now.plus(1));
@@ -452,7 +456,13 @@ impl<S: Sql> Engine<S> {
             None => self.store.sweep_at().map(grain),
         };
         let given_up = self.asking.next_end().map(grain);
-        [expiry, trimming, given_up].into_iter().flatten().min()
+        // Whoever is behind gets nothing until then.
+        let notices = self.notices.values().filter_map(Notices::due).min();
+        let notices = notices.map(|at| at.max(now.plus(1)));
+        [expiry, trimming, given_up, notices]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Answers one input.
@@ -461,9 +471,10 @@ impl<S: Sql> Engine<S> {
         self.request = None;
         self.expire(now);
         for channel in std::mem::take(&mut self.unsettled) {
-            self.tell_outside(&channel);
+            self.tell_outside(&channel, now);
         }
         self.note_unnoted(now);
+        self.tell_notices(now);
         self.give_up(now);
         match input {
             Input::Connect { .. }

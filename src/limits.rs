@@ -272,6 +272,38 @@ pub const SOURCE_NEVER_MS: u64 = 60_000;
 /// Questions to sources that are under way in a space at once: each holds a request of the object's.
 pub const QUESTIONS: usize = 500;
 
+/// Questions of one identity or address: a tenth.
+pub const QUESTIONS_PER_IDENTITY: usize = QUESTIONS / 10;
+
+/// What questions hold, together: texts of messages, rows, and requests with mutations that wait.
+pub const QUESTIONS_BYTES: usize = 16 * 1024 * 1024;
+
+/// What pages that sources were asked for may bring, together, as far as can be told: as much as the
+/// channel's last one.
+pub const FETCHES_BYTES: usize = 32 * 1024 * 1024;
+
+/// What a page is taken for of a channel whose source has not answered yet.
+pub const FETCH_BYTES: usize = 2 * 1024 * 1024;
+
+/// What a page is taken for at least.
+pub const FETCH_LEAST_BYTES: usize = 64 * 1024;
+
+/// How long a request with mutations is worked on: its caller gives up after 30 s.
+pub const WRITER_MS: u64 = 25_000;
+
+/// The shortest time between two notices that a channel has changed outside: each has all its
+/// subscribers ask.
+pub const NOTICE_PAUSE_MS: u64 = 2_000;
+
+/// How long what is left of an answer is kept for a reader that does not ask for it.
+pub const LEFTOVER_MS: u64 = 30_000;
+
+/// What a row of an answer takes beside its text, about.
+pub const LEFTOVER_OVERHEAD: usize = 96;
+
+/// Pages that a source is asked for, for a client that takes all at once.
+pub const LEGACY_SNAPSHOT_PAGES: usize = 1_000;
+
 /// How long whoever comes when there are so many is told to wait.
 pub const QUESTIONS_RETRY_MS: u64 = 1_000;
 
@@ -288,7 +320,7 @@ pub const SOURCE_ANSWER_ROWS: usize = 100_000;
 pub const SOURCE_MESSAGE_BYTES: usize = 500;
 
 /// What is left of answers that did not fit a page, kept until its reader asks for more: of all
-/// readers of a space together. The oldest goes first, and its reader begins anew.
+/// readers of a space together. Whoever comes when there is no room left is told to wait.
 pub const LEFTOVERS_BYTES: usize = 32 * 1024 * 1024;
 
 /// Length of the name of a table or column in D1, as a channel's rule may give it.

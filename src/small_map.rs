@@ -98,6 +98,11 @@ impl<K: Ord, V> SmallMap<K, V> {
         self.into_iter()
     }
 
+    /// The entries in the order of their keys, with values to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        self.0.iter_mut().map(|(key, value)| (&*key, value))
+    }
+
     /// The keys in their order.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.0.iter().map(|(key, _)| key)

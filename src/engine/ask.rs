@@ -5,12 +5,15 @@
 //! its mutations of channels with a source, and writes of the same row, whoever makes them.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use super::Engine;
 use super::fetch::{FirstRead, Pending};
 use super::read::HttpReader;
 use super::source_write::Writing;
+use super::write::Writer;
 use crate::channel::Rule;
+use crate::hub;
 use crate::limits;
 use crate::names::{Channel, ConnId, Key, Millis, SessionId};
 use crate::protocol::{
@@ -20,6 +23,9 @@ use crate::session::{ChannelPass, Grant, Session};
 use crate::small_map::SmallMap;
 use crate::source::{Answer, Answered, Ask, AskId, Failed, Kind, Operation, Question, unanswered};
 use crate::store::Sql;
+
+/// What the metrics call a question for rows.
+const FETCH: &str = "fetch";
 
 /// The questions of a space that are under way.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub(super) struct Asking {
     /// Owners and ids of mutations that are being executed.
     pub(super) ids: SmallMap<(String, String), ()>,
     waiting_bytes: usize,
+    /// How much the last page of each channel was.
+    pub(super) pages: SmallMap<Channel, usize>,
 }
 
 /// One question.
@@ -45,8 +53,12 @@ struct Open {
     channel: Channel,
     who: Who,
     step: Step,
-    /// When it is given up.
+    /// When it is given up, and when it came.
     ends: Millis,
+    came: Millis,
+    /// Whose share it counts against, and what it holds.
+    owner: Option<Rc<str>>,
+    bytes: usize,
     /// What is to be asked once the row is free.
     waits: Option<Question>,
     /// Whether its asker has been told that the source is slow; a write is waited for longer.
@@ -82,13 +94,22 @@ pub(super) enum Step {
 }
 
 impl Step {
+    /// What it holds, about.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Subscribe(raw, _) | Self::Say(raw) => raw.len(),
+            Self::Write(writing) => writing.bytes(),
+            Self::Read(..) | Self::NextPage(_) => 0,
+        }
+    }
+
     /// What the source is asked, for the metrics.
     fn kind(&self) -> &'static str {
         match self {
             Self::Write(_) => "write",
             Self::Subscribe(_, pending) | Self::Read(_, pending) | Self::NextPage(pending) => {
                 match pending.fetching {
-                    Some(_) => "fetch",
+                    Some(_) => FETCH,
                     None => "authorize",
                 }
             }
@@ -160,6 +181,7 @@ impl Asking {
             rows: SmallMap::new(),
             ids: SmallMap::new(),
             waiting_bytes: 0,
+            pages: SmallMap::new(),
         }
     }
 
@@ -300,18 +322,39 @@ impl<S: Sql> Engine<S> {
         }
     }
 
-    /// Whether there is room for one more question.
-    pub(super) fn has_room_to_ask(&self) -> Result<(), Problem> {
-        if self.asking.open.len() < limits::QUESTIONS {
-            return Ok(());
+    /// Whether there is room for one more question of whoever has this grant, which holds so many
+    /// bytes.
+    pub(super) fn has_room_to_ask(&self, grant: &Grant, bytes: usize) -> Result<(), Problem> {
+        let owner = hub::owner(grant);
+        let (mut held, mut own) = (bytes, 0);
+        for open in self.asking.open.values() {
+            held += open.bytes;
+            own += usize::from(owner.is_some() && open.owner == owner);
         }
-        Err(Problem {
-            retry_after_ms: Some(limits::QUESTIONS_RETRY_MS),
-            ..Problem::new(
-                Code::Unavailable,
-                "too many questions to sources are under way",
-            )
-        })
+        held += self.writers.values().map(Writer::bytes).sum::<usize>();
+        let fits = self.asking.open.len() < limits::QUESTIONS
+            && own < limits::QUESTIONS_PER_IDENTITY
+            && held <= limits::QUESTIONS_BYTES;
+        fits.then_some(()).ok_or_else(crowded)
+    }
+
+    /// Whether there is room for one more page of a channel's source.
+    pub(super) fn has_room_to_fetch(&self, channel: &Channel) -> Result<(), Problem> {
+        let usual = |channel| {
+            let last = self.asking.pages.get(channel).copied();
+            last.map_or(limits::FETCH_BYTES, |bytes| {
+                bytes.max(limits::FETCH_LEAST_BYTES)
+            })
+        };
+        let fetches = self.asking.open.values();
+        let fetches = fetches.filter(|open| open.step.kind() == FETCH);
+        let mut bytes = 0;
+        for open in fetches {
+            bytes += usual(&open.channel);
+        }
+        // One is always possible.
+        let fits = bytes == 0 || bytes + usual(channel) <= limits::FETCHES_BYTES;
+        fits.then_some(()).ok_or_else(crowded)
     }
 
     /// Asks the source of a channel. There must be room.
@@ -326,6 +369,7 @@ impl<S: Sql> Engine<S> {
     ) {
         let id = AskId(self.asking.next);
         self.asking.next += 1;
+        let owner = hub::owner(&asks.grant);
         let Asks {
             session,
             grant,
@@ -361,8 +405,11 @@ impl<S: Sql> Engine<S> {
         let open = Open {
             channel: channel.clone(),
             who,
+            bytes: step.bytes(),
             step,
             ends,
+            came: now,
+            owner,
             waits,
             late: false,
         };
@@ -547,14 +594,29 @@ impl<S: Sql> Engine<S> {
         let Some(mut question) = open.waits.take() else {
             return Ok(());
         };
-        if let Who::Socket(conn) = open.who
-            && let Some(session) = self.hub.session(conn)
-        {
-            question.grant = session.grant.clone();
-            question.pass = session.pass(&question.channel);
-            let rule = self.config.rules.find(&question.channel)?;
-            rule.may_write(&question.channel, &question.asker())?;
+        let (who, came) = (open.who, open.came);
+        let rule = self.config.rules.find(&question.channel)?;
+        let timeout = rule.source.as_ref().map_or(0, |source| source.timeout_ms);
+        if now > came.plus(timeout) {
+            return Err(unanswered());
         }
+        match who {
+            Who::Socket(conn) => {
+                if let Some(session) = self.hub.session(conn) {
+                    question.grant = session.grant.clone();
+                    question.pass = session.pass(&question.channel);
+                }
+            }
+            Who::Request(_) | Who::Stream(_) | Who::Nobody => {
+                let admitted = self.admitted(question.grant.clone(), now);
+                question.grant = admitted.map_err(|failure| self.problem(failure))?;
+            }
+        }
+        let rule = self.config.rules.find(&question.channel)?;
+        rule.may_write(&question.channel, &question.asker())?;
+        let Some(open) = self.asking.open.get_mut(&id) else {
+            return Ok(());
+        };
         let (before, ends) = (open.ends, now.plus(limits::SOURCE_NEVER_MS));
         open.ends = ends;
         self.asking.ends.remove(&(before, id));
@@ -664,7 +726,8 @@ impl<S: Sql> Engine<S> {
         let Some(session) = self.hub.session(conn).filter(|_| asked) else {
             return false;
         };
-        if let Err(problem) = self.has_room_to_ask() {
+        let bytes = 2 * raw.len();
+        if let Err(problem) = self.has_room_to_ask(&session.grant, bytes) {
             self.send_error(conn, &problem);
             return true;
         }
@@ -677,6 +740,17 @@ impl<S: Sql> Engine<S> {
         let step = Step::Say(raw.to_owned());
         self.ask_source(Who::Socket(conn), channel, asks, what, step, now);
         true
+    }
+}
+
+/// The refusal of a question for which there is no room.
+fn crowded() -> Problem {
+    Problem {
+        retry_after_ms: Some(limits::QUESTIONS_RETRY_MS),
+        ..Problem::new(
+            Code::Unavailable,
+            "too many questions to sources are under way",
+        )
     }
 }
 

@@ -7,6 +7,7 @@ use crate::audience::Audience;
 use crate::config::{Config, Publisher};
 use crate::digest;
 use crate::hub::Hub;
+use crate::limits;
 use crate::names::{Channel, ConnId, Millis, RequestId, Seq};
 use crate::observe::{Event, Operation, Outcome as Came};
 use crate::outbox::{Outgoing, Place};
@@ -86,6 +87,25 @@ impl Call {
     }
 }
 
+/// Who is to be told that a channel has changed outside.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    to: Vec<ConnId>,
+    /// When somebody was told last.
+    told: Millis,
+}
+
+impl Notices {
+    fn next(&self) -> Millis {
+        self.told.plus(limits::NOTICE_PAUSE_MS)
+    }
+
+    /// When those who wait are to be told.
+    pub(super) fn due(&self) -> Option<Millis> {
+        (!self.to.is_empty()).then(|| self.next())
+    }
+}
+
 /// What a call did to the log, and what is left to do for it.
 #[derive(Default)]
 pub(super) struct Done {
@@ -158,12 +178,38 @@ impl<S: Sql> Engine<S> {
     }
 
     /// Tells whoever is live on a channel that it has changed outside.
-    pub(super) fn tell_outside(&mut self, channel: &Channel) {
+    ///
+    /// All of them ask then, so they are told of several such changes at once. They fall behind at
+    /// once.
+    pub(super) fn tell_outside(&mut self, channel: &Channel, now: Millis) {
         let to = self.hub.receivers(channel, &Audience::All);
-        for frame in notice(to.clone(), protocol::channel_change(channel), Place::Same) {
-            self.out.send(frame);
+        if to.is_empty() {
+            return;
         }
         self.fall_behind(channel, &to);
+        let notices = self.notices.or_default(channel.clone());
+        notices.to.extend(to);
+        self.tell_notices(now);
+    }
+
+    /// Tells those who are behind, where the last notice to their channel is long enough ago.
+    pub(super) fn tell_notices(&mut self, now: Millis) {
+        let is_old = |notices: &Notices| now >= notices.next() || now < notices.told;
+        self.notices
+            .retain(|_, notices| !notices.to.is_empty() || !is_old(notices));
+        let mut frames = Vec::new();
+        for (channel, notices) in self.notices.iter_mut() {
+            if !notices.to.is_empty() && is_old(notices) {
+                notices.told = now;
+                let to = std::mem::take(&mut notices.to);
+                frames.extend(notice(to, protocol::channel_change(channel), Place::Same));
+            }
+        }
+        for mut frame in frames {
+            // Who has gone meanwhile needs none.
+            frame.to.retain(|conn| self.hub.session(*conn).is_some());
+            self.out.send(frame);
+        }
     }
 
     /// Takes connections off a channel that has changed outside, until they have asked again: a

@@ -4,7 +4,7 @@
 //! first of them: its changes are newer than anything that the source may have said. So the last
 //! page leaves its reader at the head of the log, whatever came between question and answer.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::ask::{Asks, Step, Who};
@@ -18,7 +18,7 @@ use crate::limits;
 use crate::names::{Channel, ConnId, Key, Millis, Seq};
 use crate::protocol::{Code, Problem, Snapshot, SubscribeMessage, write_text};
 use crate::session::{ChannelPass, Dialect, Session, Subscription};
-use crate::source::{self, Ask, AskId, Fetch, Operation};
+use crate::source::{self, Ask, AskId, Fetch, Operation, unanswered};
 use crate::store::Sql;
 
 /// A page that a source is asked for, and what is done with it.
@@ -37,6 +37,8 @@ pub(super) struct Fetching {
 pub(super) struct Pending {
     /// The eyes that the source was told of.
     view: String,
+    /// The claims that it was told of.
+    claims: Option<Rc<str>>,
     /// The log that its reader comes from.
     epoch: Epoch,
     /// The page that was asked for, if it was one: else it is whether the reader may have it.
@@ -71,6 +73,8 @@ pub(super) struct Gathered {
     deleted: Vec<String>,
     bytes: usize,
     rows: usize,
+    /// Pages that were asked for, also for answers that something has overtaken.
+    pages: usize,
 }
 
 /// Where an answer comes from.
@@ -98,40 +102,37 @@ pub(super) struct Leftover {
     bytes: usize,
 }
 
-/// Answers that did not fit a page, oldest first.
+/// Answers that did not fit a page, each with when its reader has asked last.
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
-    list: VecDeque<Rc<Leftover>>,
-    bytes: usize,
+    list: Vec<(Rc<Leftover>, Millis)>,
 }
 
 impl Leftovers {
-    fn keep(&mut self, leftover: &Rc<Leftover>) {
-        if self.list.iter().any(|kept| kept.id == leftover.id) {
-            return;
+    /// Keeps an answer for its reader, and whom it waits for from now on. Readers that have not asked
+    /// for long lose theirs; those that do are not robbed by whoever comes later.
+    fn keep(&mut self, leftover: &Rc<Leftover>, now: Millis) -> Result<(), Problem> {
+        self.forget(leftover.id);
+        self.list
+            .retain(|(_, asked)| now < asked.plus(limits::LEFTOVER_MS));
+        let held: usize = self.list.iter().map(|(kept, _)| kept.bytes).sum();
+        // One is always possible: an answer is bounded.
+        if held > 0 && held + leftover.bytes > limits::LEFTOVERS_BYTES {
+            return Err(unanswered());
         }
-        self.bytes += leftover.bytes;
-        self.list.push_back(Rc::clone(leftover));
-        while self.bytes > limits::LEFTOVERS_BYTES
-            && let Some(oldest) = self.list.pop_front()
-        {
-            self.bytes -= oldest.bytes;
-        }
+        self.list.push((Rc::clone(leftover), now));
+        Ok(())
     }
 
     fn find(&self, id: AskId, channel: &Channel, view: &str, head: Seq) -> Option<&Rc<Leftover>> {
         let fits = |kept: &&Rc<Leftover>| {
             kept.id == id && kept.channel == *channel && kept.view == view && kept.head == head
         };
-        self.list.iter().find(fits)
+        self.list.iter().map(|(kept, _)| kept).find(fits)
     }
 
     fn forget(&mut self, id: AskId) {
-        if let Some(at) = self.list.iter().position(|kept| kept.id == id)
-            && let Some(gone) = self.list.remove(at)
-        {
-            self.bytes -= gone.bytes;
-        }
+        self.list.retain(|(kept, _)| kept.id != id);
     }
 }
 
@@ -262,7 +263,7 @@ impl<S: Sql> Engine<S> {
         let (what, fetching) = match plan {
             Plan::Log if !authorize => return self.answer(session, message, pass, now).map(Some),
             Plan::Leftover(kept, items) if !authorize => {
-                let mut answer = self.page_of(session, message, &kept, items, false)?;
+                let mut answer = self.page_of(session, message, (&kept, items, false), now)?;
                 answer.how.pass = pass;
                 return Ok(Some(answer));
             }
@@ -296,9 +297,13 @@ impl<S: Sql> Engine<S> {
         (who, step): (Who, impl FnOnce(Pending) -> Step),
         now: Millis,
     ) -> Result<(), Failure> {
-        self.has_room_to_ask()?;
+        self.has_room_to_ask(&session.grant, message.raw.len())?;
+        if fetching.is_some() {
+            self.has_room_to_fetch(&message.channel)?;
+        }
         let pending = Pending {
             view: self.view(&session.grant),
+            claims: session.grant.claims.clone(),
             epoch: self.store.epoch().clone(),
             fetching,
         };
@@ -312,7 +317,9 @@ impl<S: Sql> Engine<S> {
 
     /// Whether what a reader waits for is still for its eyes, and goes with the log.
     pub(super) fn still_holds(&self, pending: &Pending, session: &Session) -> bool {
-        pending.epoch == *self.store.epoch() && pending.view == self.view(&session.grant)
+        pending.epoch == *self.store.epoch()
+            && pending.view == self.view(&session.grant)
+            && pending.claims == session.grant.claims
     }
 
     /// What becomes of a page that a source has answered.
@@ -333,9 +340,11 @@ impl<S: Sql> Engine<S> {
         rows.retain(|(_, row)| matches!(rule.audience(row), Ok(Some(who)) if who.sees(topics)));
         let deleted = page.deleted;
         let bytes = rows.iter().map(|(key, row)| key.as_str().len() + row.len());
-        let bytes = bytes
+        let bytes: usize = bytes
             .chain(deleted.iter().map(|key| key.as_str().len()))
+            .map(|bytes| bytes + limits::LEFTOVER_OVERHEAD)
             .sum();
+        self.asking.pages.insert(channel.clone(), 2 * bytes);
         let begins = fetching.token.is_none();
         let leftover = Rc::new(Leftover {
             id,
@@ -352,7 +361,7 @@ impl<S: Sql> Engine<S> {
             Some(gathered) => self.gather(session, message, &leftover, gathered, now),
             None => {
                 let full = begins && (fetching.since.is_none() || page.full);
-                let answer = self.page_of(session, message, &leftover, 0, full)?;
+                let answer = self.page_of(session, message, (&leftover, 0, full), now)?;
                 Ok(Fetched::Answer(answer))
             }
         }
@@ -370,15 +379,14 @@ impl<S: Sql> Engine<S> {
         &mut self,
         session: &Session,
         message: &SubscribeMessage<'_>,
-        kept: &Rc<Leftover>,
-        from: usize,
-        full: bool,
+        (kept, from, full): (&Rc<Leftover>, usize, bool),
+        now: Millis,
     ) -> Result<Answer, Failure> {
         let (channel, head) = (&message.channel, kept.head);
         let packed = kept.pack(from, message.limit, limits::FRAME_OUT_BYTES - OVERHEAD);
         let place = match (packed.rest, &kept.next) {
             (Some(items), _) => {
-                self.leftovers.keep(kept);
+                self.leftovers.keep(kept, now)?;
                 Some(At::Leftover(kept.id, items))
             }
             (None, next) => {
@@ -475,6 +483,10 @@ impl<S: Sql> Engine<S> {
         let (channel, head) = (&message.channel, kept.head);
         gathered.bytes += kept.bytes;
         gathered.rows += kept.rows.len();
+        gathered.pages += 1;
+        if gathered.pages > limits::LEGACY_SNAPSHOT_PAGES {
+            return Err(unanswered().into());
+        }
         if gathered.bytes > limits::LEGACY_SNAPSHOT_BYTES
             || gathered.rows > limits::LEGACY_SNAPSHOT_ROWS
         {
@@ -510,8 +522,14 @@ impl<S: Sql> Engine<S> {
             }));
         }
         if !self.is_up_to_date(channel, head)? {
-            let gathered = Some(Gathered::default());
-            return Ok(Fetched::More(Fetching::all(self.store.head(), gathered)));
+            let gathered = Gathered {
+                pages: gathered.pages,
+                ..Gathered::default()
+            };
+            return Ok(Fetched::More(Fetching::all(
+                self.store.head(),
+                Some(gathered),
+            )));
         }
         gathered.deleted = self.still_deleted(channel, gathered.deleted, head)?;
         let start = Start {

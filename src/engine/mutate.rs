@@ -171,7 +171,12 @@ pub(super) fn repeated<S: Sql>(
         return Err(Problem::new(Code::Conflict, "this id was used for another mutation").into());
     }
     let held = store.row(&message.channel, &wish.key)?;
-    let visible = held.filter(|row| wish.sees(rule, who, row));
+    // What has changed outside since, the log does not know.
+    let outside = match rule.source {
+        Some(_) => store.outside(&message.channel)?.seq,
+        None => Seq(0),
+    };
+    let visible = held.filter(|row| row.seq >= outside && wish.sees(rule, who, row));
     let cursor = store.cursor(&message.channel, rule.edits, outcome.seq.min(known));
     let data = visible.and_then(|row| row.data);
     let ack = protocol::ack(&message.id, data.as_deref(), &cursor, true);

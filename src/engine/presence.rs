@@ -57,7 +57,13 @@ impl<S: Sql> Engine<S> {
             PresenceChange::Watch => None,
             PresenceChange::Leave => return self.set_presence(conn, channel, None),
         };
-        let allowed = self.may_be_in(conn, channel, |rule| rule.presence);
+        let presence = match state {
+            Some(state) => Presence::Member(state.into()),
+            None => Presence::Watcher,
+        };
+        let allowed = self
+            .may_be_in(conn, channel, |rule| rule.presence)
+            .and_then(|session| session.has_room_to_be(channel, &presence));
         if let Err(problem) = allowed {
             return self.send_error(conn, &problem);
         }

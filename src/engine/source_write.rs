@@ -34,6 +34,7 @@ pub(super) struct Writing {
     channel: Channel,
     action: Action,
     pub(super) key: Key,
+    data_bytes: usize,
     /// Where the log ended when the source was asked.
     pub(super) head: Seq,
     pub(super) event: Event,
@@ -50,6 +51,11 @@ pub(super) struct Refusal {
 impl Writing {
     pub(super) fn once(&self) -> (String, String) {
         (self.owner.clone(), self.id.to_string())
+    }
+
+    /// What it and its question hold, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.data_bytes
     }
 
     pub(super) fn refusal(&self) -> Refusal {
@@ -123,7 +129,8 @@ impl<S: Sql> Engine<S> {
         if self.asking.is_in_doubt(channel, &wish.key) {
             return Err(unanswered().into());
         }
-        self.has_room_to_ask()?;
+        let data_bytes = data.as_ref().map_or(0, String::len);
+        self.has_room_to_ask(&session.grant, 3 * data_bytes)?;
         let writing = Writing {
             asks: Asks::of(session, channel),
             id: message.id.clone(),
@@ -132,6 +139,7 @@ impl<S: Sql> Engine<S> {
             channel: channel.clone(),
             action: wish.action,
             key: wish.key.clone(),
+            data_bytes: 2 * data_bytes,
             head: self.store.head(),
             event,
         };
@@ -208,7 +216,7 @@ impl<S: Sql> Engine<S> {
             Ok((done, is_all)) => {
                 self.tell_done(who, refusal.event, done, now);
                 if !is_all {
-                    self.tell_outside(&channel);
+                    self.tell_outside(&channel, now);
                 }
             }
             Err(problem) => self.refuse_write(who, refusal, &problem, now),
@@ -227,7 +235,7 @@ impl<S: Sql> Engine<S> {
             store.unclaim(owner, id)
         });
         match noted {
-            Ok(()) if failed.may_be_done => self.tell_outside(&writing.channel),
+            Ok(()) if failed.may_be_done => self.tell_outside(&writing.channel, now),
             Ok(()) => {}
             Err(error) => {
                 _ = self.fault(&error);
@@ -250,7 +258,7 @@ impl<S: Sql> Engine<S> {
                 }
             });
             match noted {
-                Ok(()) => self.tell_outside(&channel),
+                Ok(()) => self.tell_outside(&channel, now),
                 Err(error) => {
                     _ = self.fault(&error);
                     self.unnoted.push((channel, once));
@@ -321,13 +329,20 @@ impl<S: Sql> Engine<S> {
         // Since the channel changed outside, its source knows better who could see a row.
         let is_old = live.is_some_and(|row| row.seq < outside);
         let told = live.map(|row| row.audience.clone());
-        let before = match is_old {
-            true => written.before.or(told),
-            false => told.or(written.before),
-        };
-        // Of a delete the row tells who could see it.
+        // Of a delete its row tells who could see it, and so does the source's word for whom it is.
         let by_row = |row: &String| rule.audience(row).ok().flatten();
-        let before = before.or_else(|| gone.as_ref().and_then(by_row));
+        let named = match (&written.scope, writing.action) {
+            (Scope::Of(audience), Action::Delete) => Some(audience.clone()),
+            _ => None,
+        };
+        let said = written
+            .before
+            .or_else(|| gone.as_ref().and_then(by_row))
+            .or(named);
+        let before = match is_old {
+            true => said.or(told),
+            false => told.or(said),
+        };
         let audience = match written.scope {
             Scope::Unknown => None,
             Scope::Of(audience) => scope(rule, data.as_deref(), before.as_ref(), Some(audience)),

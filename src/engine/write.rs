@@ -12,6 +12,7 @@ use crate::observe::{Event, Operation};
 use crate::protocol::{self, MutateMessage, Problem, Refused};
 use crate::rate::Sender;
 use crate::session::{Dialect, Grant, Session};
+use crate::source::unanswered;
 use crate::store::Sql;
 
 /// Where writers send, for the log.
@@ -26,8 +27,17 @@ pub(super) struct Writer {
     rest: VecDeque<String>,
     results: Vec<String>,
     bytes: usize,
+    /// When its caller does not wait any longer.
+    until: Millis,
     /// Why nothing more is executed: its token has ended meanwhile, or counts no more.
     ended: Option<Problem>,
+}
+
+impl Writer {
+    /// What it holds, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.rest.iter().map(String::len).sum::<usize>() + self.bytes
+    }
 }
 
 impl<S: Sql> Engine<S> {
@@ -69,6 +79,7 @@ impl<S: Sql> Engine<S> {
             results: Vec::with_capacity(mutations.len()),
             rest: mutations.into_iter().map(str::to_owned).collect(),
             bytes: 0,
+            until: now.plus(limits::WRITER_MS),
             ended: None,
         })
     }
@@ -81,6 +92,9 @@ impl<S: Sql> Engine<S> {
             match self.admitted(writer.session.grant.clone(), now) {
                 Ok(grant) => writer.session.grant = grant,
                 Err(refused) => writer.ended = Some(self.problem(refused)),
+            }
+            if now > writer.until && writer.ended.is_none() {
+                writer.ended = Some(unanswered());
             }
             self.writers.insert(conn, writer);
         }

@@ -364,6 +364,8 @@ fn what_waits_behind_a_question_that_is_late_goes_on() {
 #[test]
 fn so_many_questions_are_under_way_and_no_more() {
     let mut w = World::elsewhere();
+    // Its pages are known to be small.
+    w.live("first", "plain");
     w.slow = true;
     let conns: Vec<ConnId> = (0..=limits::QUESTIONS)
         .map(|user| w.user(&format!("u{user}")))

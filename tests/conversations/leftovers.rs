@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tidewire::limits;
 
+use super::code;
 use super::fetching::{home_of, page, resume, subscribe};
 use super::ids;
 use super::world::World;
@@ -44,12 +45,13 @@ fn a_reader_whose_rest_was_forgotten_begins_anew() {
 }
 
 #[test]
-fn what_is_left_of_answers_is_bounded_and_the_oldest_goes_first() {
+fn what_is_left_of_answers_is_bounded_and_nobody_is_robbed_of_it() {
     const ROW: usize = 256 * 1024;
     let full: Vec<Value> = (0..32)
         .map(|row| {
             let id = format!("k{row:02}");
             let empty = json!({ "id": id, "t": "" }).to_string().len() + id.len();
+            let empty = empty + limits::LEFTOVER_OVERHEAD;
             json!({ "id": id, "t": "x".repeat(ROW - empty) })
         })
         .collect();
@@ -71,6 +73,12 @@ fn what_is_left_of_answers_is_bounded_and_the_oldest_goes_first() {
             let (ask, _) = w.look();
             let tiny: Vec<Value> = ["a", "b"].iter().map(|id| json!({ "id": id })).collect();
             w.answered(ask, page(&tiny, None));
+            assert_eq!(code(&w.one(conn)), "unavailable");
+            // Whoever has not asked for long has left its room.
+            w.advance(limits::LEFTOVER_MS);
+            w.send(conn, subscribe(1));
+            let (ask, _) = w.look();
+            w.answered(ask, page(&tiny, None));
             assert_eq!(w.one(conn)["more"], true);
         }
         let asks = |w: &mut World, at: usize| {
@@ -80,6 +88,6 @@ fn what_is_left_of_answers_is_bounded_and_the_oldest_goes_first() {
             w.questions.clear();
             asked
         };
-        assert_eq!((asks(&mut w, 0), asks(&mut w, 1)), (past, false));
+        assert_eq!((asks(&mut w, 0), asks(&mut w, 1)), (past, past));
     }
 }

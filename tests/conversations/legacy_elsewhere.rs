@@ -239,10 +239,13 @@ fn a_channel_too_large_to_be_taken_at_once_is_refused() {
         while left > 0 {
             let key = format!("k{row:04}");
             let take = left.min(ROW);
-            let text = "x".repeat(take.saturating_sub(key.len() + 30));
+            let text = "x".repeat(take.saturating_sub(key.len() + 30 + limits::LEFTOVER_OVERHEAD));
             let text = json!({ "id": key, "t": text }).to_string();
             let page = Page {
-                rows: vec![(Key::parse(&key).unwrap(), padded(text, take - key.len()))],
+                rows: vec![(
+                    Key::parse(&key).unwrap(),
+                    padded(text, take - key.len() - limits::LEFTOVER_OVERHEAD),
+                )],
                 next: (left > take).then(|| "more".to_owned()),
                 ..Page::default()
             };

@@ -63,6 +63,7 @@ mod renewing;
 mod replica;
 mod scoping;
 mod sealing;
+mod sharing_sources;
 mod signals;
 mod sleeping;
 mod sourcing;
