@@ -153,6 +153,9 @@ impl Client {
     }
 
     /// A row as the server has shown it. Newer than any that this client had, unless a race excuses.
+    ///
+    /// What the first pages of an answer show does not count as had: they are the source's, which may be
+    /// ahead of the log, and what the log has had since comes after them.
     pub(crate) fn sees(&mut self, channel: &'static str, row: &Value, truth: &Truth, how: &Value) {
         let value = row["v"].as_str().unwrap_or_else(|| panic!("no row: {how}"));
         let state = truth
@@ -167,7 +170,11 @@ impl Client {
             self.name,
             state.row
         );
-        *newest = state.nth.max(*newest);
+        let first = how["type"] == "snapshot" && how["more"] != false;
+        *newest = match first {
+            true => *newest,
+            false => state.nth.max(*newest),
+        };
     }
 
     /// Takes a live change or a batch of them.

@@ -46,7 +46,7 @@ const LEAST: [(&str, u64); 1] = [("connects", 1)];
 #[test]
 fn between_question_and_answer_nothing_is_lost_doubled_or_reordered() {
     run::run(&Plan {
-        histories: 300,
+        histories: 240,
         steps: 250,
         least: &LEAST,
         kept: (include_str!("seeds.txt"), "tests/model_sources/seeds.txt"),
