@@ -163,6 +163,11 @@ impl Client {
             .get(value)
             .unwrap_or_else(|| panic!("nobody wrote {value}: {how}"));
         assert_eq!(state.row.0, channel, "a row of another channel: {how}");
+        let first = how["type"] == "snapshot" && how["more"] != false;
+        if first && self.kind == Kind::Legacy {
+            // All its pages come at once, the newest last.
+            return;
+        }
         let newest = self.newest.entry(state.row.clone()).or_default();
         assert!(
             state.nth >= *newest || truth.is_raced(&state.row, *newest),
@@ -170,7 +175,6 @@ impl Client {
             self.name,
             state.row
         );
-        let first = how["type"] == "snapshot" && how["more"] != false;
         *newest = match first {
             true => *newest,
             false => state.nth.max(*newest),
