@@ -100,6 +100,8 @@ pub(crate) struct Client {
     pub(crate) kind: Kind,
     pub(crate) identity: &'static str,
     pub(crate) topics: Topics,
+    /// When its last token over HTTP was issued.
+    pub(crate) issued: u64,
     /// What it held before this step.
     pub(crate) before: Topics,
     pub(crate) conn: Option<ConnId>,
@@ -125,6 +127,7 @@ impl Client {
             kind,
             identity,
             topics: Topics::default(),
+            issued: 0,
             before: Topics::default(),
             conn: None,
             session: None,

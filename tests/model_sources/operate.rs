@@ -183,6 +183,7 @@ impl Game {
             for (client, open) in self.clients.iter_mut().zip(open) {
                 // What waits over HTTP has an earlier token, which loses topics and gains none.
                 let waits = client.requests.iter().any(|request| request.conn.is_some());
+                let waits = waits && client.issued <= now;
                 if client.identity == identity && (open || waits) {
                     let kept = client.topics.iter().map(tidewire::Topic::as_str);
                     let kept = kept.filter(|topic| !remove.iter().any(|gone| gone == topic));
