@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Proves that the model test has teeth: breaks one promise of the source at a time, in a copy, and
-# demands that the model test fails. Words narrow the choice: scripts/mutants.sh view floor.
+# Proves that the model tests have teeth: breaks one promise of the source at a time, in a copy, and
+# demands that the model test of it fails. Words narrow the choice: scripts/mutants.sh view floor.
 source "$(dirname "$0")/env.sh"
 have perl || die "needs perl"
 
@@ -13,12 +13,14 @@ logs=$PWD/.state/mutants/logs
 log=$logs/none
 killed=0 survivors=()
 words=("$@")
+# The model test that must notice.
+suite=model
 
 rm -rf "$copy" "$logs"
 mkdir -p "$copy" "$logs"
 git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -m -C "$copy"
 
-model() { (cd "$copy" && timeout 600 cargo test --offline --locked --quiet --test model "$@") >"$log" 2>&1; }
+model() { (cd "$copy" && timeout 600 cargo test --offline --locked --quiet --test "$suite" "$@") >"$log" 2>&1; }
 
 chosen() {
   [ ${#words[@]} -eq 0 ] && return 0
@@ -63,8 +65,10 @@ mutant() {
   done
 }
 
-say "The model test without a mutant"
-model || { cat "$log" >&2; die "the model test fails by itself"; }
+say "The model tests without a mutant"
+for suite in model_sources model; do
+  model || { cat "$log" >&2; die "$suite fails by itself"; }
+done
 
 say "Mutants"
 e=src/engine
@@ -138,9 +142,31 @@ mutant "a signal comes back" $e/presence.rs 's/others\.retain\([^;]*;//'
 mutant "seqs come again after trimming" src/store/retain.rs 's/self\.put_meta\("head"[^;]*;//' src/store/schema.rs 's/newest_floor\(sql\)\?\]/(Seq(0), Millis(0))]/'
 mutant "the clock of rows runs back" src/store.rs 's/self\.log\.clock = self\.log\.clock\.max\(now\)/self.log.clock = now/'
 
+# Rows that live elsewhere.
+suite=model_sources
+mutant "sources: the log says nothing newer" $e/fetch.rs 's/let start = Start \{\s*after: head,/let start = Start {\n                after: self.store.head(),/'
+mutant "sources: live although behind" $e/fetch.rs 's/if snapshot\.more \|\| self\.is_up_to_date\(channel, head\)\?/if true/'
+mutant "sources: what has changed outside is not asked for" $e/fetch.rs 's/if seq >= outside\.seq/if true/'
+mutant "sources: everyone asks" $e/fetch.rs 's/return Ok\(Plan::Log\);\s*\};\s*let Some\(since\)/return Ok(all);\n        };\n        let Some(since)/'
+mutant "sources: answers for other eyes" $e/fetch.rs 's/ && pending\.view == self\.view\(&session\.grant\)//'
+mutant "sources: live past a change outside" $e/call.rs 's/self\.hub\.pause\(\*conn, channel, pass\);/let _ = pass;/'
+mutant "sources: no claim" $e/ask.rs 's/let claimed = self\s*\.store\s*\.claim\([^;]*;/let claimed = Ok::<_, crate::store::SqlError>(()); let _ = write;/'
+mutant "sources: a crash forgets writes under way" src/store/source.rs 's/if channels\.is_empty\(\)/if true/'
+mutant "sources: nobody is told of it on waking" src/engine.rs 's/for channel in std::mem::take\(&mut self\.unsettled\)/for channel in std::mem::take(\&mut self.unsettled).into_iter().take(0)/'
+mutant "sources: lost writes are not noted" $e/source_write.rs 's/if failed\.may_be_done \{/if false {/'
+mutant "sources: what storage could not note is forgotten" $e/source_write.rs 's/self\.unnoted\.push\(\(writing\.channel\.clone\(\), writing\.once\(\)\)\);//'
+mutant "sources: two writes of a row at once" $e/ask.rs 's/row\.len\(\) == 1/true/'
+mutant "sources: a repeat beside itself" $e/source_write.rs 's/if self\.asking\.ids\.contains_key\(&once\)/if false/'
+mutant "sources: races with the app are settled by arrival" $e/source_write.rs 's/let is_raced =\s*[^;]*;/let is_raced = false;/'
+mutant "sources: unknown audiences are not told" $e/source_write.rs 's/(written\.repeated, now\)\?;\s*return Ok\(\(done, )false/$1true/'
+mutant "sources: the log knows best who could see a row" $e/source_write.rs 's/let is_old = [^;]*;/let is_old = false;/'
+mutant "sources: an ack carries past what is not known" $e/source_write.rs 's/Some\(first\) if !live => Seq\(first\.0 - 1\)/Some(_) if !live => Seq(limits::SAFE_INTEGER)/'
+
 # The copy is as it was: no mutant is killed by what another one left behind.
 log=$logs/none
-model || { cat "$log" >&2; die "the model test fails after the last mutant"; }
+for suite in model_sources model; do
+  model || { cat "$log" >&2; die "$suite fails after the last mutant"; }
+done
 
 echo
 say "$killed killed, ${#survivors[@]} survived"

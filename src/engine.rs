@@ -331,6 +331,8 @@ pub struct Engine<S> {
     moves: presence::Moves,
     /// The readers over HTTP that stay.
     readers: SmallMap<ConnId, Reading>,
+    /// Those that have gone in this turn.
+    gone_readers: Vec<ConnId>,
     /// Questions to sources.
     asking: Asking,
     /// Questions that could not be put, and why.
@@ -386,6 +388,7 @@ impl<S: Sql> Engine<S> {
             held_bytes: 0,
             moves: presence::Moves::default(),
             readers: SmallMap::new(),
+            gone_readers: Vec::new(),
             asking: Asking::new(now),
             unasked: Vec::new(),
             unsettled,
@@ -573,6 +576,7 @@ impl<S: Sql> Engine<S> {
             self.metrics.sent(frame.text.len(), frame.to.len());
         }
         let frames = self.tell_readers(frames, now);
+        self.gone_readers.clear();
         let mut effects = std::mem::take(&mut self.effects);
         effects.frames = frames;
         for event in &mut effects.events {
@@ -696,7 +700,9 @@ impl<S: Sql> Engine<S> {
         self.take_held(conn);
         self.forget_asker(conn);
         self.rates.forget(conn, now);
-        self.readers.remove(&conn);
+        if self.readers.remove(&conn).is_some() {
+            self.gone_readers.push(conn);
+        }
         let session = self.hub.remove(conn)?;
         self.note_gone(conn, &session);
         Some(session)

@@ -458,9 +458,9 @@ impl<S: Sql> Engine<S> {
     /// Takes what is for readers out of a turn's frames: streams get it as events, to those that
     /// wait it is news.
     pub(super) fn tell_readers(&mut self, frames: Vec<Outgoing>, now: Millis) -> Vec<Outgoing> {
-        // Who has ended in this turn is no reader any more, and never was a socket.
-        let ended: Vec<ConnId> = self.effects.ends.iter().map(|end| end.conn).collect();
-        if self.readers.is_empty() && ended.is_empty() {
+        // Who has gone in this turn is no reader any more, and never was a socket.
+        let gone = std::mem::take(&mut self.gone_readers);
+        if self.readers.is_empty() && gone.is_empty() {
             return frames;
         }
         let (mut rest, mut lost) = (Vec::with_capacity(frames.len()), BTreeSet::new());
@@ -470,7 +470,7 @@ impl<S: Sql> Engine<S> {
             frame.to.retain(|conn| {
                 let reading = self.readers.get(conn);
                 match reading {
-                    None => return !ended.contains(conn),
+                    None => return !gone.contains(conn),
                     Some(reading) if !reading.streams => _ = waiting.insert(*conn),
                     Some(_) if lost.contains(conn) => {}
                     Some(reading) => to.push((*conn, id(&frame.place, reading))),

@@ -158,14 +158,19 @@ fn what_storage_could_not_note_is_noted_with_the_next_input() {
 }
 
 #[test]
-fn a_stream_that_ends_in_the_turn_in_which_its_channel_changes_gets_nothing_as_a_socket() {
-    let mut w = World::elsewhere();
-    let alice = w.user("alice");
-    let stream = w.stream(&reads("bob", "plain"));
-    w.slow = true;
-    w.send(alice, update("m1", &json!({})));
-    w.advance(limits::SOURCE_NEVER_MS);
-    // The write is given up first, of which the stream is to be told.
-    assert_eq!(w.call(Call::Epoch, json!({})).0, 200);
-    assert!(w.reader_ended(stream));
+fn a_stream_that_goes_in_the_turn_in_which_its_channel_changes_is_not_taken_for_a_socket() {
+    for leaves in [true, false] {
+        let mut w = World::elsewhere();
+        let alice = w.user("alice");
+        let stream = w.stream(&reads("bob", "plain"));
+        w.slow = true;
+        w.send(alice, update("m1", &json!({})));
+        w.advance(limits::SOURCE_NEVER_MS);
+        // The write is given up first, of which the stream is to be told.
+        match leaves {
+            true => w.break_off(stream),
+            false => assert_eq!(w.call(Call::Epoch, json!({})).0, 200),
+        }
+        assert!(w.reader_ended(stream));
+    }
 }

@@ -100,6 +100,8 @@ pub(crate) struct Client {
     pub(crate) kind: Kind,
     pub(crate) identity: &'static str,
     pub(crate) topics: Topics,
+    /// When its last token over HTTP was issued.
+    pub(crate) issued: u64,
     /// What it held before this step.
     pub(crate) before: Topics,
     pub(crate) conn: Option<ConnId>,
@@ -125,6 +127,7 @@ impl Client {
             kind,
             identity,
             topics: Topics::default(),
+            issued: 0,
             before: Topics::default(),
             conn: None,
             session: None,
@@ -153,6 +156,9 @@ impl Client {
     }
 
     /// A row as the server has shown it. Newer than any that this client had, unless a race excuses.
+    ///
+    /// What the first pages of an answer show does not count as had: they are the source's, which may be
+    /// ahead of the log, and what the log has had since comes after them.
     pub(crate) fn sees(&mut self, channel: &'static str, row: &Value, truth: &Truth, how: &Value) {
         let value = row["v"].as_str().unwrap_or_else(|| panic!("no row: {how}"));
         let state = truth
@@ -160,6 +166,11 @@ impl Client {
             .get(value)
             .unwrap_or_else(|| panic!("nobody wrote {value}: {how}"));
         assert_eq!(state.row.0, channel, "a row of another channel: {how}");
+        let first = how["type"] == "snapshot" && how["more"] != false;
+        if first && self.kind == Kind::Legacy {
+            // All its pages come at once, the newest last.
+            return;
+        }
         let newest = self.newest.entry(state.row.clone()).or_default();
         assert!(
             state.nth >= *newest || truth.is_raced(&state.row, *newest),
@@ -167,7 +178,10 @@ impl Client {
             self.name,
             state.row
         );
-        *newest = state.nth.max(*newest);
+        *newest = match first {
+            true => *newest,
+            false => state.nth.max(*newest),
+        };
     }
 
     /// Takes a live change or a batch of them.

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use tidewire::{Audience, Call, Topics};
 
+use super::client::Client;
 use super::game::{Game, Turn};
 use super::step::{Action, Item, TEAMS};
 use super::world::World;
@@ -167,11 +168,8 @@ impl Game {
         };
         let (add, remove) = (topics(add & !remove), topics(remove));
         let body = json!({ "identity": identity, "add": add, "remove": remove });
-        let open: Vec<bool> = self
-            .clients
-            .iter()
-            .map(|client| client.is_connected())
-            .collect();
+        let lives = |client: &Client| client.is_connected();
+        let open: Vec<bool> = self.clients.iter().map(lives).collect();
         let turn = self.operate(Call::Topics, &body);
         if turn.handled && !turn.failed {
             let now = self.w.now.0;
@@ -183,11 +181,16 @@ impl Game {
                 self.removed.remove(&(identity, topic.clone()));
             }
             for (client, open) in self.clients.iter_mut().zip(open) {
-                if open && client.identity == identity {
+                // What waits over HTTP has an earlier token, which loses topics and gains none.
+                let waits = client.requests.iter().any(|request| request.conn.is_some());
+                let waits = waits && client.issued <= now;
+                if client.identity == identity && (open || waits) {
                     let kept = client.topics.iter().map(tidewire::Topic::as_str);
                     let kept = kept.filter(|topic| !remove.iter().any(|gone| gone == topic));
-                    let all = kept.chain(add.iter().map(String::as_str));
-                    let all: Vec<&str> = all.filter(|topic| topic.starts_with("team:")).collect();
+                    let gained = add.iter().map(String::as_str).filter(|_| open);
+                    let all = kept
+                        .chain(gained)
+                        .filter(|topic| topic.starts_with("team:"));
                     let who = tidewire::Identity::parse(identity).unwrap();
                     client.topics = Topics::granted(Some(&who), all).unwrap();
                 }

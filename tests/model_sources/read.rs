@@ -185,7 +185,7 @@ impl Game {
                 let read = client.reads(&message);
                 let granted = self.granted(self.clients[place].identity);
                 let client = &mut self.clients[place];
-                client.topics = granted;
+                (client.topics, client.issued) = (granted, self.w.now.0);
                 // It is asked for before it is known which connection asks.
                 client.requests.push(request.clone());
                 let turn = self.turn(|w| match streams {

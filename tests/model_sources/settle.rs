@@ -203,10 +203,13 @@ impl Game {
             },
             Kind::Legacy | Kind::Socket | Kind::Pages => {
                 let id = message["id"].as_str();
-                let at = client
-                    .requests
-                    .iter()
-                    .position(|r| Some(r.id.as_str()) == id);
+                // A legacy client is not told which of two was refused.
+                let any = client.kind == Kind::Legacy;
+                let pages = |r: &Request| matches!(r.wanted, Wanted::Pages { .. });
+                let mut all = client.requests.iter();
+                let at = all.position(|r| Some(r.id.as_str()) == id);
+                let mut all = client.requests.iter();
+                let at = at.or_else(|| all.position(|r| any && r.channel == channel && pages(r)));
                 let at = at.unwrap_or_else(|| panic!("{} did not ask: {message}", client.name));
                 client.requests.remove(at)
             }

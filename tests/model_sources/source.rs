@@ -213,10 +213,12 @@ impl Game {
 
     fn answer(&mut self, at: usize, how: How) {
         let writes = self.asked[at].once().is_some();
+        let once = self.asked[at].once();
+        let done = once.is_some_and(|once| self.truth.done.contains(&once));
         let was = self.asked[at].executed.is_some();
         let how = match how {
             // What is done is done, and said.
-            How::Refused if was => How::Truth,
+            How::Refused if was || done => How::Truth,
             How::Broken | How::Doubt if was => How::Lost,
             how => how,
         };

@@ -174,7 +174,7 @@ fn item(rng: &mut Rng) -> Item {
     Item {
         channel: rng.pick(&CHANNELS),
         action: rng.weighted(&[
-            (5, Action::Create),
+            (9, Action::Create),
             (5, Action::Update),
             (3, Action::Delete),
         ]),

@@ -65,6 +65,7 @@ impl Game {
         });
         if item.action != Action::Delete {
             message["data"] = self.fields(item);
+            message["data"]["id"] = json!(key);
         }
         let sent = Sent {
             identity,
