@@ -192,6 +192,18 @@ impl<S: Sql> Engine<S> {
         self.tell_notices(now);
     }
 
+    /// Tells a connection that it is behind, before it gets an ack whose cursor is.
+    pub(super) fn tell_behind(&mut self, conn: ConnId, channel: &Channel) {
+        let Some(notices) = self.notices.get_mut(channel) else {
+            return;
+        };
+        let count = notices.to.len();
+        notices.to.retain(|other| *other != conn);
+        if notices.to.len() < count {
+            self.out.send_one(conn, protocol::channel_change(channel));
+        }
+    }
+
     /// Tells those who are behind, where the last notice to their channel is long enough ago.
     pub(super) fn tell_notices(&mut self, now: Millis) {
         let is_old = |notices: &Notices| now >= notices.next() || now < notices.told;

@@ -176,6 +176,7 @@ impl<S: Sql> Engine<S> {
             Ok(Some(done)) => {
                 done.tell(&mut event);
                 event.sent(&done.ack, 1);
+                self.tell_behind(conn, &message.channel);
                 self.out.send_one(conn, done.ack);
                 self.tell_written(event);
             }
@@ -464,6 +465,9 @@ impl<S: Sql> Engine<S> {
         event.sent(&done.ack, 1);
         let except = match who {
             Who::Socket(conn) => {
+                if let Some(channel) = &event.channel {
+                    self.tell_behind(conn, channel);
+                }
                 self.out.send_one(conn, done.ack.clone());
                 let session = self.hub.session(conn);
                 if let Some((session, change)) = session.zip(change.as_ref())

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidewire::Topics;
+use tidewire::{Topics, limits};
 
 use super::client::{Client, Kind};
 use super::coverage::Coverage;
@@ -260,6 +260,7 @@ impl Game {
         for channel in std::mem::take(&mut self.untold) {
             self.tell(channel);
         }
+        self.notices();
         for place in 0..CAST {
             self.catch_up(place, 2);
             let client = &self.clients[place];
@@ -271,12 +272,19 @@ impl Game {
             );
         }
         assert!(self.posted.is_empty(), "nobody answers {:?}", self.posted);
+        self.notices();
         for place in 0..CAST {
             // Whoever is asked to come again by others' coming.
             self.catch_up(place, 500);
             self.check_copies(place);
         }
         self.time(self.latest + HOUR);
+        self.ring();
+    }
+
+    /// Notices that had to wait come.
+    fn notices(&mut self) {
+        self.time(self.latest + limits::NOTICE_PAUSE_MS);
         self.ring();
     }
 
