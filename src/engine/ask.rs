@@ -443,11 +443,11 @@ impl<S: Sql> Engine<S> {
         self.effects.questions.push(question);
     }
 
-    /// Writes down whether a connection waits for an answer: found so on waking, it is closed and
-    /// asks again.
-    fn note_busy(&mut self, who: Who) {
+    /// Writes down whether a connection waits for an answer, or is to be told that it is behind: found
+    /// so on waking, it is closed and asks again.
+    pub(super) fn note_busy(&mut self, who: Who) {
         let Who::Socket(conn) = who else { return };
-        let busy = self.asking.is_busy(conn);
+        let busy = self.asking.is_busy(conn) || self.is_owed(conn);
         if let Some(session) = self.hub.session_mut(conn)
             && session.asking != busy
         {

@@ -1,5 +1,6 @@
 //! Calls of publishers and operators: each happens once per idempotency key, or not at all.
 
+use super::ask::Who;
 use super::renew::{self, Renewal};
 use super::room::Room;
 use super::{Engine, Failure, publish};
@@ -188,8 +189,18 @@ impl<S: Sql> Engine<S> {
         }
         self.fall_behind(channel, &to);
         let notices = self.notices.or_default(channel.clone());
-        notices.to.extend(to);
+        notices.to.extend(to.iter().copied());
         self.tell_notices(now);
+        // Those who wait are closed on waking, should the memory be lost before.
+        for conn in to {
+            self.note_busy(Who::Socket(conn));
+        }
+    }
+
+    /// Whether a connection is to be told that it is behind.
+    pub(super) fn is_owed(&self, conn: ConnId) -> bool {
+        let owed = |notices: &Notices| notices.to.contains(&conn);
+        self.notices.values().any(owed)
     }
 
     /// Tells a connection that it is behind, before it gets an ack whose cursor is.
@@ -201,6 +212,7 @@ impl<S: Sql> Engine<S> {
         notices.to.retain(|other| *other != conn);
         if notices.to.len() < count {
             self.out.send_one(conn, protocol::channel_change(channel));
+            self.note_busy(Who::Socket(conn));
         }
     }
 
@@ -220,6 +232,9 @@ impl<S: Sql> Engine<S> {
         for mut frame in frames {
             // Who has gone meanwhile needs none.
             frame.to.retain(|conn| self.hub.session(*conn).is_some());
+            for conn in &frame.to {
+                self.note_busy(Who::Socket(*conn));
+            }
             self.out.send(frame);
         }
     }
