@@ -327,7 +327,8 @@ impl<S: Sql> Engine<S> {
         let held = self.store.row(channel, key)?;
         let live = held.as_ref().filter(|row| row.data.is_some());
         let outside = self.store.outside(channel)?.seq;
-        // Since the channel changed outside, its source knows better who could see a row.
+        // Since the channel changed outside, some have seen a row as its source had it, some may still
+        // have it as the log has.
         let is_old = live.is_some_and(|row| row.seq < outside);
         let told = live.map(|row| row.audience.clone());
         // Of a delete its row tells who could see it, and so does the source's word for whom it is.
@@ -338,11 +339,13 @@ impl<S: Sql> Engine<S> {
         };
         let said = written
             .before
-            .or_else(|| gone.as_ref().and_then(by_row))
-            .or(named);
-        let before = match is_old {
-            true => said.or(told),
-            false => told.or(said),
+            .or_else(|| match (gone.as_ref().and_then(by_row), named) {
+                (Some(by_row), Some(named)) => by_row.within(named),
+                (by_row, named) => by_row.or(named),
+            });
+        let before = match (told, said) {
+            (Some(told), Some(said)) if is_old => Some(told.or(said)),
+            (told, said) => told.or(said),
         };
         let audience = match written.scope {
             Scope::Unknown => None,
