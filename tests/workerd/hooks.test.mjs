@@ -30,7 +30,16 @@ test("visitors go through the app, and hear what it does itself", async () => {
   for (const client of [alice, bob]) {
     has(await client.receive({ type: "change" }), { action: "update", by: null, cursor: body, data: { id: "t1", title: "milk", done: true } });
   }
-  assert.equal((await finish("none")).status, 404);
+  // A row that the log does not hold: it is told whole, and nothing of it is lost.
+  await db.prepare("INSERT INTO todos VALUES ('global', 'todos', 'old', 'bread', 0, ?, 0)").bind(Date.now()).run();
+  const old = await finish("old");
+  for (const client of [alice, bob]) {
+    const { data } = await client.receive({ type: "change", key: "old", cursor: old.body });
+    assert.deepEqual(data, { id: "old", title: "bread", done: true });
+  }
+  has(await alice.mutate("todos", "delete", "old"), { type: "ack" });
+  has(await bob.receive({ type: "change" }), { action: "delete", key: "old" });
+  for (const id of ["none", "old"]) assert.equal((await finish(id)).status, 404);
   const headers = bearer(space.token("carol"));
   const page = await workers.http("/api/sync/changes?channel=todos", { headers });
   assert.deepEqual(rows(page.body), { t1: { title: "milk", done: true } });
