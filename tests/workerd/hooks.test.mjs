@@ -2,7 +2,7 @@
 // sync Worker through it, and it writes rows of its own.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { HOOK_SECRET, bearer, has, mutation, repository, rows, start } from "./harness.mjs";
+import { HOOK_SECRET, bearer, has, mutation, repository, rows, secrets, start } from "./harness.mjs";
 
 const app = "tidewire-ts-hooks";
 let workers, db;
@@ -58,6 +58,20 @@ test("a channel with a suffix has rows of its own, and what no handler knows is 
   assert.deepEqual(counts, [["todos", 0], ["todos:7", 1], ["todos:8", 0]]);
   has(await alice.subscribe("other"), { type: "reject", error: { code: "unavailable" } });
   assert.ok(workers.logs.some((line) => line.includes("unknown_channel")), workers.logs.join("\n"));
+});
+
+test("who missed what the log cannot tell gets all of its notes, and none that has left its sight", async () => {
+  const space = workers.space();
+  const alice = await space.join("alice", ["notes"]);
+  for (const key of ["kept", "left"]) has(await alice.mutate("notes", "create", key, { text: key, ownerId: "alice" }), { type: "ack" });
+  const { cursor } = await alice.mutate("notes", "update", "kept", { text: "mine" });
+  const { view } = alice.snapshots.notes;
+  await db.prepare("UPDATE notes SET ownerId = 'bob', updated = ? WHERE space = ? AND id = 'left'").bind(Date.now(), space.name).run();
+  // The app passes on what visitors ask, and this is not among it.
+  const init = { method: "POST", headers: bearer(secrets.PUBLISH_KEY), body: JSON.stringify({ channel: "notes" }) };
+  assert.equal((await workers.ask("tidewire-sync", `/broadcast-change?space=${space.name}`, init)).status, 200);
+  const again = await alice.subscribe("notes", { cursor, view });
+  assert.deepEqual([again.mode, rows(again)], ["full", { kept: { text: "mine", ownerId: "alice" } }]);
 });
 
 test("nobody asks the app but who has the secret", async () => {
