@@ -195,7 +195,7 @@ describe("a question", () => {
       ["create", { data: [] }, "data"],
       ["update", { data: null }, "data"],
       ["delete", { key: null }, "key"],
-      ["read", { key: 1 }, "key"],
+      ["delete", { key: 1 }, "key"],
     ] as const) {
       assert.equal(await field(operation, more), name);
     }

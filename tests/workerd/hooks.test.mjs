@@ -60,6 +60,22 @@ test("a channel with a suffix has rows of its own, and what no handler knows is 
   assert.ok(workers.logs.some((line) => line.includes("unknown_channel")), workers.logs.join("\n"));
 });
 
+test("a field of another type is refused by its name", async () => {
+  const space = workers.space();
+  const alice = await space.join("alice", ["todos", "notes"]);
+  has(await alice.mutate("todos", "create", "t", { title: "milk", done: null }), { type: "ack" });
+  for (const [channel, action, field, value] of [
+    ["todos", "create", "title", {}],
+    ["todos", "update", "title", [1]],
+    ["todos", "update", "done", 1],
+    ["notes", "create", "text", true],
+    ["notes", "create", "ownerId", {}],
+  ]) {
+    const data = { ...(channel === "notes" && { ownerId: "alice" }), [field]: value };
+    has(await alice.mutate(channel, action, "t", data), { type: "reject", error: { code: "invalid", field } });
+  }
+});
+
 test("who missed what the log cannot tell gets all of its notes, and none that has left its sight", async () => {
   const space = workers.space();
   const alice = await space.join("alice", ["notes"]);
