@@ -2,6 +2,7 @@
 // sync Worker through it, and it writes rows of its own.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { App } from "./fake.mjs";
 import { HOOK_SECRET, bearer, has, mutation, repository, rows, secrets, start } from "./harness.mjs";
 
 const app = "tidewire-ts-hooks";
@@ -88,6 +89,50 @@ test("who missed what the log cannot tell gets all of its notes, and none that h
   assert.equal((await workers.ask("tidewire-sync", `/broadcast-change?space=${space.name}`, init)).status, 200);
   const again = await alice.subscribe("notes", { cursor, view });
   assert.deepEqual([again.mode, rows(again)], ["full", { kept: { text: "mine", ownerId: "alice" } }]);
+});
+
+test("cookies and named headers of an upgrade reach the app, awake and after sleep, and those of a request", async (t) => {
+  const fake = new App();
+  const workers = await start({
+    vars: {
+      HOOK_SECRET,
+      HANDSHAKE_HEADERS: "X-Tenant, X-Plan",
+      HANDSHAKE_COOKIES: "session",
+      SYNC_CHANNELS: { todos: { read: "user", write: "user", source: { service: "APP" } } },
+    },
+    amend: (sync) => ({ ...sync, serviceBindings: { APP: fake.fetch } }),
+  });
+  t.after(() => workers.stop());
+  const space = workers.space();
+  const brought = (tenant) => ({
+    ...bearer(space.token("alice")),
+    "cookie": `theme=dark; session=of-${tenant}`,
+    "x-tenant": tenant,
+    "x-other": "unnamed",
+  });
+  const told = (tenant) => ({ "cookie": `session=of-${tenant}`, "x-tenant": tenant });
+  /** What the app was told since it was last looked at, by operation. */
+  const asked = () => fake.asked.splice(0).map(({ operation, request }) => [operation, request.headers]);
+  const path = `${space.path}?lang=de`;
+  const { client } = await workers.upgrade(path, { headers: brought("t1") });
+  client.send({ type: "hello", v: 1, subscribe: [{ id: "todos", channel: "todos" }] });
+  await client.receive({ type: "snapshot" });
+  assert.equal(new URL(fake.asked[0].request.url).search, "?lang=de");
+  has(await client.mutate("todos", "create", "a", { n: 1 }), { type: "ack" });
+  assert.deepEqual(asked(), [["fetch", told("t1")], ["create", told("t1")]]);
+  await space.sleep();
+  has(await client.mutate("todos", "update", "a", { n: 2 }), { type: "ack" });
+  assert.deepEqual(asked(), [["update", told("t1")]]);
+  const { body } = await workers.http(`/api/sync/mutate?space=${space.name}`, {
+    method: "POST",
+    headers: brought("t2"),
+    body: JSON.stringify({ mutations: [mutation("m", "todos", "update", "a", { n: 3 })] }),
+  });
+  has(body.results[0], { type: "ack", data: { n: 3 } });
+  assert.deepEqual(asked(), [["update", told("t2")]]);
+  has(await client.receive({ type: "change" }), { data: { n: 3 } });
+  has(await client.mutate("todos", "delete", "a"), { type: "ack" });
+  assert.deepEqual(asked(), [["delete", told("t1")]]);
 });
 
 test("nobody asks the app but who has the secret", async () => {
