@@ -48,7 +48,9 @@ node scripts/size.mjs --check
 bytes=$(gzip -9c sync-worker/build/index_bg.wasm | wc -c)
 [ "$bytes" -le 500000 ] || die "the sync Worker has $bytes bytes gzipped, 500000 at most"
 
-for config in wrangler.sync.jsonc wrangler.jsonc examples/ts-{publisher,hooks}/wrangler.jsonc; do
+for example in rust-handler rust-postgres; do scripts/build.sh "examples/$example"; done
+for config in wrangler.sync.jsonc wrangler.jsonc \
+  examples/{d1,ts-publisher,ts-hooks,rust-handler,rust-postgres}/wrangler.jsonc; do
   say "Deployment of $config, dry run"
   quietly wrangler deploy --dry-run -c "$config"
 done

@@ -4,6 +4,7 @@
 //! what the log does not hold, and has it write: a question is an effect, the answer a later input.
 
 pub mod d1;
+mod handler;
 mod hooks;
 
 use serde::de::Error as _;
@@ -17,6 +18,7 @@ use crate::protocol::{Action, Code, Fields, Problem, text_of};
 use crate::session::{Asker, ChannelPass, Grant};
 
 pub use d1::Table;
+pub use handler::{Rows, Scoped, Stored};
 pub use hooks::{HookCall, Reading, Signer, Target, read_answer};
 
 /// What `source` of a channel's rule says: where its rows live.
@@ -407,6 +409,15 @@ impl From<Problem> for Failed {
             may_be_done: false,
         }
     }
+}
+
+/// What an asker is told of a source whose settings are wrong. What is wrong with them is for the log
+/// alone: it names bindings, tables and columns.
+pub(crate) fn not_set_up() -> Problem {
+    Problem::new(
+        Code::Internal,
+        "SYNC_CHANNELS: the channel's source is not set up; the log of the sync Worker says how",
+    )
 }
 
 /// What an asker is told whose source does not answer in time.

@@ -16,7 +16,7 @@ use crate::protocol::{Code, Problem};
 use crate::source::d1::{
     Database, Done, Known, Moment, Schema, Standing, Statement, Table, Task, examine, to_json,
 };
-use crate::source::{Answered, Failed, Question};
+use crate::source::{Answered, Failed, Question, not_set_up};
 
 /// A database, as it is bound.
 struct Bound(JsValue);
@@ -45,16 +45,16 @@ pub(super) async fn ask(
     let name = config.rules.pattern_of(&question.channel);
     let name = name.as_deref().unwrap_or_default();
     let refusal = KNOWN.with_borrow_mut(|known| known.refusal(table, space, name));
-    if let Some((problem, is_new)) = refusal {
+    if let Some((line, is_new)) = refusal {
         if is_new {
-            worker::console_error!("{}", problem.message);
+            worker::console_error!("{line}");
         }
-        return Err(problem.into());
+        return Err(not_set_up().into());
     }
     let binding = glue::binding(env, &table.binding);
     if !binding.is_object() {
-        let message = format!("SYNC_CHANNELS: there is no database {}", table.binding);
-        return Err(Problem::new(Code::Internal, message).into());
+        worker::console_error!("SYNC_CHANNELS: there is no database {}", table.binding);
+        return Err(not_set_up().into());
     }
     let database = Bound(binding);
     let schema = schema(&database, table).await?;
@@ -102,12 +102,12 @@ async fn schema(database: &Bound, table: &Table) -> Result<Rc<Schema>, Failed> {
                     ..Problem::new(Code::Unavailable, message)
                 }
             })?;
-            if let Err(problem) = &checked {
-                worker::console_error!("{}", problem.message);
+            if let Err(line) = &checked {
+                worker::console_error!("{line}");
             }
             KNOWN.with_borrow_mut(|known| known.keep(table, &checked, now()));
             checked
         }
     };
-    Ok(checked?)
+    checked.map_err(|_| not_set_up().into())
 }

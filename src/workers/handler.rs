@@ -1,5 +1,5 @@
 //! Handlers in Rust for channels whose rows live elsewhere: the trait, what a handler is told, and
-//! how its word becomes an answer to the engine.
+//! what it is asked in which order.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,15 +7,16 @@ use std::rc::Rc;
 
 use worker::Env;
 
-use crate::audience::{Audience, Topics};
-use crate::limits;
+use crate::audience::Topics;
 use crate::names::{Channel, Identity, Key, Millis, RequestId, SessionId, Space};
 use crate::protocol::{Action, Code, Fields, Problem, text_of};
-use crate::row;
 use crate::small_map::SmallMap;
 use crate::source::{
     Answer, Answered, Ask, Failed, Fetch, Operation, Page, Question, Scope, Write, Written,
+    not_set_up,
 };
+
+pub use crate::source::{Rows, Stored};
 
 /// Keeps the rows of channels, in Rust. A rule names it: `"source": {"handler": "tickets"}`, and
 /// [`Handlers::on`] gives it that name. All but [`Handler::fetch`] may be left out: what is not
@@ -228,70 +229,6 @@ pub struct PageAsk<'a> {
     pub limit: usize,
 }
 
-/// A page of rows.
-#[derive(Debug, Clone, Default)]
-pub struct Rows {
-    /// The rows as JSON objects, each with its key as `id`.
-    pub rows: Vec<String>,
-    /// Keys that are gone since the time asked for.
-    pub deleted: Vec<String>,
-    /// Where the next page begins, in words of your own, at most 512 bytes; nothing after the last.
-    pub next: Option<String>,
-    /// Whether these are all rows although only some were asked for: clients forget what they have.
-    pub full: bool,
-}
-
-impl From<Vec<String>> for Rows {
-    /// All that there is to say.
-    fn from(rows: Vec<String>) -> Self {
-        Self {
-            rows,
-            ..Self::default()
-        }
-    }
-}
-
-/// What a write came to.
-#[derive(Debug, Clone, Default)]
-pub struct Stored {
-    /// The full row as it is now; of a delete the row as it was, if that is known. Nothing where a
-    /// repeat finds it gone.
-    pub row: Option<String>,
-    /// Whether the mutation had been executed before.
-    pub repeated: bool,
-}
-
-impl From<String> for Stored {
-    /// A row that was written just now.
-    fn from(row: String) -> Self {
-        Self {
-            row: Some(row),
-            repeated: false,
-        }
-    }
-}
-
-impl Stored {
-    /// A row was deleted just now. What it was tells who could see it, where [`Handler::read`] does
-    /// not.
-    #[must_use]
-    pub fn deleted(row: Option<String>) -> Self {
-        Self {
-            row,
-            repeated: false,
-        }
-    }
-
-    /// The mutation had been executed before; this is its row by now.
-    #[must_use]
-    pub fn before(row: Option<String>) -> Self {
-        Self {
-            row,
-            repeated: true,
-        }
-    }
-}
-
 /// The handlers of a sync Worker, by the names that rules call them.
 #[derive(Clone, Default)]
 pub struct Handlers {
@@ -322,9 +259,8 @@ impl Handlers {
         row_bytes: usize,
     ) -> Answered {
         let Some(handler) = self.by_name.get(name) else {
-            let message = format!("SYNC_CHANNELS: this sync Worker has no handler {name}");
-            worker::console_error!("{message}");
-            return Err(Problem::new(Code::Internal, message).into());
+            worker::console_error!("SYNC_CHANNELS: this sync Worker has no handler {name}");
+            return Err(not_set_up().into());
         };
         let context = Context {
             env,
@@ -383,26 +319,8 @@ async fn fetched<H: Handler>(
         limit: fetch.limit,
     };
     let rows = handler.fetch(context, fetch.since, &page).await?;
-    let count = rows.rows.len() + rows.deleted.len();
-    let token = rows.next.as_ref().map_or(1, String::len);
-    if count > limits::SOURCE_ANSWER_ROWS || !(1..=limits::SOURCE_TOKEN_BYTES).contains(&token) {
-        return Err(wrong(context, "too many rows, or no token"));
-    }
-    let key = |row: String| {
-        let key = row::read(&row, row_bytes).map_err(|_| wrong(context, "what is no row"))?;
-        Ok::<_, Problem>((key, row))
-    };
-    let gone = |key: String| Key::parse(&key).map_err(|_| wrong(context, "what is no key"));
-    Ok(Page {
-        rows: rows.rows.into_iter().map(key).collect::<Result<_, _>>()?,
-        deleted: rows
-            .deleted
-            .into_iter()
-            .map(gone)
-            .collect::<Result<_, _>>()?,
-        next: rows.next,
-        full: rows.full || fetch.since.is_none(),
-    })
+    rows.page(fetch, row_bytes)
+        .map_err(|what| wrong(context, what))
 }
 
 async fn written<H: Handler>(
@@ -417,8 +335,8 @@ async fn written<H: Handler>(
     let (key, data) = (&write.key, write.data.as_deref().unwrap_or("{}"));
     let held = handler.read(context, key).await?;
     let before = match &held {
-        Some(row) => handler.scope(context, write.action, Some(row)).await,
-        None => Ok(Scope::ByRule),
+        Some(row) => Some(handler.scope(context, write.action, Some(row)).await),
+        None => None,
     };
     let stored = match write.action {
         Action::Create => handler.create(context, key, data).await,
@@ -429,48 +347,29 @@ async fn written<H: Handler>(
         may_be_done: matches!(problem.code, Code::Unavailable | Code::Internal),
         problem,
     })?;
-    if let Some(row) = &stored.row
-        && row::check(key, row, row_bytes).is_err()
-    {
+    if !stored.is_of(write, row_bytes) {
         return Err(Failed {
             problem: wrong(context, "what is no row of this key"),
             may_be_done: true,
         });
     }
-    let scope = match (write.action, &stored.row) {
-        // Who could see it: what its row said, or what the log knows.
-        (Action::Delete, Some(row)) if held.is_none() => {
-            handler.scope(context, write.action, Some(row)).await
+    let after = match stored.needs_scope(write.action, before.is_some()) {
+        true => {
+            let row = stored.row.as_deref();
+            Some(handler.scope(context, write.action, row).await)
         }
-        (Action::Delete, _) => before.clone(),
-        (Action::Create | Action::Update, row) => {
-            handler.scope(context, write.action, row.as_deref()).await
-        }
+        false => None,
     };
-    let scope = scope.unwrap_or_else(|problem| {
+    let (written, failed) = stored.written(before, after);
+    if let Some(problem) = failed {
         let channel = context.channel();
         worker::console_error!("handler: scope in {channel} failed, nobody is told: {problem}");
-        Scope::Unknown
-    });
-    Ok(Written {
-        row: stored.row,
-        scope,
-        before: before.ok().and_then(Scope::audience),
-        repeated: stored.repeated,
-    })
+    }
+    Ok(written)
 }
 
 /// What a handler says wrong is no fault of its client.
 fn wrong(context: &Context<'_>, what: &str) -> Problem {
     worker::console_error!("handler: {} gave {what}", context.channel());
     Problem::new(Code::Internal, "the channel's handler answered wrongly")
-}
-
-impl Scope {
-    fn audience(self) -> Option<Audience> {
-        match self {
-            Self::Of(audience) => Some(audience),
-            Self::ByRule | Self::Unknown => None,
-        }
-    }
 }

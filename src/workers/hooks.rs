@@ -8,8 +8,7 @@ use super::router::now;
 use crate::config::Config;
 use crate::limits;
 use crate::names::Space;
-use crate::protocol::{Code, Problem};
-use crate::source::{Answered, HookCall, Question, Reading, Target, read_answer};
+use crate::source::{Answered, HookCall, Question, Reading, Target, not_set_up, read_answer};
 
 /// Puts a question to the app. A read is given up after `timeout_ms`.
 ///
@@ -31,7 +30,7 @@ pub(super) async fn ask(
     };
     let misconfigured = |cause: String| {
         tell(&cause);
-        Problem::new(Code::Internal, cause).into()
+        not_set_up().into()
     };
     let fetcher = match target {
         Target::Service(binding) => match env.service(binding) {

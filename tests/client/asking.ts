@@ -52,7 +52,6 @@ const usual = {
   create: { id: "m-1", key: "t1", data: { id: "t1", title: "milk", done: false }, authorize: false },
   update: { id: "m-1", key: "t1", data: { done: true }, authorize: false },
   delete: { id: "m-1", key: "t1", data: null, authorize: false },
-  read: { key: "t1" },
 };
 
 export type Asked = keyof typeof usual;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, mock, test } from "node:test";
 import { defineSync, repeated, syncHooks, TidewireError, type Scope, type SyncContext } from "tidewire/server";
-import { ask, common, question, SECRET, signed, type Asked } from "./asking.ts";
+import { ask, common, question, read, SECRET, signed, type Asked } from "./asking.ts";
 
 let logged: string[];
 beforeEach(() => {
@@ -89,7 +89,6 @@ describe("the context", () => {
     assert.deepEqual(await done("create"), ["create", "t1", todo, "m-1"]);
     assert.deepEqual(await done("update"), ["update", "t1", { done: true }, "m-1"]);
     assert.deepEqual(await done("delete"), ["delete", "t1", null, "m-1"]);
-    assert.deepEqual(await done("read"), ["read", "t1", null, null]);
     const signal = { kind: "signal", key: null, data: { event: "typing" } };
     assert.deepEqual(await done("authorize", { on: signal }), ["signal", null, { event: "typing" }, null]);
   });
@@ -189,8 +188,8 @@ describe("a mutation", () => {
     assert.deepEqual(asked, [todo, ["t1", { done: true }], "t1"]);
   });
 
-  test("that is not implemented is read_only, as is a row that cannot be read", async () => {
-    for (const operation of ["create", "update", "delete", "read"] as const) {
+  test("that is not implemented is read_only", async () => {
+    for (const operation of ["create", "update", "delete"] as const) {
       const [status, name] = await code({}, operation);
       assert.deepEqual([status, name], [403, "read_only"]);
     }
@@ -206,7 +205,7 @@ describe("a mutation", () => {
     for (const row of [{ ...todo, id: "t2" }, { title: "milk" }, [todo], "t1"] as never[]) {
       assert.deepEqual(await code({ create: () => row }, "create"), [500, "internal", "internal"]);
       assert.deepEqual(await code({ update: () => row }, "update"), [500, "internal", "internal"]);
-      assert.deepEqual(await code({ read: () => row }, "read"), [500, "internal", "internal"]);
+      assert.deepEqual(await code({ read: () => row, update: thrower(new Error("unused")) }, "update"), [500, "internal", "internal"]);
     }
   });
 
@@ -257,7 +256,7 @@ describe("authorize", () => {
       await put(config, operation, { authorize: true });
       await put(config, operation);
     }
-    assert.deepEqual(ran.join(" "), "authorize fetch fetch authorize create create authorize validate read update validate read update authorize read delete read delete");
+    assert.deepEqual(ran.join(" "), "authorize fetch fetch authorize read create read create authorize validate read update validate read update authorize read delete read delete");
   });
 
   test("refuses whatever comes after it", async () => {
@@ -333,12 +332,31 @@ describe("an audience", () => {
     assert.deepEqual(scopes, [["update", own], ["update", { ...own, ownerId: "bob" }]]);
     assert.equal("before" in (await put({ ...config, read: () => null }, "update")).body, false);
     assert.equal("before" in (await put(config, "update")).body, false);
-    // A create replaces: it does not ask.
-    assert.equal("before" in (await put({ ...config, read: thrower(new Error("unused")) }, "create")).body, false);
+    assert.equal("before" in (await put(config, "create")).body, false);
+  });
+
+  test("of before is known of a create over a row, too", async () => {
+    const data = { id: "t1", ownerId: "bob" };
+    assert.deepEqual((await put({ ...config, read: () => own }, "create", { data })).body, {
+      row: data,
+      to: ["user:bob"],
+      before: ["user:alice"],
+    });
+    assert.equal("before" in (await put({ ...config, read: () => null }, "create", { data })).body, false);
+  });
+
+  test("of before is that of the row before the handler writes, which may be the same object", async () => {
+    const held: Record<string, unknown> = { ...own };
+    const update = (_ctx: unknown, _key: string, changes: object) => Object.assign(held, changes) as never;
+    const { body } = await put({ ...config, read: () => held as never, update }, "update", { data: { ownerId: "bob" } });
+    assert.deepEqual(body, { row: { ...own, ownerId: "bob" }, to: ["user:bob"], before: ["user:alice"] });
+    const away = () => void Object.assign(held, { ownerId: "nobody" });
+    const gone = await put({ ...config, read: () => held as never, delete: away }, "delete");
+    assert.deepEqual(gone.body, { row: null, to: ["user:bob"], before: ["user:bob"] });
   });
 
   test("of a delete is that of the row that was, which read knows", async () => {
-    assert.deepEqual((await put({ ...config, read: () => own }, "delete")).body, { row: null, to: ["user:alice"] });
+    assert.deepEqual((await put({ ...config, read: () => own }, "delete")).body, { row: null, to: ["user:alice"], before: ["user:alice"] });
     // The log may know it.
     assert.deepEqual((await put({ ...config, read: () => null }, "delete")).body, { row: null });
     // As in 1.4.
@@ -359,10 +377,30 @@ describe("an audience", () => {
   });
 });
 
-describe("read", () => {
-  test("answers with the row, or with none", async () => {
-    assert.deepEqual((await put({ read: async () => todo }, "read")).body, { row: todo });
-    assert.deepEqual((await put({ read: () => undefined }, "read")).body, { row: null });
+describe("what is refused before a handler has written", () => {
+  const done = async (config: Partial<Config>, operation: Asked, more?: object) => (await put(config, operation, more)).body.error.done;
+  const failing = thrower(new Error("s3cret"));
+
+  test("says that nothing is done, whatever it is", async () => {
+    const update = thrower(new Error("unused"));
+    assert.equal(await done({}, "update"), false);
+    assert.equal(await done({ update, authorize: failing }, "update", { authorize: true }), false);
+    assert.equal(await done({ update, read: failing }, "update"), false);
+    assert.equal(await done({ update, validate: { update: { parse: failing } } }, "update"), false);
+    assert.equal(await done({ update }, "update", { channel: "unknown" }), false);
+    assert.equal(await done({ update }, "update", { v: 2 }), false);
+    const forged = await read(await syncHooks([]).POST(signed("update", question("update"), { secret: "other" }), { HOOK_SECRET: SECRET }));
+    const misconfigured = await read(await syncHooks([]).POST(signed("update", question("update")), {}));
+    assert.deepEqual([forged.body.error.done, misconfigured.body.error.done], [false, false]);
+  });
+
+  test("says no such thing once the handler runs, unless that does", async () => {
+    assert.equal(await done({ update: failing }, "update"), undefined);
+    assert.equal(await done({ create: () => ({ id: "other" }) as never }, "create"), undefined);
+    assert.equal(await done({ delete: thrower(new TidewireError("unavailable", "?")) }, "delete"), undefined);
+    const undone = Object.assign(new TidewireError("unavailable", "later"), { done: false });
+    assert.equal(await done({ update: thrower(undone) }, "update"), false);
+    assert.equal(await done({ update: thrower(Object.assign(undone, { done: true })) }, "update"), undefined);
   });
 });
 

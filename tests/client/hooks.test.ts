@@ -86,6 +86,23 @@ describe("a signature", () => {
     assert.deepEqual(await verdict(request), [200]);
   });
 
+  test("is looked for among the first four, each of 32 bytes", async () => {
+    const beside = (count: number, bytes: number) => {
+      const request = signed("fetch", body);
+      const others = Array.from({ length: count }, () => `v1,${Buffer.alloc(bytes).toString("base64")} `);
+      request.headers.set("webhook-signature", others.join("") + request.headers.get("webhook-signature"));
+      return verdict(request);
+    };
+    assert.deepEqual(await beside(3, 32), [200]);
+    assert.deepEqual(await beside(4, 32), [401, "bad_signature"]);
+    for (const bytes of [31, 33]) assert.deepEqual(await beside(4, bytes), [200], `${bytes} bytes are no signature`);
+    for (const bytes of [31, 33]) {
+      const request = signed("fetch", body);
+      request.headers.set("webhook-signature", `v1,${Buffer.alloc(bytes).toString("base64")}`);
+      assert.deepEqual(await verdict(request), [401, "bad_signature"]);
+    }
+  });
+
   test("holds for 300 s either way, and not a second longer", async (t) => {
     const now = 1_700_000_000;
     t.mock.timers.enable({ apis: ["Date"], now: now * 1_000 + 999 });
@@ -195,7 +212,7 @@ describe("a question", () => {
       ["create", { data: [] }, "data"],
       ["update", { data: null }, "data"],
       ["delete", { key: null }, "key"],
-      ["read", { key: 1 }, "key"],
+      ["delete", { key: 1 }, "key"],
     ] as const) {
       assert.equal(await field(operation, more), name);
     }

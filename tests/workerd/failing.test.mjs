@@ -70,6 +70,14 @@ describe("a source that fails", () => {
     });
   }
 
+  test("what is not set up is named to the log, and to no client", async () => {
+    const alice = await workers.space().join("alice");
+    const { error } = await alice.subscribe("missing");
+    assert.match(error.message, /the channel's source is not set up; the log of the sync Worker says how/);
+    assert.ok(!JSON.stringify(alice.all).includes("NOWHERE"));
+    assert.ok(workers.logs.some((line) => line.includes("there is no service binding NOWHERE")), workers.logs.join("\n"));
+  });
+
   test("whoever comes back is served from the log, and hears what is published", async () => {
     const talk = new Talk({ workers });
     const [alice, bob] = [await talk.open("alice"), await talk.open("bob")];

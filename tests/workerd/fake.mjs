@@ -42,8 +42,6 @@ export class App {
     switch (operation) {
       case "authorize":
         return App.answer({});
-      case "read":
-        return App.answer({ row });
       case "fetch": {
         const rest = [...this.#rows.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1)).filter(({ id }) => id > (page.token ?? ""));
         const rows = rest.slice(0, page.limit);

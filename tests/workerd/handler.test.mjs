@@ -42,6 +42,13 @@ test("what the desk writes itself is asked for when it is told, and a delta need
   await space.post("/broadcast-change", { channel: "tickets" });
   await alice.receive({ type: "channel-change" });
   assert.deepEqual(rows(await alice.subscribe("tickets", { cursor, view })).t3, { title: "No paper", status: "open" });
+  // What the desk has deleted, nothing tells: so all there is is told.
+  const then = await alice.subscribe("tickets", { cursor, view });
+  await desk.prepare("DELETE FROM tickets WHERE id = 't3'").run();
+  await space.post("/broadcast-change", { channel: "tickets" });
+  const later = await alice.subscribe("tickets", { cursor: then.cursor, view: then.view });
+  assert.deepEqual([later.mode, rows(later).t3], ["full", undefined]);
+  await write("t3", "No paper");
   const agent = await space.join("bob", ["tickets"], agents);
   const back = agent.snapshots.tickets;
   has(await agent.mutate("tickets", "update", "t3", { status: "waiting" }), { type: "ack" });

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
-import { bearer, has, mutation, repository, start, within } from "./harness.mjs";
+import { bearer, has, mutation, repository, rows, start, within } from "./harness.mjs";
 import { programs, startPostgres } from "./postgres.mjs";
 
 const bin = programs();
@@ -82,18 +82,71 @@ describe("rows in Postgres", { skip: bin ? false : "no PostgreSQL" }, () => {
     assert.equal(await code(space, "alice", "create", "todos", "bad", { title: "it's" }), "ack");
   });
 
-  test("of two of one mutation at once, in two spaces, one is executed and the other may try again", async () => {
-    const other = open(workers);
-    assert.equal(await code(space, "alice", "create", "todos", "twins", {}), "ack");
-    const one = (space) => ask(space, "alice", "update", "todos", "twins", { done: true }, "twins");
-    const both = await locked("SELECT FROM todos WHERE id = 'twins' FOR UPDATE", async () => {
-      const both = [one(space), one(other)];
-      await waiting(2);
-      return both;
-    });
-    assert.deepEqual((await Promise.all(both)).map(outcome).toSorted(), ["ack", "unavailable"]);
-    for (const at of [space, other]) has(await one(at), { type: "ack", replayed: true, data: { id: "twins", done: true } });
-    has(await ask(other, "alice", "update", "todos", "twins", { done: false }, "twins"), { error: { code: "conflict" } });
+  test("two spaces have rows, keys and ids of their own", async () => {
+    const [one, other] = [open(workers), open(workers)];
+    for (const [table, data] of [["todos", { title: "one" }], ["notes", { text: "one", ownerId: "alice" }]]) {
+      const create = (space, more) => ask(space, "alice", "create", table, "twins", { ...data, ...more }, `twins-${table}`);
+      has(await create(one), { type: "ack", replayed: false });
+      assert.deepEqual(rows(await page(other, "alice", table)), {});
+      for (const [action, fields] of [["update", {}], ["delete", undefined]]) {
+        assert.equal(await code(other, "alice", action, table, "twins", fields), "not_found");
+      }
+      const word = table === "todos" ? "title" : "text";
+      has(await create(other, { [word]: "other" }), { type: "ack", replayed: false, data: { [word]: "other" } });
+      assert.equal(rows(await page(one, "alice", table)).twins[word], "one");
+      assert.equal(await code(other, "alice", "delete", table, "twins"), "ack");
+      assert.equal(rows(await page(one, "alice", table)).twins[word], "one");
+      assert.deepEqual(await postgres.sql(`SELECT count(*) FROM tidewire_outcomes WHERE id = 'twins-${table}'`), ["2"]);
+    }
+  });
+
+  test("of two of one mutation at once, one is executed and the other may try again", async () => {
+    const update = () => ask(space, "alice", "update", "todos", "once", { done: true }, "once");
+    assert.equal(await code(space, "alice", "create", "todos", "once", {}), "ack");
+    const [hash] = await postgres.sql(`SELECT hash FROM tidewire_outcomes WHERE space = '${space.name}' AND owner = 'ialice' LIMIT 1`);
+    // The other, in a transaction that is not over: the id is alice's, in this space.
+    const record = (owner, at = space.name) => `INSERT INTO tidewire_outcomes VALUES ('${at}', '${owner}', 'once', '${hash}', 0)`;
+    const other = postgres.session();
+    await other.say(`BEGIN; ${record("ialice")}`);
+    const asked = update();
+    await waiting(1);
+    await other.say("COMMIT");
+    await other.end();
+    assert.equal(outcome(await asked), "unavailable");
+    has(await update(), { error: { code: "conflict" } });
+    assert.deepEqual(await postgres.sql(`SELECT done IS NULL FROM todos WHERE space = '${space.name}' AND id = 'once'`), ["t"]);
+    // Neither that of another space nor of whoever is called like an owner.
+    await postgres.sql(`DELETE FROM tidewire_outcomes WHERE id = 'once'; ${record("ialice", "elsewhere")}; ${record("alice")}`);
+    has(await update(), { type: "ack", replayed: false, data: { done: true } });
+  });
+
+  test("who has no identity has ids of its own, and none that an identity could be called", async () => {
+    const open = { read: "anyone", write: "anyone" };
+    const SYNC_CHANNELS = { todos: channel("todos", open), notes: channel("notes", open) };
+    const from = await start({ workers: ["app", "postgres"], postgres: postgres.url, vars: { SYNC_CHANNELS } });
+    try {
+      const space = Object.assign(from.space("global"), { workers: from });
+      const nobody = await space.join(null, ["todos"]);
+      const owner = `session:${nobody.welcome.session}`;
+      has(await nobody.mutate("todos", "create", "theirs", { title: "1" }, "same"), { type: "ack", replayed: false });
+      has(await ask(space, owner, "create", "todos", "theirs", { title: "1" }, "same"), { type: "ack", replayed: false });
+      has(await nobody.mutate("notes", "create", "n", { text: "?" }), { error: { code: "forbidden" } });
+    } finally {
+      await from.stop();
+    }
+  });
+
+  test("who missed what the log cannot tell gets all of its notes, and none that has left its sight", async () => {
+    const space = open(workers);
+    const alice = await space.join("alice", ["notes"]);
+    for (const key of ["kept", "left"]) has(await alice.mutate("notes", "create", key, { text: key, ownerId: "alice" }), { type: "ack" });
+    const { cursor } = await alice.mutate("notes", "update", "kept", { text: "mine" });
+    const { view } = alice.snapshots.notes;
+    await postgres.sql(`UPDATE notes SET owner_id = 'bob', updated_at = tidewire_now() WHERE space = '${space.name}' AND id = 'left'`);
+    await space.post("/broadcast-change", { channel: "notes" });
+    await alice.receive({ type: "channel-change" });
+    const again = await alice.subscribe("notes", { cursor, view });
+    assert.deepEqual([again.mode, rows(again)], ["full", { kept: { text: "mine", ownerId: "alice" } }]);
   });
 
   test("whoever stops waiting leaves no connection, and what still happened is known", async () => {

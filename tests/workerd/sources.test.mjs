@@ -105,12 +105,16 @@ suite("rows in Postgres", { skip: bin ? false : "no PostgreSQL" }, async (stops)
   const workers = await started(stops, { workers: ["app", "postgres"], postgres: postgres.url, vars });
   const text = (value) => `'${value}'`;
   const values = {
-    todos: ({ id, title, done }) => `(id, title, done) VALUES (${text(id)}, ${text(title)}, ${done})`,
-    notes: ({ id, text: words, ownerId }) => `(id, text, owner_id) VALUES (${text(id)}, ${text(words)}, ${text(ownerId)})`,
+    todos: ({ title, done }) => [["title", text(title)], ["done", done]],
+    notes: ({ text: words, ownerId }) => [["text", text(words)], ["owner_id", text(ownerId)]],
   };
-  const put = (_, table, row) =>
-    postgres.sql(`DELETE FROM ${table} WHERE id = ${text(row.id)}; INSERT INTO ${table} ${values[table](row)}`);
-  const remove = (_, table, key) =>
-    postgres.sql(`UPDATE ${table} SET updated_at = tidewire_now(), deleted_at = tidewire_now() WHERE id = ${text(key)}`);
+  const at = (space, key) => `space = ${text(space)} AND id = ${text(key)}`;
+  const put = (space, table, row) => {
+    const cells = [["space", text(space)], ["id", text(row.id)], ...values[table](row)];
+    const [names, given] = [0, 1].map((part) => cells.map((cell) => cell[part]).join(", "));
+    return postgres.sql(`DELETE FROM ${table} WHERE ${at(space, row.id)}; INSERT INTO ${table} (${names}) VALUES (${given})`);
+  };
+  const remove = (space, table, key) =>
+    postgres.sql(`UPDATE ${table} SET updated_at = tidewire_now(), deleted_at = tidewire_now() WHERE ${at(space, key)}`);
   return { workers, outside: { put, remove } };
 });

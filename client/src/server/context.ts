@@ -35,8 +35,6 @@ function doneBy(question: Question): Pick<SyncContext, "operation" | "mutationId
       return { operation: question.on, mutationId: null };
     case "fetch":
       return { operation: { kind: "subscribe", key: null, data: null }, mutationId: null };
-    case "read":
-      return { operation: { kind: "read", key: question.key, data: null }, mutationId: null };
     case "create":
     case "update":
     case "delete": {

@@ -5,8 +5,7 @@ type Awaitable<T> = T | Promise<T>;
 
 /** What a client does. */
 export interface Operation {
-  /** `read` asks for one row, for the sync Worker's own use. */
-  readonly kind: "subscribe" | Action | "presence" | "signal" | "read";
+  readonly kind: "subscribe" | Action | "presence" | "signal";
   /** The row's key, where it is about one. */
   readonly key: string | null;
   /** The row of a create, the fields of an update, the state or the signal; as they came. */
@@ -131,7 +130,10 @@ interface Handlers<Row, User, Channel extends string> {
   readonly validate?:
     | { readonly create?: Validator | undefined; readonly update?: Validator | undefined }
     | undefined;
-  /** The row of a key, whoever may see it. With it, who loses sight of a row is told so. */
+  /**
+   * The row of a key, whoever may see it; asked for before a write. With it, who loses sight of a row is
+   * told so.
+   */
   readonly read?: ((ctx: SyncContext<User>, key: string) => Awaitable<Row | null | undefined>) | undefined;
 }
 

@@ -1,4 +1,4 @@
-// The route by which the sync Worker asks the app for its rows (docs/sources.md).
+// The route by which the sync Worker asks the app for its rows (docs/hooks.md).
 import { Channels, contextOf, type AnyHandler, type Bindings, type UserOf } from "./context.ts";
 import type { SyncContext } from "./define.ts";
 import { TidewireError, textOf } from "../error.ts";
@@ -8,7 +8,7 @@ import { questionOf, type Question } from "./question.ts";
 import { refused } from "./refusal.ts";
 import type { Platform } from "./settings.ts";
 import { isGenuine, isTimely, keysOf, signedOf } from "./signature.ts";
-import { Answered, Turn } from "./turn.ts";
+import { Answered, Turn, type Progress } from "./turn.ts";
 
 export interface HooksOptions {
   /**
@@ -38,12 +38,15 @@ export function syncHooks(handlers: readonly AnyHandler[], options: HooksOptions
   const channels = new Channels(handlers);
   const POST: HooksRoute = async (event, env, ctx) => {
     const [request, platform] = calledWith(event, env, ctx, options);
+    const progress: Progress = { mayBeDone: false };
     try {
-      return await answerTo(request, platform, channels, options);
+      return await answerTo(request, platform, channels, options, progress);
     } catch (error) {
-      if (error instanceof Answered) return refused(error.refusal);
+      // The sync Worker need not ask whether something was written after all.
+      const undone = progress.mayBeDone ? {} : { done: false as const };
+      if (error instanceof Answered) return refused({ ...error.refusal, ...undone });
       console.error(`sync-hooks: ${textOf(error)}`);
-      return refused({ code: "internal", message: "internal" });
+      return refused({ code: "internal", message: "internal", ...undone });
     }
   };
   return { POST };
@@ -72,6 +75,7 @@ async function answerTo(
   platform: Bindings,
   channels: Channels,
   options: HooksOptions,
+  progress: Progress,
 ): Promise<Response> {
   if (request.method !== "POST") {
     return new Response("method not allowed", { status: 405, headers: { allow: "POST" } });
@@ -91,7 +95,7 @@ async function answerTo(
     throw new Answered({ status: 404, code: "unknown_channel", message: "no handler is for this channel" });
   }
   const headers = { "content-type": "application/json", "cache-control": "no-store" };
-  return new Response(await new Turn(handler, ctx).answer(question), { headers });
+  return new Response(await new Turn(handler, ctx, progress).answer(question), { headers });
 }
 
 function secretsOf({ secret }: HooksOptions, env: object): readonly string[] {

@@ -1,10 +1,10 @@
-// What the sync Worker asks, read from the wire (docs/sources.md, "The wire").
+// What the sync Worker asks, read from the wire (docs/hooks.md, "What is asked").
 import { TidewireError } from "../error.ts";
 import type { Action } from "./schema.ts";
 import type { Operation, Page } from "./define.ts";
 import { LAST_MS } from "./limits.ts";
 
-export const OPERATIONS = ["authorize", "fetch", "create", "update", "delete", "read"] as const;
+export const OPERATIONS = ["authorize", "fetch", "create", "update", "delete"] as const;
 
 /** What every question has. */
 interface Common {
@@ -34,7 +34,6 @@ export type Question =
       readonly page: Page;
       readonly authorize: boolean;
     })
-  | (Common & { readonly operation: "read"; readonly key: string })
   | Mutation;
 
 /** A question that cannot be read. Both Workers are the app's, so it is their versions that differ. */
@@ -72,8 +71,6 @@ export function questionOf(body: Uint8Array, operation: string): Question {
       const [since, page] = [sinceOf(fields["since"]), pageOf(fields["page"])];
       return { ...commonOf(fields), operation: known, since, page, authorize: flag(fields, "authorize") };
     }
-    case "read":
-      return { ...commonOf(fields), operation: known, key: text(fields, "key") };
     case "create":
     case "update":
     case "delete": {

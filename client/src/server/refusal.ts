@@ -29,6 +29,8 @@ export interface Refusal {
   readonly retryable?: boolean | undefined;
   readonly retryAfterMs?: number | undefined;
   readonly current?: object | undefined;
+  /** False where nothing was written for certain, whatever the status. */
+  readonly done?: false | undefined;
 }
 
 /** A refusal as an answer. */
@@ -69,12 +71,13 @@ function meantFor(error: unknown): Refusal | undefined {
 }
 
 function detailsOf(error: Error): Partial<Refusal> {
-  const { field, retryable, retryAfterMs, current } = error as Partial<Record<keyof Refusal, unknown>>;
+  const { field, retryable, retryAfterMs, current, done } = error as Partial<Record<keyof Refusal, unknown>>;
   return {
     ...(typeof field === "string" && { field }),
     ...(typeof retryable === "boolean" && { retryable }),
     ...(typeof retryAfterMs === "number" && Number.isFinite(retryAfterMs) && { retryAfterMs }),
     ...(isObject(current) && { current }),
+    ...(done === false && { done }),
   };
 }
 

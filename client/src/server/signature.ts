@@ -1,6 +1,6 @@
 // Who asks: signatures after Standard Webhooks (https://www.standardwebhooks.com).
 import { misconfigured } from "../error.ts";
-import { TOLERANCE_SECONDS } from "./limits.ts";
+import { SIGNATURES, SIGNATURE_BYTES, TOLERANCE_SECONDS } from "./limits.ts";
 
 /** The keys that secrets stand for. Each counts, so that one can take another's place. */
 export function keysOf(secrets: readonly string[]): Promise<CryptoKey[]> {
@@ -40,11 +40,13 @@ export function signedOf(headers: Headers): Signed | undefined {
   const id = headers.get("webhook-id");
   const timestamp = headers.get("webhook-timestamp");
   if (!id || !timestamp || !/^\d{1,12}$/.test(timestamp)) return undefined;
-  const signatures = (headers.get("webhook-signature") ?? "").split(" ").flatMap((entry) => {
+  const signatures: Uint8Array<ArrayBuffer>[] = [];
+  for (const entry of (headers.get("webhook-signature") ?? "").split(" ")) {
     // Those of other versions may stand beside ours.
     const bytes = entry.startsWith("v1,") ? unbase64(entry.slice(3)) : undefined;
-    return bytes === undefined ? [] : [bytes];
-  });
+    if (bytes?.length === SIGNATURE_BYTES) signatures.push(bytes);
+    if (signatures.length === SIGNATURES) break;
+  }
   return signatures.length === 0 ? undefined : { id, timestamp, signatures };
 }
 

@@ -25,14 +25,22 @@ function unfit(message: string): Answered {
 
 type Row = Readonly<Record<string, unknown>>;
 
+/** How far a question has come. */
+export interface Progress {
+  /** Whether a handler that writes has begun to. */
+  mayBeDone: boolean;
+}
+
 /** A question under way. */
 export class Turn {
   readonly #handlers: AnyHandler["config"];
   readonly #ctx: SyncContext;
+  readonly #progress: Progress;
 
-  constructor({ config }: AnyHandler, ctx: SyncContext) {
+  constructor({ config }: AnyHandler, ctx: SyncContext, progress: Progress) {
     this.#handlers = config;
     this.#ctx = ctx;
+    this.#progress = progress;
   }
 
   /**
@@ -61,9 +69,6 @@ export class Turn {
       case "fetch":
         if (question.authorize) await this.#authorize();
         return this.#fetch(question.since, question.page);
-      case "read":
-        if (this.#handlers.read === undefined) throw this.#readOnly();
-        return { row: await this.#read(question.key) };
       case "create":
       case "update":
       case "delete":
@@ -122,7 +127,9 @@ export class Turn {
     return { rows, ...(deleted && { deleted }), next: next ?? null, ...(full !== undefined && { full }) };
   }
 
-  async #read(key: string): Promise<Row | null> {
+  /** The row as it is, or null; undefined where the app does not say. */
+  async #read(key: string): Promise<Row | null | undefined> {
+    if (this.#handlers.read === undefined) return undefined;
     const row: unknown = await this.#run(() => this.#handlers.read?.(this.#ctx, key));
     return row == null ? null : this.#checked(row, key);
   }
@@ -131,13 +138,16 @@ export class Turn {
     const { operation: action, key } = question;
     if (this.#handlers[action] === undefined) throw this.#readOnly();
     const data = await this.#validated(action, question.data);
-    // A create replaces a row as a whole, so it is not worth a query to know who saw that.
-    const old = action === "create" || this.#handlers.read === undefined ? undefined : await this.#read(key);
+    const old = await this.#read(key);
+    // Before anything is written: a handler may change the row that it has handed out.
+    const before = old ? await this.#scope(action, old) : undefined;
+    this.#progress.mayBeDone = true;
     const outcome = await this.#run<unknown>(() => this.#done(action, key, data));
     const isRepeat = outcome instanceof Repeated;
     const row = this.#rowOf(isRepeat ? outcome.row : outcome, question, data, isRepeat);
-    const before = action === "update" && old ? await this.#scope(action, old) : undefined;
-    const to = action === "delete" ? await this.#scopeOfDeleted(old, key) : row && (await this.#scope(action, row));
+    // As in 1.4, the scope of a deleted row that the app cannot say has its key to go by.
+    const deleted = () => (old === undefined ? this.#scope(action, { id: key }) : before);
+    const to = action === "delete" ? await deleted() : row && (await this.#scope(action, row));
     return {
       row,
       ...(to !== undefined && (row !== null || action === "delete") && { to }),
@@ -180,15 +190,6 @@ export class Turn {
     const id = isObject(row) ? row["id"] : undefined;
     if (typeof id === "string" && id !== "" && (key === undefined || id === key)) return row as Row;
     throw unfit(`${this.#what} must return whole rows: objects with their key, a text, as id`);
-  }
-
-  /**
-   * Who could see a deleted row. Where the app could have said and does not know the row, the sync
-   * Worker's log may; else, as in 1.4, its scope has the key to go by.
-   */
-  #scopeOfDeleted(old: Row | null | undefined, key: string): Promise<To | undefined> {
-    if (old === null) return Promise.resolve(undefined);
-    return this.#scope("delete", old ?? { id: key });
   }
 
   /** Who may see a row: nobody where that cannot be told. The write stands, so this must not throw. */

@@ -14,12 +14,20 @@ use crate::table::Table;
 
 const BINDING: &str = "HYPERDRIVE";
 
+/// Who asks, and in which space. No row of another is read or written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) space: &'a str,
+    pub(crate) identity: Option<&'a str>,
+}
+
 /// A mutation: whose, and what about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mutation<'a> {
-    /// Who asks.
-    pub(crate) who: &'a str,
-    /// Its id, unique to who asks.
+    pub(crate) asker: Asker<'a>,
+    /// Whose its id is: no text that is an identity's is a session's.
+    pub(crate) owner: &'a str,
+    /// Its id, unique to its owner.
     pub(crate) id: &'a str,
     /// The digest of its content.
     pub(crate) hash: &'a str,
@@ -90,7 +98,7 @@ impl Db {
     pub(crate) async fn page(
         &self,
         table: &Table,
-        who: &str,
+        Asker { space, identity }: Asker<'_>,
         since: Option<i64>,
         after: Option<&str>,
         count: usize,
@@ -100,12 +108,13 @@ impl Db {
             Some(token) => read_token(token)?,
         };
         let limit = i64::try_from(count).unwrap_or(i64::MAX);
-        let params: [Param<'_>; 5] = [
-            (&who, Type::TEXT),
+        let params: [Param<'_>; 6] = [
+            (&identity, Type::TEXT),
             (&since, Type::INT8),
             (&time, Type::INT8),
             (&key, Type::TEXT),
             (&limit, Type::INT8),
+            (&space, Type::TEXT),
         ];
         let rows = self.ask(&table.page(), &params).await?;
         let mut items = Vec::with_capacity(rows.len());
@@ -128,7 +137,7 @@ impl Db {
         mutation: Mutation<'_>,
         data: &str,
     ) -> Result<Done, Problem> {
-        table.check(mutation.who, data)?;
+        table.check_new(mutation.asker.identity, data)?;
         let taken = || Problem::new(Code::Forbidden, "this key is taken");
         self.mutate(table, &table.create(), mutation, data, taken)
             .await
@@ -141,7 +150,7 @@ impl Db {
         mutation: Mutation<'_>,
         changes: &str,
     ) -> Result<Done, Problem> {
-        table.check(mutation.who, changes)?;
+        table.check(mutation.asker.identity, changes)?;
         self.mutate(table, &table.update(), mutation, changes, not_found)
             .await
     }
@@ -165,13 +174,21 @@ impl Db {
         data: &str,
         refusal: impl FnOnce() -> Problem,
     ) -> Result<Done, Problem> {
-        let Mutation { who, id, hash, key } = mutation;
-        let params: [Param<'_>; 5] = [
-            (&who, Type::TEXT),
+        let Mutation {
+            asker: Asker { space, identity },
+            owner,
+            id,
+            hash,
+            key,
+        } = mutation;
+        let params: [Param<'_>; 7] = [
+            (&identity, Type::TEXT),
             (&key, Type::TEXT),
             (&data, Type::TEXT),
             (&id, Type::TEXT),
             (&hash, Type::TEXT),
+            (&space, Type::TEXT),
+            (&owner, Type::TEXT),
         ];
         if let Some(row) = self.ask(sql, &params).await?.first() {
             return Ok(Done {

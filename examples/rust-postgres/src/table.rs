@@ -25,8 +25,16 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Refuses what [`Self::check`] does, and a row that nobody would own.
+    pub(crate) fn check_new(&self, who: Option<&str>, data: &str) -> Result<(), Problem> {
+        match who {
+            None if self.owned => Err(out_of_sight()),
+            _ => self.check(who, data),
+        }
+    }
+
     /// Refuses fields that the table has no place for, by their names.
-    pub(crate) fn check(&self, who: &str, data: &str) -> Result<(), Problem> {
+    pub(crate) fn check(&self, who: Option<&str>, data: &str) -> Result<(), Problem> {
         let fields: Map<String, Value> = serde_json::from_str(data)
             .map_err(|_| Problem::invalid("data", "must be an object"))?;
         for (name, value) in &fields {
@@ -34,9 +42,8 @@ impl Table {
                 continue;
             }
             if self.owned && name == "ownerId" {
-                if value != who {
-                    let message = "a write must keep the row in its writer's sight";
-                    return Err(Problem::new(Code::Forbidden, message));
+                if value.as_str() != who {
+                    return Err(out_of_sight());
                 }
                 continue;
             }
@@ -56,7 +63,8 @@ impl Table {
     }
 
     /// Writes a row that is new, or one in whose place it may be put; none over a hidden one.
-    /// Parameters of this and all that write: who, key, data, id and digest of the mutation.
+    /// Parameters of this and all that write: who asks, key, data, id and digest of the mutation, the
+    /// space, whose the id is.
     pub(crate) fn create(&self) -> String {
         let Self { name, .. } = self;
         let owner = if self.owned { ", owner_id" } else { "" };
@@ -66,9 +74,9 @@ impl Table {
         let replaced = self.each(|column, _| format!("{column} = excluded.{column}, "));
         let replaced_owner = if self.owned { "owner_id = $1, " } else { "" };
         self.once(&format!(
-            "INSERT INTO {name} AS held (id, {columns}updated_at{owner})
-             SELECT $2, {values}tidewire_now(){who} WHERE {NEW}
-             ON CONFLICT (id) DO UPDATE SET {replaced}{replaced_owner}
+            "INSERT INTO {name} AS held (space, id, {columns}updated_at{owner})
+             SELECT $6, $2, {values}tidewire_now(){who} WHERE {NEW}
+             ON CONFLICT (space, id) DO UPDATE SET {replaced}{replaced_owner}
                updated_at = excluded.updated_at, deleted_at = NULL
              WHERE held.deleted_at IS NOT NULL OR {}",
             self.sees("held."),
@@ -94,7 +102,7 @@ impl Table {
         let sees = self.sees("");
         self.once(&format!(
             "UPDATE {name} SET {set}updated_at = tidewire_now()
-             WHERE id = $2 AND deleted_at IS NULL AND {sees} AND {NEW}",
+             WHERE space = $6 AND id = $2 AND deleted_at IS NULL AND {sees} AND {NEW}",
         ))
     }
 
@@ -104,8 +112,8 @@ impl Table {
         let row = self.row();
         format!(
             "WITH changed AS ({change} RETURNING *), noted AS (
-               INSERT INTO tidewire_outcomes (owner, id, hash, at)
-               SELECT $1, $4, $5, updated_at FROM changed)
+               INSERT INTO tidewire_outcomes (space, owner, id, hash, at)
+               SELECT $6, $7, $4, $5, updated_at FROM changed)
              SELECT {row} FROM changed",
         )
     }
@@ -116,20 +124,20 @@ impl Table {
         let (row, sees) = (self.row(), self.sees(""));
         format!(
             "SELECT hash, (SELECT {row} FROM {name}
-                           WHERE id = $2 AND deleted_at IS NULL AND {sees} AND {FRESH})
-             FROM tidewire_outcomes WHERE owner = $1 AND id = $4",
+                           WHERE space = $6 AND id = $2 AND deleted_at IS NULL AND {sees} AND {FRESH})
+             FROM tidewire_outcomes WHERE space = $6 AND owner = $7 AND id = $4",
         )
     }
 
     /// A page of what somebody sees, in the order of change: all rows, or those changed or deleted
     /// at a time or later. Parameters: who, that time or NULL, the last page's end as time and key,
-    /// how many.
+    /// how many, the space.
     pub(crate) fn page(&self) -> String {
         let Self { name, .. } = self;
         let (row, sees) = (self.row(), self.sees(""));
         format!(
             "SELECT id, updated_at, CASE WHEN deleted_at IS NULL THEN {row} END FROM {name}
-             WHERE {sees} AND {FRESH} AND (updated_at, id) > ($3, $4)
+             WHERE space = $6 AND {sees} AND {FRESH} AND (updated_at, id) > ($3, $4)
                AND CASE WHEN $2 IS NULL THEN deleted_at IS NULL ELSE updated_at >= $2 END
              ORDER BY updated_at, id LIMIT $5",
         )
@@ -160,10 +168,16 @@ impl Table {
 }
 
 /// Whether the mutation was not executed before.
-const NEW: &str = "NOT EXISTS (SELECT FROM tidewire_outcomes WHERE owner = $1 AND id = $4)";
+const NEW: &str =
+    "NOT EXISTS (SELECT FROM tidewire_outcomes WHERE space = $6 AND owner = $7 AND id = $4)";
 
 /// Always true; but no answer to a question with `now()` comes out of a cache between here and there.
 const FRESH: &str = "now() IS NOT NULL";
+
+fn out_of_sight() -> Problem {
+    let message = "a write must keep the row in its writer's sight";
+    Problem::new(Code::Forbidden, message)
+}
 
 fn given(column: &str, kind: Kind) -> String {
     match kind {

@@ -1,5 +1,5 @@
 // The channels whose rows this app keeps.
-import { defineSync, type Page, type SyncContext } from "tidewire/server";
+import { defineSync, TidewireError, type Page, type SyncContext } from "tidewire/server";
 import { Table } from "./table.ts";
 
 export interface Todo {
@@ -20,6 +20,19 @@ const todos = new Table<Todo>("todos", {
 });
 const notes = new Table<Note>("notes", { columns: ["text", "ownerId"], owner: "ownerId" });
 
+/** Refuses a field that is not of its type. Columns that are not here are judged by their table. */
+const fields = (types: Readonly<Record<string, "string" | "boolean">>) => ({
+  parse(data: Readonly<Record<string, unknown>>) {
+    for (const [field, type] of Object.entries(types)) {
+      if (data[field] == null || typeof data[field] === type) continue;
+      throw new TidewireError("invalid", `${field} must be a ${type}`, { field });
+    }
+    return data;
+  },
+});
+const todo = fields({ title: "string", done: "boolean" });
+const note = fields({ text: "string" });
+
 /** What a table does of itself. */
 const kept = <Row extends { id: string }>(table: Table<Row>) => ({
   since: "ms" as const,
@@ -31,7 +44,12 @@ const kept = <Row extends { id: string }>(table: Table<Row>) => ({
 });
 
 export const handlers = [
-  defineSync({ channel: "todos", ...kept(todos), scope: () => "all" }),
+  defineSync({ channel: "todos", ...kept(todos), validate: { create: todo, update: todo }, scope: () => "all" }),
   // A note is its owner's alone.
-  defineSync({ channel: "notes", ...kept(notes), scope: (_ctx, _action, note) => [note.ownerId] }),
+  defineSync({
+    channel: "notes",
+    ...kept(notes),
+    validate: { create: note, update: note },
+    scope: (_ctx, _action, { ownerId }) => [ownerId],
+  }),
 ];

@@ -28,9 +28,11 @@ export default {
 
 /** A write of the app's own, past the sync Worker: it is told of it. */
 async function finish(env: Env, id: string): Promise<Response> {
-  const sql = "UPDATE todos SET done = 1, updated = ? WHERE space = 'global' AND channel = 'todos' AND id = ?";
-  const { meta } = await env.DB.prepare(sql).bind(Date.now(), id).run();
-  if (meta.changes === 0) return new Response("no such todo", { status: 404 });
+  const sql = `UPDATE todos SET done = 1, updated = ?
+    WHERE space = 'global' AND channel = 'todos' AND id = ? AND deleted = 0 RETURNING id, title`;
+  const todo = await env.DB.prepare(sql).bind(Date.now(), id).first<Omit<Todo, "done">>();
+  if (todo === null) return new Response("no such todo", { status: 404 });
+  // The whole row, as the database has it: the log may hold an older one, or none to merge fields into.
   const publish = createPublisher<SchemaOf<typeof handlers>>({ platform: { env } });
-  return new Response((await publish("todos", "update", id, { done: true })).cursor);
+  return new Response((await publish("todos", "update", id, { ...todo, done: true })).cursor);
 }

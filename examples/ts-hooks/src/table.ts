@@ -40,7 +40,9 @@ export class Table<Row extends { id: string }> {
   }
 
   /** Pages follow the keys: the token is the last one. */
-  async fetch(ctx: SyncContext, since: number | undefined, { token, limit }: Page): Promise<Fetched<Row>> {
+  async fetch(ctx: SyncContext, time: number | undefined, { token, limit }: Page): Promise<Fetched<Row>> {
+    // Nothing tells which rows have left somebody's sight, so their reader gets all that it sees.
+    const since = this.#options.owner ? undefined : time;
     const sql = `SELECT * FROM ${this.#name} WHERE space = ?1 AND channel = ?2 AND id > ?3 AND ${this.#isSeen}
       AND updated > ?5 AND deleted <= ?6 ORDER BY id LIMIT ?7`;
     // What is deleted counts only for who may have it.
@@ -51,6 +53,7 @@ export class Table<Row extends { id: string }> {
       rows: page.filter(({ deleted }) => deleted === 0).map((stored) => this.#row(stored)),
       deleted: page.filter(({ deleted }) => deleted === 1).map(({ id }) => id),
       next: results.length > limit ? (page.at(-1)?.id ?? null) : null,
+      full: since === undefined,
     };
   }
 

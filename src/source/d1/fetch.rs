@@ -185,7 +185,7 @@ impl Reading<'_> {
         if let (true, Some(last)) = (is_cut, rows.last()) {
             let Some(place) = Place::of(last.time, last.key) else {
                 let what = format!("{}.{} holds what is no time", table.name, table.updated_at);
-                return Done::refused(schema::misfit(table, &what));
+                return Done::misfit(schema::misfit(table, &what));
             };
             page.next = Some(place.to_token());
         }

@@ -9,7 +9,7 @@ use super::sql::{Database, Results, Statement};
 use super::{Table, records, same};
 use crate::limits;
 use crate::names::{Millis, Space};
-use crate::protocol::{Code, Problem, text_of};
+use crate::protocol::text_of;
 
 /// What must be known of a table beside what its rule says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,20 +26,19 @@ pub struct Schema {
     pub(super) records: bool,
 }
 
-/// What came of a look at a table.
-pub type Checked = Result<Rc<Schema>, Problem>;
+/// What came of a look at a table; where it does not fit, what the log is to say.
+pub type Checked = Result<Rc<Schema>, String>;
 
-/// A setting that does not fit the database, as the asker is told it.
-pub(super) fn misfit(table: &Table, what: &str) -> Problem {
-    let message = format!("SYNC_CHANNELS: source {}: {what}", table.binding);
-    Problem::new(Code::Internal, message)
+/// A setting that does not fit the database, for the log.
+pub(super) fn misfit(table: &Table, what: &str) -> String {
+    format!("SYNC_CHANNELS: source {}: {what}", table.binding)
 }
 
 /// What to say where the table of records is missing.
-pub(super) fn no_records(table: &Table) -> Problem {
+pub(super) fn no_records(table: &Table) -> String {
     misfit(
         table,
-        "there is no table tidewire_outcomes as writes need it; see docs/sources.md",
+        "there is no table tidewire_outcomes as writes need it; see docs/d1.md",
     )
 }
 
@@ -290,9 +289,9 @@ impl Known {
         self.tables.push((table.clone(), checked.clone(), now));
     }
 
-    /// What a space is told whose rows the table of a rule does not tell from others'; and whether the
+    /// Why a space is refused whose rows the table of a rule does not tell from others'; and whether the
     /// log is to say it, which it does once.
-    pub fn refusal(&mut self, table: &Table, space: &Space, rule: &str) -> Option<(Problem, bool)> {
+    pub fn refusal(&mut self, table: &Table, space: &Space, rule: &str) -> Option<(String, bool)> {
         if table.serves(space) {
             return None;
         }
@@ -311,7 +310,7 @@ impl Known {
         if is_new {
             self.said.push(message.clone());
         }
-        Some((Problem::new(Code::Internal, message), is_new))
+        Some((message, is_new))
     }
 
     /// Looks again at the next question: the database has said something unexpected.

@@ -7,7 +7,7 @@ use crate::channel::Rule;
 use crate::limits;
 use crate::names::{Millis, Space};
 use crate::protocol::{Code, Problem};
-use crate::source::{Answered, Ask, Failed, Question};
+use crate::source::{Answered, Ask, Failed, Question, not_set_up};
 
 /// What a question to a table is about.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +57,14 @@ impl Done {
 
     pub(super) fn refused(problem: impl Into<Failed>) -> Self {
         Self::new(Err(problem.into()))
+    }
+
+    /// The database is not as the rule says: how, is for the log.
+    pub(super) fn misfit(line: String) -> Self {
+        Self {
+            log: vec![line],
+            ..Self::refused(not_set_up())
+        }
     }
 
     /// The database threw, or answered what cannot be read.

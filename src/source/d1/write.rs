@@ -58,7 +58,7 @@ pub(super) async fn write<D: Database>(
 ) -> Done {
     let table = task.table;
     if !task.schema.records {
-        return Done::refused(no_records(table));
+        return Done::misfit(no_records(table));
     }
     let writing = match Writing::new(task, write, moment) {
         Ok(writing) => writing,
@@ -185,7 +185,7 @@ impl<'a> Writing<'a> {
         let row = cells.map(|cells| {
             if !cells.can_be_guarded() {
                 let what = format!("{} has a row whose times are no times", table.name);
-                return Err(Done::refused(misfit(table, &what)));
+                return Err(Done::misfit(misfit(table, &what)));
             }
             let json = match cells.key() {
                 Some(key) if key == self.wish.key => cells.json(table, &key, row_bytes),

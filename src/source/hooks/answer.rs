@@ -177,6 +177,17 @@ fn refusal(ask: &Ask, status: u16, text: &str, row_bytes: usize) -> Reading {
     let body = Fields::parse(text).ok();
     let body = body.and_then(|body| Fields::parse(body.get("error")?.get()).ok());
     let error = body.unwrap_or_default();
+    let mut reading = refused(ask, status, &error, row_bytes);
+    // The app knows best where it has not begun to write.
+    if let (Err(failed), Some("false")) =
+        (&mut reading.answered, error.get("done").map(RawValue::get))
+    {
+        failed.may_be_done = false;
+    }
+    reading
+}
+
+fn refused(ask: &Ask, status: u16, error: &Fields<'_>, row_bytes: usize) -> Reading {
     let code = error.get("code").and_then(text_of);
     let code = code.unwrap_or_default();
     let Some((code, message)) = told(&code) else {
@@ -582,6 +593,37 @@ mod tests {
         );
         let unreadable = read_answer(&authorize(), 403, None, limits::ROW_BYTES);
         assert_eq!(failed(unreadable).0, Code::Unavailable);
+    }
+
+    #[test]
+    fn an_app_may_say_that_nothing_is_done() {
+        for code in ["internal", "unavailable", "misconfigured", "bad_signature"] {
+            for (done, may_be_done) in [
+                (json!(false), false),
+                (json!(true), true),
+                (json!("false"), true),
+                (json!(null), true),
+                (json!(0), true),
+            ] {
+                let error = json!({ "error": { "code": code, "message": "no", "done": done } });
+                let reading = read(&mutation(Action::Update), 500, &error.to_string());
+                assert_eq!(
+                    reading.answered.unwrap_err().may_be_done,
+                    may_be_done,
+                    "{error}"
+                );
+            }
+        }
+        // Beside the error it says nothing, nor in an answer that is none.
+        let beside = r#"{"error":{"code":"internal"},"done":false}"#;
+        let done = read(&mutation(Action::Update), 500, beside);
+        assert!(done.answered.unwrap_err().may_be_done);
+        let written = read(
+            &mutation(Action::Update),
+            200,
+            r#"{"row":null,"done":false}"#,
+        );
+        assert!(written.answered.unwrap_err().may_be_done);
     }
 
     #[test]
