@@ -148,6 +148,20 @@ describe("a source that fails", () => {
     await talk.agree([alice, bob, away], { garbage: { n: 1 }, throwing: { n: 1 } });
   });
 
+  test("a write that its app has not begun leaves the channel as it was", async () => {
+    const talk = new Talk({ workers });
+    const [alice, bob] = [await talk.open("alice"), await talk.open("bob")];
+    for (const code of ["internal", "misconfigured"]) {
+      fake.instead = ({ operation }) => operation === "create" && App.answer({ error: { code, message: "no", done: false } }, 500);
+      const create = ["create", code, { n: 1 }, randomUUID()];
+      has(await alice.mutate(...create), { type: "reject", error: { code: code === "internal" ? code : "unavailable" } });
+      fake.instead = undefined;
+      assert.deepEqual((await bob.client.rest()).filter(({ type }) => type === "channel-change"), []);
+      has(await alice.mutate(...create), { type: "ack", replayed: false });
+    }
+    await talk.agree([alice, bob], { internal: { n: 1 }, misconfigured: { n: 1 } });
+  });
+
   test("a page that fails is asked for again, from where its reader was", async () => {
     const talk = new Talk({ workers });
     const alice = await talk.open("alice");
