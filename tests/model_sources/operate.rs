@@ -147,7 +147,6 @@ impl Game {
 
     pub(crate) fn renew_epoch(&mut self) {
         let turn = self.operate(Call::Epoch, &json!({}));
-        self.settle();
         let told = turn.answer.map(|answer| answer["epoch"].clone());
         let told = match told.filter(Value::is_string) {
             // Nobody knows whether it came to that.

@@ -321,6 +321,8 @@ impl Game {
         };
         let named = |client: &&Client| client.session.as_deref() == Some(session);
         let needed = match self.clients.iter().find(named) {
+            // Asked for in the turn in which it was closed.
+            _ if self.left.contains(session) => true,
             Some(client) => needs(client),
             // Times prove less than cursors, and a stream's next page is not asked for by name.
             None => self.clients.iter().any(|client| {

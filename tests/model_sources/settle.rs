@@ -29,6 +29,8 @@ impl Game {
                 if let Some(code) = self.w.closed(conn) {
                     assert!(matches!(code, 4000 | 4001), "closed with {code}");
                     self.cov.hit("closed");
+                    let session = self.clients[place].session.clone();
+                    self.left.extend(session);
                     self.clients[place].gone();
                 }
             }
@@ -44,6 +46,7 @@ impl Game {
             }
         }
         self.take_questions();
+        self.left.clear();
         let posted = std::mem::take(&mut self.posted);
         for posted in posted {
             match self.w.reply(posted.conn) {
