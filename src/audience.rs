@@ -149,16 +149,6 @@ impl Audience {
         }
     }
 
-    /// Those that one of two audiences names; where these are too many for one, those of the other.
-    pub(crate) fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::All, _) | (_, Self::All) => Self::All,
-            (Self::Topics(some), Self::Topics(others)) => {
-                Self::of(some.union(&others).cloned()).unwrap_or(Self::Topics(others))
-            }
-        }
-    }
-
     /// Reads the wire's `to`: `"all"` or a list of 1–64 topics.
     pub(crate) fn from_wire(to: &RawValue) -> Result<Self, Problem> {
         let invalid = || Problem::invalid("to", "must be \"all\" or a list of 1 to 64 topics");

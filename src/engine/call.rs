@@ -205,15 +205,24 @@ impl<S: Sql> Engine<S> {
 
     /// Tells a connection that it is behind, before it gets an ack whose cursor is.
     pub(super) fn tell_behind(&mut self, conn: ConnId, channel: &Channel) {
+        if self.owes_no_more(conn, channel) {
+            self.out.send_one(conn, protocol::channel_change(channel));
+        }
+    }
+
+    /// A connection need not be told that it is behind any more: it knows, or is live again. Whether
+    /// it was to be told.
+    pub(super) fn owes_no_more(&mut self, conn: ConnId, channel: &Channel) -> bool {
         let Some(notices) = self.notices.get_mut(channel) else {
-            return;
+            return false;
         };
         let count = notices.to.len();
         notices.to.retain(|other| *other != conn);
-        if notices.to.len() < count {
-            self.out.send_one(conn, protocol::channel_change(channel));
+        let was_owed = notices.to.len() < count;
+        if was_owed {
             self.note_busy(Who::Socket(conn));
         }
+        was_owed
     }
 
     /// Tells those who are behind, where the last notice to their channel is long enough ago.

@@ -350,11 +350,12 @@ impl<S: Sql> Engine<S> {
         };
         reading.request.view = view;
         reading.request.cursor = Some(cursor);
-        if answer.live {
-            let channel = &reading.request.channel;
-            self.hub.subscribe(conn, channel, answer.how);
-        }
         let sender = Sender::Caller(Rc::clone(&reading.caller));
+        if answer.live {
+            let channel = reading.request.channel.clone();
+            self.hub.subscribe(conn, &channel, answer.how);
+            self.owes_no_more(conn, &channel);
+        }
         self.took(&sender, page.len(), now);
         self.send_page(conn, page, Place::At(answer.cursor), answer.live);
     }

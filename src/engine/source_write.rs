@@ -327,8 +327,7 @@ impl<S: Sql> Engine<S> {
         let held = self.store.row(channel, key)?;
         let live = held.as_ref().filter(|row| row.data.is_some());
         let outside = self.store.outside(channel)?.seq;
-        // Since the channel changed outside, some have seen a row as its source had it, some may still
-        // have it as the log has.
+        // Since the channel changed outside, its source knows better who could see a row.
         let is_old = live.is_some_and(|row| row.seq < outside);
         let told = live.map(|row| row.audience.clone());
         // Of a delete its row tells who could see it, and so does the source's word for whom it is.
@@ -343,9 +342,9 @@ impl<S: Sql> Engine<S> {
                 (Some(by_row), Some(named)) => by_row.within(named),
                 (by_row, named) => by_row.or(named),
             });
-        let before = match (told, said) {
-            (Some(told), Some(said)) if is_old => Some(told.or(said)),
-            (told, said) => told.or(said),
+        let before = match is_old {
+            true => said.or(told),
+            false => told.or(said),
         };
         let audience = match written.scope {
             Scope::Unknown => None,
@@ -362,7 +361,12 @@ impl<S: Sql> Engine<S> {
             held.as_ref().is_some_and(|row| row.seq > writing.head) || outside > writing.head;
         // What the log does not hold is as it was in its audience's sight.
         let held = match (held, before) {
-            (Some(row), Some(audience)) if is_old => Some(StoredRow { audience, ..row }),
+            (Some(mut row), Some(audience)) if is_old => {
+                // Whoever was away since before that has it as the log has.
+                let seq = self.store.head().next();
+                row.lost.narrow(Some(&row.audience), &audience, seq);
+                Some(StoredRow { audience, ..row })
+            }
             (Some(row), Some(audience)) if row.data.is_none() => Some(was(audience, row.lost, now)),
             (None, Some(audience)) => Some(was(audience, Losses::default(), now)),
             (held, _) => held,

@@ -112,7 +112,10 @@ impl<S: Sql> Engine<S> {
                 self.rates.pages(conn, &message.channel, !answer.live);
                 // Without an await between page and stream, nothing is lost or doubled.
                 match answer.live {
-                    true => self.hub.subscribe(conn, &message.channel, answer.how),
+                    true => {
+                        self.hub.subscribe(conn, &message.channel, answer.how);
+                        self.owes_no_more(conn, &message.channel);
+                    }
                     false => self.hub.pause(conn, &message.channel, answer.how.pass),
                 }
                 self.dirty.push(conn);

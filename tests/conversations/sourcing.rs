@@ -173,3 +173,26 @@ fn a_stream_that_goes_in_the_turn_in_which_its_channel_changes_is_not_taken_for_
         assert!(w.reader_ended(stream));
     }
 }
+
+#[test]
+fn who_is_live_again_by_itself_is_not_told_of_what_it_knows() {
+    let mut w = World::elsewhere();
+    let (alice, bob) = (w.user("alice"), w.live("bob", "plain"));
+    let waits = w.live("carol", "plain");
+    w.home.scope_fails = true;
+    for id in ["m1", "m2"] {
+        w.create(alice, id, "plain", json!({ "id": id }));
+        // The second notice waits until some time after the first.
+        for conn in [bob, waits] {
+            assert_eq!(is_told(&w.messages(conn)), id == "m1");
+        }
+        w.subscribe(bob, "plain");
+        if id == "m1" {
+            w.subscribe(waits, "plain");
+        }
+    }
+    w.advance(limits::NOTICE_PAUSE_MS);
+    w.stats();
+    assert_eq!(w.messages(bob), NOTHING);
+    assert!(is_told(&w.messages(waits)));
+}
