@@ -25,8 +25,8 @@ pub(crate) struct Game {
     pub(crate) posted: Vec<Posted>,
     /// Rows that the app wrote without telling, by channel.
     pub(crate) untold: BTreeSet<&'static str>,
-    /// The sessions of sockets that the last turn has closed.
-    pub(crate) left: BTreeSet<String>,
+    /// Whose connections have ended in the last turn: what was asked for them in it, nobody needs.
+    pub(crate) left: BTreeSet<&'static str>,
     /// The channels of which the log may learn in this step that they changed outside.
     pub(crate) doubts: BTreeSet<&'static str>,
     /// The channels of which storage may have failed to note that.

@@ -121,6 +121,7 @@ impl Game {
             .collect();
         client.gone();
         for conn in conns {
+            self.left.insert(self.clients[place].identity);
             self.turn(|w| w.drop(conn));
             self.settle();
         }
@@ -322,7 +323,7 @@ impl Game {
         let named = |client: &&Client| client.session.as_deref() == Some(session);
         let needed = match self.clients.iter().find(named) {
             // Asked for in the turn in which it was closed.
-            _ if self.left.contains(session) => true,
+            _ if self.left.contains(identity) => true,
             Some(client) => needs(client),
             // Times prove less than cursors, and a stream's next page is not asked for by name.
             None => self.clients.iter().any(|client| {

@@ -29,8 +29,7 @@ impl Game {
                 if let Some(code) = self.w.closed(conn) {
                     assert!(matches!(code, 4000 | 4001), "closed with {code}");
                     self.cov.hit("closed");
-                    let session = self.clients[place].session.clone();
-                    self.left.extend(session);
+                    self.left.insert(self.clients[place].identity);
                     self.clients[place].gone();
                 }
             }
