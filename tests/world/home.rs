@@ -18,12 +18,15 @@ pub struct HomeRow {
     pub data: Option<Map<String, Value>>,
 }
 
+/// What a row was, until it became something else.
+type Was = (Millis, Map<String, Value>);
+
 /// Rows of all channels, and what was asked for them.
 #[derive(Debug, Default)]
 pub struct Home {
     pub rows: BTreeMap<(String, String), HomeRow>,
     /// What the rows were before, each with when it became something else.
-    pub past: BTreeMap<(String, String), Vec<(Millis, Map<String, Value>)>>,
+    pub past: BTreeMap<(String, String), Vec<Was>>,
     /// Mutations that were executed, by owner and id, with their content.
     pub done: BTreeMap<(String, String), String>,
     /// How often each kind of question came.
@@ -128,7 +131,7 @@ impl Home {
                 // Gone for this session, which may have seen it since.
                 Some(_) | None => {
                     let past = self.past.get(&(channel.to_owned(), key.to_string()));
-                    let saw = |(until, data): &(Millis, Map<String, Value>)| {
+                    let saw = |(until, data): &Was| {
                         fetch.since.is_some_and(|since| *until >= since)
                             && audience(channel, data).sees(&question.grant.topics)
                     };
