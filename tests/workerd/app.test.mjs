@@ -48,6 +48,8 @@ const bob = (more) => notes({ identity: "bob", ...more });
 const create = (row, more) => ask("create", { key: row.id, data: row, ...more });
 const update = (key, data, more) => ask("update", { key, data, ...more });
 const remove = (key, more) => ask("delete", { key, data: null, ...more });
+/** A row as whoever asks gets it. */
+const held = async (id, more) => (await ask("fetch", more)).rows.find((row) => row.id === id);
 const noted = async (id) => (await db.prepare("SELECT COUNT(*) AS n FROM mutations WHERE id = ?").bind(id).first()).n;
 
 test("nobody is answered whose signature is of another secret", async () => {
@@ -58,12 +60,12 @@ describe("a todo of the app", () => {
   test("is created, replaced, merged and deleted, for all to see", async () => {
     const id = randomUUID();
     assert.deepEqual(await create(todo(id)), { row: todo(id), to: "all" });
-    assert.deepEqual(await create(todo(id, { title: "tea" })), { row: todo(id, { title: "tea" }), to: "all" });
+    assert.deepEqual(await create(todo(id, { title: "tea" })), { row: todo(id, { title: "tea" }), to: "all", before: "all" });
     const done = todo(id, { title: null, done: true });
     assert.deepEqual(await update(id, { title: null, done: true }), { row: done, to: "all", before: "all" });
-    assert.deepEqual(await ask("read", { key: id }), { row: done });
-    assert.deepEqual(await remove(id), { row: null, to: "all" });
-    assert.deepEqual(await ask("read", { key: id }), { row: null });
+    assert.deepEqual(await held(id), done);
+    assert.deepEqual(await remove(id), { row: null, to: "all", before: "all" });
+    assert.equal(await held(id), undefined);
     assert.deepEqual(await update(id, { done: true }), [404, "not_found"]);
     assert.deepEqual(await remove(id), [404, "not_found"]);
     assert.deepEqual(await create(todo(id)), { row: todo(id), to: "all" });
@@ -74,7 +76,7 @@ describe("a todo of the app", () => {
     await create(todo(id));
     await create(todo(id, { title: "there" }), { space: "team-7" });
     await create(todo(id, { title: "below" }), { channel: "todos:x" });
-    const title = async (more) => (await ask("read", { key: id, ...more })).row.title;
+    const title = async (more) => (await held(id, more)).title;
     assert.deepEqual([await title(), await title({ space: "team-7" }), await title({ channel: "todos:x" })], ["milk", "there", "below"]);
   });
 
@@ -82,16 +84,16 @@ describe("a todo of the app", () => {
     const channel = `todos:${randomUUID()}`;
     for (const id of ["c", "a", "b"]) await create(todo(id), { channel });
     const all = await ask("fetch", { channel, page: { token: null, limit: 2 } });
-    assert.deepEqual(all, { rows: [todo("a"), todo("b")], deleted: [], next: "b" });
+    assert.deepEqual(all, { rows: [todo("a"), todo("b")], deleted: [], next: "b", full: true });
     const rest = await ask("fetch", { channel, page: { token: "b", limit: 2 } });
-    assert.deepEqual(rest, { rows: [todo("c")], deleted: [], next: null });
+    assert.deepEqual(rest, { rows: [todo("c")], deleted: [], next: null, full: true });
     const since = Date.now();
     while (Date.now() === since);
     await remove("b", { channel });
     await update("c", { done: true }, { channel });
-    const changed = { rows: [todo("c", { done: true })], deleted: ["b"], next: null };
+    const changed = { rows: [todo("c", { done: true })], deleted: ["b"], next: null, full: false };
     assert.deepEqual(await ask("fetch", { channel, since }), changed);
-    assert.deepEqual(await ask("fetch", { channel, page: { token: null, limit: 2 } }), { rows: [todo("a"), todo("c", { done: true })], deleted: [], next: null });
+    assert.deepEqual(await ask("fetch", { channel, page: { token: null, limit: 2 } }), { rows: [todo("a"), todo("c", { done: true })], deleted: [], next: null, full: true });
   });
 });
 
@@ -106,7 +108,7 @@ describe("a note of the app", () => {
     assert.deepEqual(await remove(id, bob()), [404, "not_found"]);
     assert.deepEqual(await create(note(id, { ownerId: "bob" }), bob()), [403, "forbidden"]);
     assert.deepEqual(await update(id, { text: "ho" }, notes()), { row: note(id, { text: "ho" }), to: ["user:alice"], before: ["user:alice"] });
-    assert.deepEqual(await remove(id, notes()), { row: null, to: ["user:alice"] });
+    assert.deepEqual(await remove(id, notes()), { row: null, to: ["user:alice"], before: ["user:alice"] });
     assert.deepEqual(await create(note(id, { ownerId: "bob" }), bob()), { row: note(id, { ownerId: "bob" }), to: ["user:bob"] });
   });
 
@@ -127,10 +129,10 @@ describe("a mutation of the app", () => {
     assert.equal(await noted(id), 0);
     await create(todo(key), { id });
     await update(key, { done: true });
-    assert.deepEqual(await create(todo(key), { id }), { row: todo(key, { done: true }), to: "all", repeated: true });
+    assert.deepEqual(await create(todo(key), { id }), { row: todo(key, { done: true }), to: "all", before: "all", repeated: true });
     assert.equal(await noted(id), 1);
     // The id is another one for somebody else.
-    assert.deepEqual(await create(todo(key), { id, identity: "bob" }), { row: todo(key), to: "all" });
+    assert.deepEqual(await create(todo(key), { id, identity: "bob" }), { row: todo(key), to: "all", before: "all" });
   });
 
   test("whose copies race is executed by one of them", async () => {
