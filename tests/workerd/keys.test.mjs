@@ -283,7 +283,7 @@ test("the app Worker takes every header of ours away, and says itself where the 
   const SYNC_WORKER_URL = `http://127.0.0.1:${server.address().port}`;
   const workers = await start({ workers: ["app"], appVars: { SYNC_WORKER_URL } });
   t.after(() => workers.stop());
-  const names = ["grant", "publisher", "new-space", "owner", "origin"].map((name) => `x-tidewire-${name}`);
+  const names = ["auth-grant", "publisher", "new-space", "owner", "origin"].map((name) => `x-tidewire-${name}`);
   const ours = Object.fromEntries(names.flatMap((name) => [[name, "unscoped"]]));
   await workers.http("/api/sync/session", { headers: { ...ours, "x-app": "mine", cookie: "a=1" } });
   await workers.http("/broadcast", { method: "POST", body: "{}", headers: { ...ours, ...bearer(keys.all) } });
