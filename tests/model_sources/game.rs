@@ -23,6 +23,8 @@ pub(crate) struct Game {
     pub(crate) sent: Vec<Sent>,
     /// Requests with mutations over HTTP.
     pub(crate) posted: Vec<Posted>,
+    /// The row that the app publishes in this step.
+    pub(crate) publishing: Option<Row>,
     /// Rows that the app wrote without telling, by channel.
     pub(crate) untold: BTreeSet<&'static str>,
     /// Whose connections have ended in the last turn: what was asked for them in it, nobody needs.
@@ -93,6 +95,7 @@ impl Game {
             asked: Vec::new(),
             sent: Vec::new(),
             posted: Vec::new(),
+            publishing: None,
             untold: BTreeSet::new(),
             left: BTreeSet::new(),
             doubts: BTreeSet::new(),

@@ -83,10 +83,12 @@ impl Game {
         }
         // Who loses sight of a row that the log does not hold, only the home can tell.
         let known = held.is_none_or(|held| self.log_holds(item.channel, &key, &held));
+        self.publishing = Some(Self::row(item.channel, &key));
         let turn = self.operate(Call::Broadcast, &body);
         self.cov.hit("publishes");
         let done = turn.handled && !turn.failed;
         self.settle();
+        self.publishing = None;
         if !done || !known && item.channel != "todos" {
             self.tell(item.channel);
         }

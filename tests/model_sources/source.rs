@@ -58,7 +58,7 @@ impl Game {
         for question in std::mem::take(&mut self.w.questions) {
             let channel = question.channel.as_str();
             let channel = CHANNELS.into_iter().find(|c| *c == channel).unwrap();
-            let asked = Asked {
+            let mut asked = Asked {
                 channel,
                 at: self.w.now.0,
                 turn: self.turns,
@@ -69,6 +69,10 @@ impl Game {
                 raced: false,
                 question,
             };
+            // It may have been asked before the log heard of the row, in the same turn.
+            let published = self.publishing.as_ref();
+            asked.raced = published
+                .is_some_and(|row| (row.0, Some(row.1.as_str())) == (asked.channel, asked.key()));
             self.check_question(&asked);
             self.asked.push(asked);
         }
