@@ -473,9 +473,7 @@ impl<S: Sql> Engine<S> {
         self.room = Room::default();
         self.request = None;
         self.expire(now);
-        for channel in std::mem::take(&mut self.unsettled) {
-            self.tell_outside(&channel, now);
-        }
+        self.tell_unsettled(now);
         self.note_unnoted(now);
         self.tell_notices(now);
         self.give_up(now);

@@ -246,6 +246,20 @@ impl<S: Sql> Engine<S> {
         failed.problem
     }
 
+    /// Tells of writes that were under way when the memory was lost.
+    pub(super) fn tell_unsettled(&mut self, now: Millis) {
+        let unsettled = std::mem::take(&mut self.unsettled);
+        for channel in &unsettled {
+            self.tell_outside(channel, now);
+        }
+        if !unsettled.is_empty()
+            && let Err(error) = self.store.forget_claims()
+        {
+            // They are told of once more on the next waking.
+            _ = self.fault(&error);
+        }
+    }
+
     /// Notes what storage could not take before, now that something else has happened. A claim that
     /// remains says it on waking.
     pub(super) fn note_unnoted(&mut self, now: Millis) {

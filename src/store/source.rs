@@ -89,7 +89,8 @@ impl<S: Sql> Store<S> {
     }
 
     /// Takes note of writes that were under way when the memory was lost: nobody knows what became
-    /// of them, so whoever comes back is answered by the source. Returns their channels.
+    /// of them, so whoever comes back is answered by the source. Returns their channels. The claims
+    /// remain until whoever is live has been told, should the memory be lost again before.
     pub(crate) fn settle_claims(&mut self, now: Millis) -> Result<Vec<Channel>, SqlError> {
         let channels = collect(
             &self.sql,
@@ -104,8 +105,13 @@ impl<S: Sql> Store<S> {
             for channel in &channels {
                 store.change_outside(channel, now)?;
             }
-            store.exec("DELETE FROM claims", &[])
+            Ok::<_, SqlError>(())
         })?;
         Ok(channels)
+    }
+
+    /// Forgets the claims of earlier lives, before there is one of this life.
+    pub(crate) fn forget_claims(&self) -> Result<(), SqlError> {
+        self.exec("DELETE FROM claims", &[])
     }
 }

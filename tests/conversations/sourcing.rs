@@ -196,3 +196,23 @@ fn who_is_live_again_by_itself_is_not_told_of_what_it_knows() {
     assert_eq!(w.messages(bob), NOTHING);
     assert!(is_told(&w.messages(waits)));
 }
+
+#[test]
+fn a_write_that_was_under_way_is_told_of_however_often_the_memory_is_lost() {
+    let mut w = World::elsewhere();
+    let (alice, bob) = (w.user("alice"), w.user("bob"));
+    let page = w.subscribe(bob, "plain");
+    w.slow = true;
+    w.send(alice, update("m1", &json!({})));
+    w.put("plain", json!({ "id": "k" }));
+    w.sleep();
+    w.sleep();
+    w.stats();
+    assert!(is_told(&w.messages(bob)));
+    let rows = again(&mut w, bob, &page["cursor"], &page["view"]);
+    assert_eq!(rows, json!([{ "id": "k" }]));
+    assert_eq!(w.sqlite.number("SELECT count(*) FROM claims"), 0);
+    w.sleep();
+    w.stats();
+    assert_eq!(w.messages(bob), NOTHING);
+}
