@@ -289,9 +289,34 @@ impl Game {
     }
 
     /// Notices that had to wait come.
-    fn notices(&mut self) {
+    pub(crate) fn notices(&mut self) {
         self.time(self.latest + limits::NOTICE_PAUSE_MS);
         self.ring();
+    }
+
+    /// Where nothing is under way and nothing untold, whoever is live holds what the home holds.
+    pub(crate) fn check_live(&mut self) {
+        if self.w.crash_after.is_some() || self.failing.is_some() || !self.untold.is_empty() {
+            return;
+        }
+        self.notices();
+        self.nudge();
+        self.answer_all();
+        for client in self.clients.iter().filter(|client| client.conn.is_some()) {
+            let live = client
+                .copies
+                .iter()
+                .filter(|(_, copy)| copy.live && !copy.forgotten);
+            for (channel, copy) in live {
+                assert_eq!(
+                    copy.rows,
+                    self.visible(channel, &client.topics),
+                    "left is {}'s live copy of {channel}, right what the home has for it",
+                    client.name
+                );
+                self.cov.hit("live copies like the home");
+            }
+        }
     }
 
     pub(crate) fn check_copies(&mut self, place: usize) {

@@ -280,6 +280,7 @@ impl Game {
             }
         }
         self.cov.hit("caught up");
+        self.check_live();
     }
 
     /// A stream has read what it got, and gets its next pages.
