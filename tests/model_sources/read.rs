@@ -155,6 +155,10 @@ impl Game {
             Kind::Stream(of) => of,
             Kind::Socket | Kind::Legacy | Kind::Pages => channel,
         };
+        let pages = |request: &&Request| matches!(request.wanted, Wanted::Pages { .. });
+        let mut asked = client.requests.iter().filter(pages);
+        // What is on its way may begin anew, and the cursor be of a copy that is no more.
+        let from_nothing = from_nothing || asked.any(|request| request.channel == channel);
         let (mut message, wanted) = client.ask(channel, from_nothing, limit);
         message["id"] = json!(id);
         let mut request = Request {
