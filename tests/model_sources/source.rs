@@ -4,7 +4,7 @@ use tidewire::protocol::{Action, Code, Problem};
 use tidewire::source::{Answer, Answered, Ask, Failed, Question, Scope};
 
 use super::game::Game;
-use super::step::{CHANNELS, How};
+use super::step::{CHANNELS, How, LAST};
 
 /// For how long the engine waits for an answer: `limits::SOURCE_NEVER_MS`, said once more.
 const NEVER: u64 = 60_000;
@@ -152,7 +152,11 @@ impl Game {
         let open: Vec<usize> = (0..self.asked.len())
             .filter(|at| waits(&self.asked[*at]))
             .collect();
-        let at = open.get(nth % open.len().max(1))?;
+        let nth = match nth {
+            LAST => open.len().saturating_sub(1),
+            nth => nth % open.len().max(1),
+        };
+        let at = open.get(nth)?;
         Some(*at)
     }
 

@@ -190,8 +190,70 @@ fn limit(rng: &mut Rng) -> u64 {
 pub(crate) fn history(seed: u64, length: usize) -> Vec<Step> {
     let mut rng = Rng(seed);
     let calm = rng.percent(50);
-    let steps = (0..length).map(|_| one(&mut rng));
-    steps.filter(|step| !calm || !step.heals()).collect()
+    let mut steps = Vec::new();
+    for _ in 0..length {
+        if rng.percent(2) {
+            scene(&mut rng, &mut steps);
+        }
+        steps.extend(Some(one(&mut rng)).filter(|step| !calm || !step.heals()));
+    }
+    steps
+}
+
+/// The last of the questions that wait.
+pub(crate) const LAST: usize = usize::MAX;
+
+/// Somebody writes while another is live, and something happens that seldom meets it by chance.
+fn scene(rng: &mut Rng, steps: &mut Vec<Step>) {
+    let (client, other) = (rng.below(6) as usize, rng.below(6) as usize);
+    let catch_up = |client| Step::CatchUp { client, limit: 500 };
+    let item = item(rng);
+    let beside = Item {
+        action: rng.pick(&[Action::Create, Action::Delete]),
+        scope: rng.below(8),
+        ..item
+    };
+    let answer = |how| Step::Answer { nth: LAST, how };
+    steps.extend([catch_up(client), catch_up(other)]);
+    let writes = [Step::Mutate { client, item }, Step::Execute { nth: LAST }];
+    match rng.below(4) {
+        // The app writes the same row meanwhile.
+        0 => {
+            steps.extend(writes);
+            match rng.percent(50) {
+                true => steps.push(Step::Publish { item: beside }),
+                false => steps.extend([
+                    Step::Outside { item: beside },
+                    Step::Tell {
+                        channel: item.channel,
+                    },
+                ]),
+            }
+            steps.push(answer(How::Truth));
+        }
+        // Storage fails when the answer is lost.
+        1 => {
+            steps.extend(writes);
+            let statements = rng.below(4) as u32;
+            steps.extend([Step::Fail { statements }, answer(How::Lost)]);
+        }
+        // The memory is lost, once or twice.
+        2 => {
+            steps.extend(writes);
+            steps.extend(vec![Step::Sleep; 1 + rng.below(2) as usize]);
+        }
+        // The row is others' by now.
+        _ => steps.extend([
+            Step::Outside { item: beside },
+            Step::Tell {
+                channel: item.channel,
+            },
+            catch_up(other),
+            Step::Mutate { client, item },
+            answer(How::Truth),
+        ]),
+    }
+    steps.push(catch_up(client));
 }
 
 impl Step {
