@@ -16,7 +16,7 @@ help: ## Show this list
 setup: ## Fetch the pinned tools (the other targets do it too)
 	@scripts/setup.sh
 
-build: setup ## Build both Workers to wasm, and the npm package
+build: setup ## Build the npm package, the demo and both Workers
 	@scripts/build.sh
 
 dev: build ## Run both Workers at one URL [PORT=8787] [STATE=.state/dev] [ENV_FILE=.dev.vars]
@@ -41,7 +41,7 @@ deploy: build ## Deploy both Workers to Cloudflare, the sync Worker first
 	@scripts/deploy.sh
 
 clean: ## Delete build output and local state; keep the fetched tools
-	@rm -rf target fuzz/target app-worker/build* sync-worker/build* examples/*/build* client/dist .wrangler .state
+	@rm -rf target fuzz/target app-worker/build* app-worker/demo/page.html sync-worker/build* examples/*/build* client/dist .wrangler .state
 
 distclean: clean ## Delete the fetched tools too
 	@rm -rf .tools node_modules

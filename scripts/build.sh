@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds Workers to wasm; does nothing when their inputs have not changed.
-#   scripts/build.sh                      both Workers, each into its folder build/, and the npm
-#                                         package into client/dist
+#   scripts/build.sh                      the npm package into client/dist, the demo with it, and both
+#                                         Workers, each into its folder build/
 #   scripts/build.sh examples/rust-publisher
 #                                         one, into its folder build/
 #   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
@@ -37,10 +37,11 @@ build() { # worker output-folder [cargo option...]
 
 lock
 if [ $# -eq 0 ]; then
-  build app-worker app-worker/build
-  build sync-worker sync-worker/build
   rm -rf client/dist
   tsc -p client
+  node scripts/demo.mjs
+  build app-worker app-worker/build
+  build sync-worker sync-worker/build
   say "Size of the npm package"
   node scripts/size.mjs
 else

@@ -14,7 +14,7 @@ WASM_BINDGEN_USE_JS_SYS=1 cargo clippy --workspace --all-features --locked --qui
   --target wasm32-unknown-unknown -- -D warnings
 
 say "Types of the npm package, its tests and its examples"
-for project in client tests/client examples/client examples/ts-publisher examples/ts-hooks; do tsc --noEmit -p "$project"; done
+for project in client app-worker/demo tests/client examples/client examples/ts-publisher examples/ts-hooks; do tsc --noEmit -p "$project"; done
 
 say "Documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked --quiet

@@ -423,6 +423,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_signed_verifies_with_the_same_secret_and_no_other() {
+        let claims = serde_json::json!({ "sub": "a", "exp": 1_800_000_000 });
+        let token = Jwt::sign(&secret(), &claims).unwrap();
+        assert_eq!(
+            token,
+            sign(r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string())
+        );
+        let judge = |secret: Secret| Jwt::parse(&token).unwrap().verify(&[secret]).is_ok();
+        assert!(judge(secret()) && !judge(Secret::new("new".to_owned())));
+    }
+
+    #[test]
     fn a_key_judges_only_tokens_of_its_own_algorithm() {
         let key = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"X"}]}"#;
         let keys = Jwks::parse(key).unwrap();

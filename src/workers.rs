@@ -10,11 +10,13 @@
 //! - `keep` — a space as a whole: exported, imported, restored, examined.
 //! - `readers` — open answers of readers over HTTP.
 //! - `log` — what becomes of events; `inspector` — the page that shows them.
+//! - `demo` — the page that people can touch, for development alone; `page` — how pages are served.
 //! - `internal` — the path between router and host, defined once for both.
 
 mod authenticator;
 mod d1;
 mod database;
+pub mod demo;
 mod faults;
 pub mod gateway;
 mod glue;
@@ -25,6 +27,7 @@ pub mod inspector;
 mod internal;
 mod keep;
 mod log;
+mod page;
 mod readers;
 mod respond;
 pub mod router;

@@ -3,8 +3,11 @@
 // There are Workers only as wasm; for native commands on the workspace this is empty.
 #![cfg(target_arch = "wasm32")]
 
-use tidewire::workers::{gateway, inspector, start};
+use tidewire::workers::{demo, gateway, inspector, start};
 use worker::{Context, Env, Request, Response, Result, event};
+
+/// The demo's page, which `scripts/demo.mjs` builds. It is here for `make dev`; an app leaves it out.
+const DEMO: &str = include_str!("../demo/page.html");
 
 #[event(start)]
 fn on_start() {
@@ -16,8 +19,11 @@ async fn fetch(request: Request, env: Env, _context: Context) -> Result<Response
     if gateway::is_sync_path(&request.path()) {
         return gateway::forward(request, &env).await;
     }
-    match inspector::page(&request, &env)? {
-        Some(page) => Ok(page),
+    if let Some(page) = inspector::page(&request, &env)? {
+        return Ok(page);
+    }
+    match demo::answer(&request, &env, DEMO)? {
+        Some(answer) => Ok(answer),
         None => Response::error("not found", 404),
     }
 }

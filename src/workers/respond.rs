@@ -53,6 +53,12 @@ pub(super) fn wrong_method(allowed: &'static str) -> Result<Response> {
     Ok(response)
 }
 
+/// A setting that is missing or wrong: logged, and told by its name.
+pub(super) fn misconfigured(fault: &Problem) -> Result<Response> {
+    worker::console_error!("{fault}");
+    problem(fault)
+}
+
 /// A failure of ours: logged where it is born, told without its cause.
 pub(super) fn unavailable(what: &str, cause: &str) -> Result<Response> {
     worker::console_error!("{what}: {cause}");

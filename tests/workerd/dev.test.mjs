@@ -75,8 +75,8 @@ describe("make dev", () => {
   after(() => dev?.child.kill("SIGTERM"));
 
   test("runs both Workers at one URL, with the published secrets and the stock channels", async () => {
-    const { JWT_SECRET, PUBLISH_KEY } = published;
-    dev = await develop(`# settings\nJWT_SECRET=${JWT_SECRET}\nPUBLISH_KEY=${PUBLISH_KEY}\n`);
+    const { PUBLISH_KEY } = published;
+    dev = await develop(fs.readFileSync(path.join(repository, ".dev.vars.example"), "utf8"));
     assert.ok(dev.output.includes(`http://127.0.0.1:${dev.port}`), dev.output);
     const space = dev.deployment.space("global");
     const alice = await space.join("alice", ["todos", "notes"]);
@@ -92,6 +92,10 @@ describe("make dev", () => {
     assert.equal(inspector, `http://127.0.0.1:${dev.port}/inspector#key=${PUBLISH_KEY}`);
     const page = await fetch(inspector);
     assert.match(await page.text(), /<title>Tidewire inspector/);
+    const demo = await dev.deployment.http("/");
+    assert.match(demo.body, /<title>Tidewire demo/);
+    const { body } = await dev.deployment.http("/demo/token?user=carol", { method: "POST" });
+    has(await dev.deployment.http("/api/sync/session", { headers: bearer(body.token) }), { body: { identity: "carol" } });
   });
 
   test("stops on SIGTERM and leaves nobody behind", async () => {

@@ -1,10 +1,8 @@
 // The inspector, in a real browser: what it shows, live; what it must not do; who may look.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { chromium } from "playwright-core";
-import { repository, secrets, start } from "./harness.mjs";
+import { Browser, noBrowser, picture } from "./browser.mjs";
+import { secrets, start } from "./harness.mjs";
 
 const SYNC_CHANNELS = {
   "todos": { read: "user", write: "user" },
@@ -15,17 +13,6 @@ const SYNC_CHANNELS = {
 };
 const payload = "a-row-that-no-page-may-show";
 const hostile = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`;
-/** Where to put pictures of the page, if somebody wants to see it. */
-const pictures = process.env.INSPECTOR_PICTURES;
-
-/** The browser; nothing where there is none and that may be. */
-function browserPath() {
-  const found = spawnSync(`${repository}/scripts/browser.sh`, { encoding: "utf8" });
-  if (found.status === 3) return undefined;
-  assert.equal(found.status, 0, found.stderr);
-  return found.stdout.trim();
-}
-
 describe("the page", () => {
   let workers;
   before(async () => (workers = await start({ vars: { SYNC_CHANNELS }, appVars: { INSPECTOR: "true" } })));
@@ -62,37 +49,17 @@ describe("the page", () => {
   });
 });
 
-const executablePath = browserPath();
-describe("in a browser", { skip: executablePath ? false : "no Chromium here" }, () => {
+describe("in a browser", { skip: noBrowser }, () => {
   let workers;
   let browser;
   before(async () => {
     workers = await start({ vars: { SYNC_CHANNELS, SYNC_SPACES: "*" }, appVars: { INSPECTOR: "true" } });
-    browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
+    browser = await Browser.start();
   });
   after(async () => {
     await browser?.close();
     await workers?.stop();
   });
-
-  /** A page of its own; complaints of the browser end its test. */
-  async function open(t, options) {
-    const context = await browser.newContext(options);
-    const page = await context.newPage();
-    const complaints = [];
-    page.on("pageerror", (error) => complaints.push(`${error}`));
-    page.on("console", (message) => {
-      // A refused request is reported by the browser itself.
-      if (message.type() === "error" && !/status of 4\d\d/.test(message.text())) complaints.push(message.text());
-    });
-    const requests = [];
-    page.on("request", (request) => requests.push(request));
-    t.after(async () => {
-      await context.close();
-      assert.deepEqual(complaints, []);
-    });
-    return { page, requests };
-  }
 
   const text = (page, selector) => page.locator(selector).innerText();
   const holds = (page, selector, wanted) =>
@@ -101,7 +68,7 @@ describe("in a browser", { skip: executablePath ? false : "no Chromium here" }, 
   test("the key comes by fragment and leaves no trace in the address or any URL", async (t) => {
     const space = workers.space();
     await space.publish("todos", "create", "k", {});
-    const { page, requests } = await open(t);
+    const { page, requests } = await browser.open(t);
     await page.goto(`${workers.origin}/inspector#key=${secrets.PUBLISH_KEY}&space=${space.name}`);
     await holds(page, "#state", "live");
     assert.equal(page.url(), `${workers.origin}/inspector`);
@@ -120,7 +87,7 @@ describe("in a browser", { skip: executablePath ? false : "no Chromium here" }, 
 
   test("a wrong key is refused, with words, and not tried again; the right one can be typed", async (t) => {
     const space = workers.space();
-    const { page, requests } = await open(t);
+    const { page, requests } = await browser.open(t);
     await page.goto(`${workers.origin}/inspector#key=wrong`);
     await holds(page, "#state", "the publish key is missing or wrong");
     await page.waitForTimeout(1_500);
@@ -135,7 +102,7 @@ describe("in a browser", { skip: executablePath ? false : "no Chromium here" }, 
 
   test("connections, channels, presence, the log and each publish are shown live", async (t) => {
     const space = workers.space();
-    const { page } = await open(t);
+    const { page } = await browser.open(t);
     await page.goto(`${workers.origin}/inspector#key=${secrets.PUBLISH_KEY}&space=${space.name}`);
     await holds(page, "#connections .empty", "Nobody is connected.");
     const topics = ["room:1"];
@@ -179,7 +146,7 @@ describe("in a browser", { skip: executablePath ? false : "no Chromium here" }, 
     const mallory = await space.connect(hostile);
     mallory.send({ type: "hello", v: 1, device: hostile.slice(0, 128), subscribe: [{ id: "s", channel: `chat:${hostile}` }] });
     await mallory.receive({ type: "snapshot" });
-    const { page } = await open(t);
+    const { page } = await browser.open(t);
     await page.goto(`${workers.origin}/inspector#key=${secrets.PUBLISH_KEY}&space=${space.name}`);
     await holds(page, "#channels tbody tr", `chat:${hostile}`);
     await holds(page, "#connections tbody tr", hostile);
@@ -190,7 +157,7 @@ describe("in a browser", { skip: executablePath ? false : "no Chromium here" }, 
 
   test("it only asks, and only while somebody looks", async (t) => {
     const space = workers.space();
-    const { page, requests } = await open(t);
+    const { page, requests } = await browser.open(t);
     await page.goto(`${workers.origin}/inspector#key=${secrets.PUBLISH_KEY}&space=${space.name}`);
     await holds(page, "#state", "live");
     assert.deepEqual([...new Set(requests.map((request) => request.method()))], ["GET"]);
@@ -231,7 +198,7 @@ describe("in a browser", { skip: executablePath ? false : "no Chromium here" }, 
         await clients[1].mutate("feed", "create", "x", {});
         await clients[2].subscribe("nowhere");
         await space.post("/broadcast", { channel: "nowhere", action: "create", key: "k", data: {} });
-        const { page } = await open(t, { viewport, colorScheme });
+        const { page } = await browser.open(t, { viewport, colorScheme });
         await page.goto(`${workers.origin}/inspector#key=${secrets.PUBLISH_KEY}&space=${space.name}`);
         await holds(page, "#log tbody tr", "unknown_channel");
         await page.waitForTimeout(100);
@@ -240,11 +207,7 @@ describe("in a browser", { skip: executablePath ? false : "no Chromium here" }, 
         const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
         const bright = background.match(/\d+/g).slice(0, 3).every((part) => Number(part) > 128);
         assert.equal(bright, colorScheme === "light", background);
-        if (pictures) {
-          mkdirSync(pictures, { recursive: true });
-          await page.waitForTimeout(1_700);
-          await page.screenshot({ path: `${pictures}/${shape}-${colorScheme}.png`, fullPage: true });
-        }
+        await picture(page, `inspector-${shape}-${colorScheme}`);
       });
     }
   }
