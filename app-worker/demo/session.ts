@@ -1,5 +1,5 @@
 // One user's client, and what a pane asks of it.
-import { createSync, type Sync, type Written } from "tidewire";
+import { createSync, type Sync } from "tidewire";
 import { indexedDbStorage } from "tidewire/indexeddb";
 import { LatencyMeter } from "./latency.ts";
 import type { Rows, User } from "./rows.ts";
@@ -66,7 +66,7 @@ export class Session {
   }
 
   /** Measures a write, unless the connection is not there or goes meanwhile. A refusal stays in `rejected`. */
-  write(write: () => Written<never> | Written<Rows[keyof Rows]>): void {
+  write(write: () => { readonly confirmed: Promise<unknown> }): void {
     const { status } = this.sync;
     const [began, connection] = [performance.now(), this.#connections];
     write().confirmed.then(
