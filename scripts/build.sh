@@ -2,17 +2,17 @@
 # Builds Workers to wasm; does nothing when their inputs have not changed.
 #   scripts/build.sh                      the npm package into client/dist, the demo with it, and both
 #                                         Workers, each into its folder build/
-#   scripts/build.sh examples/rust-publisher
-#                                         one, into its folder build/
+#   scripts/build.sh examples/rust-publisher ...
+#                                         these, each into its folder build/
 #   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
 #                                         one, elsewhere, with options for cargo
 source "$(dirname "$0")/env.sh"
 
-build() { # worker output-folder [cargo option...]
-  local worker=$1 out=$2 stamp=$2/.stamp want
-  shift 2
-  # Everything that can change the result. tests/ and docs/ cannot.
-  want=$({
+# The hash of everything that can change the result. tests/ and docs/ cannot.
+inputs() { # worker [cargo option...]
+  local worker=$1
+  shift
+  {
     echo "$*"
     rustc -V
     cat .tools/cargo/.crates.toml node_modules/.stamp Cargo.toml Cargo.lock
@@ -21,35 +21,56 @@ build() { # worker output-folder [cargo option...]
         echo "$file"
         cat "$file"
       done
-  } | digest)
-  [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return
+  } | digest
+}
 
-  say "Building $worker into $out"
-  rm -f "$stamp"
-  # The compilation first, by itself, for cargo's own messages and progress; worker-build then
-  # finds it done. The variable is the one that worker-build sets: without it all compiles twice.
-  WASM_BINDGEN_USE_JS_SYS=1 cargo build -p "${worker##*/}" --lib --release --locked \
-    --target wasm32-unknown-unknown "$@"
-  quietly worker-build "$worker" --release --out-dir "$PWD/$out" --locked "$@"
-  node scripts/strip-names.mjs "$out/index_bg.wasm"
-  echo "$want" >"$stamp"
+# Builds those of `workers` that are not up to date, into `out` or each into its folder build/, with
+# `options` for cargo.
+build() {
+  local worker folder stale=() packages=()
+  for worker in "${workers[@]}"; do
+    folder=${out:-$worker/build}
+    [ "$(cat "$folder/.stamp" 2>/dev/null)" = "$(inputs "$worker" ${options[@]+"${options[@]}"})" ] && continue
+    rm -f "$folder/.stamp"
+    stale+=("$worker")
+    packages+=(-p "${worker##*/}")
+  done
+  [ ${#stale[@]} -gt 0 ] || return 0
+
+  say "Building ${stale[*]}"
+  # The compilation first, by itself, for cargo's own messages and progress, and all at once, because
+  # linking takes one core each; worker-build then finds it done. The variable is the one that
+  # worker-build sets: without it all compiles twice.
+  WASM_BINDGEN_USE_JS_SYS=1 cargo build "${packages[@]}" --lib --release --locked \
+    --target wasm32-unknown-unknown ${options[@]+"${options[@]}"}
+  for worker in "${stale[@]}"; do
+    folder=${out:-$worker/build}
+    quietly worker-build "$worker" --release --out-dir "$PWD/$folder" --locked ${options[@]+"${options[@]}"}
+    node scripts/strip-names.mjs "$folder/index_bg.wasm"
+    inputs "$worker" ${options[@]+"${options[@]}"} >"$folder/.stamp"
+  done
 }
 
 lock
-if [ $# -eq 0 ]; then
-  rm -rf client/dist
-  tsc -p client
-  node scripts/demo.mjs
-  build app-worker app-worker/build
-  build sync-worker sync-worker/build
-  say "Size of the npm package"
-  node scripts/size.mjs
-else
-  worker=$1 out=$1/build
+workers=() out='' options=()
+while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do
+  workers+=("$1")
   shift
-  if [ "${1:-}" = --out ]; then
-    out=$2
-    shift 2
-  fi
-  build "$worker" "$out" "$@"
+done
+if [ "${1:-}" = --out ]; then
+  out=$2
+  shift 2
 fi
+options=("$@")
+if [ ${#workers[@]} -gt 0 ]; then
+  build
+  exit
+fi
+
+rm -rf client/dist
+tsc -p client
+node scripts/demo.mjs
+workers=(app-worker sync-worker)
+build
+say "Size of the npm package"
+node scripts/size.mjs

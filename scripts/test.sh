@@ -14,10 +14,7 @@ node --test --test-reporter=spec tests/client/*.test.ts examples/client/src/*.te
 
 if compgen -G 'tests/workerd/*.test.mjs' >/dev/null; then
   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
-  scripts/build.sh examples/rust-auth
-  scripts/build.sh examples/rust-handler
-  scripts/build.sh examples/rust-postgres
-  scripts/build.sh examples/rust-publisher
+  scripts/build.sh examples/rust-{auth,handler,postgres,publisher}
   for example in ts-publisher ts-hooks; do
     quietly esbuild "examples/$example/src/index.ts" --bundle --format=esm \
       --outfile="examples/$example/build/index.js"
