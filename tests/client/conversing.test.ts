@@ -192,3 +192,49 @@ test("writes that are refused together for a while wait together, and no longer 
   await world.pass(1_000);
   assert.equal(JSON.parse(last().sent.at(-1) ?? "[]").length, 40);
 });
+
+test("nobody waits for a channel that is closed, or for a client that is", async () => {
+  const world = new World();
+  world.server.goOffline();
+  const sync = world.client();
+  const [todos, notes] = [sync.channel("todos"), sync.channel("notes")];
+  await world.pass();
+  todos.close();
+  assert.equal(await fate(todos.ready), "closed");
+  const again = sync.channel("todos");
+  // An old one has nothing to say of the new one.
+  todos.close();
+  assert.equal(sync.channel("todos"), again);
+  await sync.close();
+  for (const waits of [notes.ready, again.ready, sync.catchUp(), sync.channel("room").ready, notes.create({ title: "late" }).confirmed]) {
+    assert.equal(await fate(waits), "closed");
+  }
+});
+
+test("a write that nests deeper than the server reads is refused here, and costs no other", async () => {
+  const world = new World();
+  const { transport, welcome } = scripted();
+  const sync = world.client("alice", { transports: [transport] });
+  await world.pass();
+  welcome();
+  const nested = (depth: number): object => (depth === 0 ? {} : { in: nested(depth - 1) });
+  const [deepest, tooDeep, list] = [nested(59), nested(60), Array.from({ length: 100_000 }, () => 0)].map((inner, i) =>
+    sync.channel("todos").create({ id: `t${i}`, title: "x", inner }),
+  );
+  assert.deepEqual([await fate(deepest!.confirmed), await fate(tooDeep!.confirmed), await fate(list!.confirmed)], ["waits", "frame_too_large", "waits"]);
+  assert.deepEqual(sync.channel("todos").pending.map(({ key }) => key), ["t0", "t2"]);
+});
+
+test("what onConflict makes too large is refused, and keeps the connection", async () => {
+  const world = new World();
+  world.server.publish("todos", "create", "a", { title: "milk" });
+  const sync = world.client("alice", { onConflict: () => ({ title: "x".repeat(300_000) }) });
+  const todos = sync.channel("todos");
+  await world.pass();
+  world.server.goOffline();
+  const { confirmed } = todos.update("a", { title: "beer" });
+  world.server.publish("todos", "update", "a", { title: "wine" });
+  world.server.goOnline();
+  await world.pass(5_000);
+  assert.deepEqual([await fate(confirmed), sync.status], ["frame_too_large", "synced"]);
+});

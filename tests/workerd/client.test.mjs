@@ -178,7 +178,7 @@ describe("a client by WebSocket alone", () => {
     his.presence.watch();
     await until(bob, his, () => his.presence.total === 1, "what bob sees");
     assert.deepEqual(his.presence.members.map(({ identity, state }) => [identity, state]), [["alice", { x: 1 }]]);
-    mine.presence.update({ x: 2 });
+    mine.presence.join({ x: 2 });
     await until(bob, his, () => his.presence.members[0]?.state.x === 2, "the update");
     const heard = new Promise((resolve) => his.onSignal(resolve));
     mine.signal("typing", { on: true });
