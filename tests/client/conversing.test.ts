@@ -1,7 +1,8 @@
 // What a client says on a connection, and what it makes of the answers: subscribing, writing, cursors.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { TidewireError } from "../../client/src/index.ts";
+import { TidewireError, type Net } from "../../client/src/index.ts";
+import { Posts } from "../../client/src/posts.ts";
 import { scripted, word } from "./scripted.ts";
 import { World, calm, fate } from "./world.ts";
 
@@ -237,4 +238,23 @@ test("what onConflict makes too large is refused, and keeps the connection", asy
   world.server.goOnline();
   await world.pass(5_000);
   assert.deepEqual([await fate(confirmed), sync.status], ["frame_too_large", "synced"]);
+});
+
+test("writes over HTTP go in requests that the server takes, each once and in order", async () => {
+  const bodies: string[] = [];
+  const told: object[] = [];
+  const fetch = async (_input: string, init?: RequestInit) => {
+    const body = String(init?.body);
+    bodies.push(body);
+    const { mutations } = JSON.parse(body) as { mutations: { id: string }[] };
+    return Response.json({ results: mutations.map(({ id }) => ({ type: "ack", id })) });
+  };
+  const where = { url: new URL("http://sync.test/api/sync"), space: "global" };
+  const posted = { tell: (message: object) => void told.push(message), end: () => {}, tokenOf: () => undefined };
+  const posts = new Posts(where, { fetch } as unknown as Net, posted);
+  const ids = Array.from({ length: 50 }, (_, i) => `m${i}`);
+  for (const id of ids) posts.add({ id, channel: "todos", action: "create", data: { id, text: "x".repeat(250_000) } });
+  await calm();
+  assert.ok(bodies.every((body) => body.length <= 8 * 1024 * 1024), `${bodies.map((body) => body.length)}`);
+  assert.deepEqual(told, ids.map((id) => ({ type: "ack", id })));
 });
