@@ -268,3 +268,22 @@ test("an id that is given as undefined is made, too", async () => {
   await world.pass();
   assert.deepEqual([await fate(confirmed), todos.rows], [{ id: key, title: "milk" }, [{ id: key, title: "milk" }]]);
 });
+
+test("a client of the server for tests does not spin while that is offline, and is back at once when it is not", async () => {
+  const world = new World();
+  const { server } = world;
+  let attempts = 0;
+  const transport = { ...server.transport, open: (...given: Parameters<typeof server.transport.open>) => ((attempts += 1), server.transport.open(...given)) };
+  const sync = world.client(null, { ...server.client("alice"), transports: [transport] });
+  await world.pass();
+  world.random = () => 0.5;
+  server.goOffline();
+  await world.pass(1_000);
+  assert.ok(attempts > 50 && attempts < 150, `${attempts}`);
+  server.goOnline();
+  await world.pass(20);
+  assert.equal(sync.status, "synced");
+  server.restart();
+  await world.pass(20);
+  assert.equal(sync.status, "synced");
+});
