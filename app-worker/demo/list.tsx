@@ -1,5 +1,5 @@
 // What both lists are made of: a line to add to them, and a text that is edited where it stands.
-import { useRef } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 
 export function Add({ label, onAdd }: { label: string; onAdd: (text: string) => void }) {
   const field = useRef<HTMLInputElement>(null);
@@ -20,24 +20,42 @@ export function Add({ label, onAdd }: { label: string; onAdd: (text: string) => 
 
 /** A text that is written when it is left, or at Enter; Escape leaves it as it was. */
 export function Editable({ text, label, onEdit }: { text: string; label: string; onEdit: (text: string) => void }) {
-  const commit = (field: HTMLInputElement) => {
-    const next = field.value.trim();
-    if (next !== "" && next !== text) onEdit(next);
-    else field.value = text;
+  // What is being typed stays, whatever the others do meanwhile.
+  const [typed, setTyped] = useState<string>();
+  const commit = () => {
+    const next = typed?.trim();
+    if (next && next !== text) onEdit(next);
+    setTyped(undefined);
   };
   return (
     <input
       class="text"
       aria-label={label}
-      value={text}
+      value={typed ?? text}
       maxLength={500}
       autocomplete="off"
-      onBlur={(event) => commit(event.currentTarget)}
-      onKeyDown={({ key, currentTarget }) => {
-        if (key === "Escape") currentTarget.value = text;
-        if (key === "Escape" || key === "Enter") currentTarget.blur();
+      onInput={(event) => setTyped(event.currentTarget.value)}
+      onBlur={commit}
+      onKeyDown={({ key }) => {
+        if (key === "Enter") commit();
+        if (key === "Escape") setTyped(undefined);
       }}
     />
+  );
+}
+
+/** Deletes the row that it stands in. The keyboard goes on from the next row, or from the line below the list. */
+export function Remove({ text, onRemove }: { text: string; onRemove: () => void }) {
+  const remove = ({ currentTarget }: { currentTarget: HTMLElement }) => {
+    const row = currentTarget.closest("li");
+    const near = row?.nextElementSibling?.querySelector<HTMLElement>(".remove") ?? row?.closest(".list")?.querySelector<HTMLElement>("form input");
+    near?.focus();
+    onRemove();
+  };
+  return (
+    <button class="remove" aria-label={`Delete: ${text}`} onClick={remove}>
+      ×
+    </button>
   );
 }
 

@@ -1,5 +1,5 @@
 // Notes, which nobody but their owner ever sees; giving one away is what the server refuses.
-import { Add, Editable, inOrder, unconfirmed } from "./list.tsx";
+import { Add, Editable, Remove, inOrder, unconfirmed } from "./list.tsx";
 import { nameOf, users } from "./rows.ts";
 import type { Session } from "./session.ts";
 
@@ -19,9 +19,7 @@ export function Notes({ session }: { session: Session }) {
             <button class="quiet" title="The server refuses it, and the note comes back" onClick={() => session.write(() => notes.update(id, { ownerId: other }))}>
               Give to {nameOf(other)}
             </button>
-            <button class="remove" aria-label={`Delete: ${text}`} onClick={() => session.write(() => notes.delete(id))}>
-              ×
-            </button>
+            <Remove text={text} onRemove={() => session.write(() => notes.delete(id))} />
           </li>
         ))}
       </ul>

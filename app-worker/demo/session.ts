@@ -79,7 +79,7 @@ export class Session {
   }
 
   point(pointer: Pointer): void {
-    this.room.presence.update(pointer);
+    this.room.presence.join(pointer);
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 // Todos, which everybody sees and changes.
-import { Add, Editable, inOrder, unconfirmed } from "./list.tsx";
+import { Add, Editable, Remove, inOrder, unconfirmed } from "./list.tsx";
 import type { Session } from "./session.ts";
 
 export function Todos({ session }: { session: Session }) {
@@ -15,9 +15,7 @@ export function Todos({ session }: { session: Session }) {
           <li key={id} data-waits={waiting.has(id)}>
             <input type="checkbox" aria-label={`Done: ${title}`} checked={done} onChange={() => session.write(() => todos.update(id, { done: !done }))} />
             <Editable text={title} label="Title" onEdit={(next) => session.write(() => todos.update(id, { title: next }))} />
-            <button class="remove" aria-label={`Delete: ${title}`} onClick={() => session.write(() => todos.delete(id))}>
-              ×
-            </button>
+            <Remove text={title} onRemove={() => session.write(() => todos.delete(id))} />
           </li>
         ))}
       </ul>

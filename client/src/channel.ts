@@ -1,7 +1,7 @@
 // What an app has of one channel: its rows, its writes, who is there.
 import type { Cipher } from "./cipher.ts";
 import type { Effect, Input, RowChange } from "./effects.ts";
-import { deferred } from "./deferred.ts";
+import type { Deferred } from "./deferred.ts";
 import { Emitter, type Unsubscribe } from "./emitter.ts";
 import type { Engine } from "./engine.ts";
 import { TidewireError, invalid } from "./error.ts";
@@ -15,7 +15,7 @@ export interface ChannelOptions<R extends object> {
   /** A token of the channel that the app's backend makes, where its rule asks for one. */
   readonly token?: string | (() => string | Promise<string>) | undefined;
   /** What hides rows from the server: see `encrypted`. */
-  readonly cipher?: ((fail: (error: TidewireError) => void) => Cipher<R>) | undefined;
+  readonly cipher?: ((host: Host, channel: string) => Cipher<R>) | undefined;
 }
 
 /** One row that is otherwise than before; without `row` it is gone. */
@@ -68,7 +68,8 @@ export interface Host {
   newId(): string;
   handle(input: Input): void;
   write(intent: Intent): Ends;
-  forget(channel: string): void;
+  wait<T>(): Deferred<T>;
+  forget(channel: object, name: string): void;
   fail(error: TidewireError): void;
 }
 
@@ -85,8 +86,8 @@ export class Channel<R extends object> {
   readonly #batches = new Emitter<Batch<R>>();
   readonly #outbox = new Emitter<void>();
   readonly #signals = new Emitter<Signal>();
-  readonly #ready = deferred<void>();
-  readonly #restored = deferred<void>();
+  readonly #ready: Deferred<void>;
+  readonly #restored: Deferred<void>;
   #rows: readonly R[] | undefined;
   #pending: readonly PendingWrite[] | undefined;
   #rejected: readonly RejectedWrite[] | undefined;
@@ -95,8 +96,10 @@ export class Channel<R extends object> {
     this.name = name;
     this.#host = host;
     this.token = options.token;
-    this.#cipher = options.cipher?.((error) => host.fail(error));
+    this.#cipher = options.cipher?.(host, name);
     this.presence = new Present(name, host);
+    this.#ready = host.wait();
+    this.#restored = host.wait();
     this.ready = this.#ready.promise;
     this.restored = this.#restored.promise;
   }
@@ -141,7 +144,7 @@ export class Channel<R extends object> {
 
   create(row: NewRow<R>): Written<R> {
     const key = (row as { readonly id?: string }).id ?? this.#host.newId();
-    return this.#write("create", key, { id: key, ...row });
+    return this.#write("create", key, { ...row, id: key });
   }
 
   /** Changes these fields, and leaves the others as they are. */
@@ -198,7 +201,8 @@ export class Channel<R extends object> {
 
   /** Unsubscribes. What is kept of it stays, and writes go on. */
   close(): void {
-    this.#host.forget(this.name);
+    this.#host.forget(this, this.name);
+    for (const { reject } of [this.#ready, this.#restored]) reject(new TidewireError("closed", "the channel was closed"));
   }
 
   /** What the engine says of it. */
@@ -255,16 +259,9 @@ export class Channel<R extends object> {
   #written(id: string, key: string, written: Ends | Promise<Ends>): Written<R> {
     const ends = Promise.resolve(written);
     const local = ends.then((end) => end.local);
-    const confirmed = ends.then((end) => end.confirmed).then((row) => this.#opened(row as Row));
+    const confirmed = ends.then((end) => end.confirmed).then((row) => (this.#cipher?.opened(row as Row | null) ?? row ?? null) as R | null);
     // Nobody has to wait for them.
     for (const end of [local, confirmed]) end.catch(() => {});
     return { id, key, local, confirmed };
-  }
-
-  async #opened(row: Row | null | undefined): Promise<R | null> {
-    if (row === null || row === undefined) return null;
-    // Of a delete there is no more than the id.
-    const isWhole = this.#cipher !== undefined && "ct" in row;
-    return isWhole ? await this.#cipher.open(row) : (row as unknown as R);
   }
 }

@@ -1,5 +1,5 @@
 // Rows that the server cannot read: encrypted before they are written, decrypted before they are seen.
-import type { Change, ChannelOptions } from "./channel.ts";
+import type { Change, ChannelOptions, Host } from "./channel.ts";
 import type { RowChange } from "./effects.ts";
 import { TidewireError, textOf } from "./error.ts";
 import { copy, isSame } from "./json.ts";
@@ -22,16 +22,16 @@ export class Cipher<R extends object> {
   /** What the app sees. */
   readonly rows = new Map<string, R>();
   readonly #ciphers: Ciphers<R>;
-  readonly #fail: (error: TidewireError) => void;
+  readonly #host: Pick<Host, "engine" | "fail">;
   /** Rows are seen, and writes made, in the order in which they came. */
   #seeing: Promise<unknown> = Promise.resolve();
   #sealing: Promise<unknown> = Promise.resolve();
   /** What was sealed here needs not be decrypted. */
   readonly #own = new WeakMap<object, R>();
 
-  constructor(ciphers: Ciphers<R>, fail: (error: TidewireError) => void) {
+  constructor(ciphers: Ciphers<R>, host: Pick<Host, "engine" | "fail">) {
     this.#ciphers = ciphers;
-    this.#fail = fail;
+    this.#host = host;
   }
 
   /** When all that has come can be seen. */
@@ -44,7 +44,15 @@ export class Cipher<R extends object> {
    * it names. `now` is the row as the server will have it before.
    */
   write<T>(action: Action, data: Fields | undefined, now: () => Row | undefined, make: (data: Fields | undefined) => T): Promise<T> {
-    const sealing = this.#sealing.then(async () => make(data && (await this.#seal(action, data, now()))));
+    const { identity } = this.#host.engine;
+    const sealing = this.#sealing.then(async () => {
+      const sealed = data && (await this.#seal(action, data, now()));
+      // Whoever is here now did not write it.
+      if (identity !== undefined && identity !== this.#host.engine.identity) {
+        throw new TidewireError("closed", "somebody signed out");
+      }
+      return make(sealed);
+    });
     this.#sealing = sealing.catch(() => {});
     return sealing;
   }
@@ -64,6 +72,11 @@ export class Cipher<R extends object> {
 
   async open(sealed: Row): Promise<R> {
     return this.#own.get(sealed) ?? (await this.#ciphers.decrypt(sealed));
+  }
+
+  /** A row that was confirmed. Of a delete there is no more than the id. */
+  opened(row: Row | null | undefined): Promise<R> | undefined {
+    return row && "ct" in row ? this.open(row) : undefined;
   }
 
   /** Shows changes, once they can be read. A row that cannot be is told as an error, and not shown. */
@@ -87,11 +100,22 @@ export class Cipher<R extends object> {
   }
 
   #unreadable(key: string, cause: unknown): void {
-    this.#fail(new TidewireError("invalid", `the row ${key} cannot be decrypted: ${textOf(cause)}`, { cause }));
+    this.#host.fail(new TidewireError("invalid", `the row ${key} cannot be decrypted: ${textOf(cause)}`, { cause }));
   }
 }
 
 /** Options of a channel whose rows are encrypted: `sync.channel("notes", encrypted({ encrypt, decrypt }))`. */
 export function encrypted<R extends object>(ciphers: Ciphers<R>): Pick<ChannelOptions<R>, "cipher"> {
-  return { cipher: (fail) => new Cipher(ciphers, fail) };
+  return {
+    cipher(host, channel) {
+      const cipher = new Cipher(ciphers, host);
+      // What is here by now, because another tab wanted it before.
+      const seen = [...(host.engine.subscription(channel)?.seen ?? [])];
+      cipher.see(
+        seen.map(([key, row]) => ({ key, row, previous: undefined })),
+        () => {},
+      );
+      return cipher;
+    },
+  };
 }

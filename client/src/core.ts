@@ -23,9 +23,8 @@ export type Resolution = "mine" | "theirs" | Fields | undefined | void;
 
 export interface Config {
   readonly link: LinkOptions;
-  readonly client: string;
-  readonly schema?: number | undefined;
-  readonly device?: string | undefined;
+  /** What a hello says of this client. */
+  readonly self: { readonly client: string; readonly schema?: number | undefined; readonly device?: string | undefined };
   readonly batchSize?: number | undefined;
   readonly resolve?: ((conflict: Conflict) => Resolution) | undefined;
   readonly random: () => number;

@@ -1,4 +1,5 @@
 // What happens to the engine, and what it asks for: all that its shell brings and performs.
+import type { Deferred } from "./deferred.ts";
 import type { TidewireError } from "./error.ts";
 import type { Closed } from "./link.ts";
 import type { Intent } from "./outbox.ts";
@@ -38,7 +39,7 @@ export type Input =
   // The app.
   | { readonly type: "connect" }
   | { readonly type: "disconnect" }
-  | { readonly type: "catchUp"; readonly id: number }
+  | { readonly type: "catchUp"; readonly caught: Deferred<void> }
   | {
       readonly type: "channel";
       readonly channel: string;
@@ -78,7 +79,6 @@ export type Input =
 export type Effect =
   | { readonly type: "open"; readonly socket: number; readonly transport: number }
   | { readonly type: "hangUp" }
-  | { readonly type: "ping" }
   | { readonly type: "timer"; readonly name: string; readonly ms: number }
   | { readonly type: "cancel"; readonly name: string }
   | { readonly type: "send"; readonly socket: number; readonly text: string }
@@ -108,9 +108,9 @@ export type Effect =
   /** Intents of the channel were added, settled, or refused. */
   | { readonly type: "outbox"; readonly channel: string }
   | { readonly type: "settled"; readonly outcome: Outcome }
-  | ({ readonly type: "members"; readonly channel: string } & Members)
+  | { readonly type: "members"; readonly channel: string }
   | { readonly type: "signal"; readonly channel: string; readonly signal: Signal }
-  | { readonly type: "caughtUp"; readonly id: number }
+  | { readonly type: "caughtUp"; readonly caught: Deferred<void> }
   | { readonly type: "error"; readonly error: TidewireError };
 
 /** One turn of the engine: what it asks for so far. */
@@ -128,6 +128,11 @@ export class Turn {
 
   add(...effects: readonly Effect[]): void {
     this.effects.push(...effects);
+  }
+
+  /** This write comes to nothing. */
+  refuse(id: string, code: string, message: string): void {
+    this.outcomes.push({ id, error: { code, message } });
   }
 
   timer(name: string, ms: number): void {

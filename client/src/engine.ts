@@ -1,8 +1,10 @@
 // The client as a state machine: inputs in, effects out. No clock, no socket and no storage is here.
 import { Core, type Config } from "./core.ts";
+import type { Deferred } from "./deferred.ts";
 import { Turn, type Effect, type Input, type Status } from "./effects.ts";
 import { TidewireError } from "./error.ts";
-import type { Intent } from "./outbox.ts";
+import type { Phase } from "./link.ts";
+import type { Intent, Outbox } from "./outbox.ts";
 import { Reading, errorOf } from "./reading.ts";
 import type { Subscription } from "./subscription.ts";
 import { decode, encode, type ServerMessage } from "./wire.ts";
@@ -16,7 +18,7 @@ const RENEW_PAUSE_MS = 30_000;
 const LONGEST_MS = 2_000_000_000;
 
 /** How the phases of a connection look to the app; while it is up, that depends. */
-const statuses = { off: "offline", waiting: "offline", opening: "connecting", up: "syncing", stopped: "error" } as const;
+const statusOf = (phase: Phase): Status => (phase === "waiting" ? "offline" : phase === "up" ? "syncing" : phase);
 
 /** Live, with nothing under way; or refused. */
 const isCurrent = (sub: Subscription) => (sub.isLive && sub.asked === undefined) || sub.refused !== undefined;
@@ -25,9 +27,8 @@ const isCurrent = (sub: Subscription) => (sub.isLive && sub.asked === undefined)
 export interface Inside {
   readonly core: Core;
   readonly reading: Reading;
+  readonly writing: Writing;
   proceed(turn: Turn): void;
-  come(turn: Turn, intent: Intent): void;
-  changed(turn: Turn, intent: Intent): void;
   stand(turn: Turn, status: Status, error: TidewireError | undefined): void;
 }
 
@@ -49,7 +50,7 @@ export class Engine {
   status: Status = "offline";
   error: TidewireError | undefined;
   /** Who waits until these are live and up to date. */
-  #catching: { readonly id: number; readonly subs: readonly Subscription[] }[] = [];
+  #catching: { readonly caught: Deferred<void>; readonly subs: readonly Subscription[] }[] = [];
 
   constructor(config: Config, others?: (inside: Inside) => Others) {
     this.#core = new Core(config);
@@ -58,9 +59,8 @@ export class Engine {
     this.#others = others?.({
       core: this.#core,
       reading: this.#reading,
+      writing: this.#writing,
       proceed: (turn) => this.#proceed(turn),
-      come: (turn, intent) => this.#come(turn, intent),
-      changed: (turn, intent) => this.#changed(turn, intent),
       stand: (turn, status, error) => this.#setStatus(turn, status, error),
     });
   }
@@ -85,19 +85,13 @@ export class Engine {
     return this.#core.subscriptions.get(channel);
   }
 
-  /** No id of an intent sorts behind it. */
-  get lastId(): string {
-    return this.#core.outbox.last;
-  }
-
-  /** All intents, of all channels. */
-  get pending(): readonly Intent[] {
-    return this.#core.outbox.all;
+  get outbox(): Outbox {
+    return this.#core.outbox;
   }
 
   /** The intents of a channel, refused ones too. */
   intents(channel: string): readonly Intent[] {
-    return this.#core.outbox.all.filter((intent) => intent.channel === channel);
+    return this.outbox.all.filter((intent) => intent.channel === channel);
   }
 
   handle(input: Input, now: number): readonly Effect[] {
@@ -118,7 +112,7 @@ export class Engine {
         this.#isWanted = false;
         return this.#part(turn);
       case "catchUp":
-        this.#catching.push({ id: input.id, subs: this.subscriptions });
+        this.#catching.push({ caught: input.caught, subs: this.subscriptions });
         for (const sub of subscriptions.values()) this.#reading.ask(turn, sub);
         return this.#core.isUp ? undefined : this.#proceed(turn);
       case "channel":
@@ -128,7 +122,7 @@ export class Engine {
       case "write": {
         const { intent } = input;
         if (!this.#isSignedOut) return this.#writing.write(turn, intent);
-        return void turn.outcomes.push({ id: intent.id, error: { code: "unauthorized", message: "nobody is signed in" } });
+        return turn.refuse(intent.id, "unauthorized", "nobody is signed in");
       }
       case "dismiss":
         return this.#writing.dismiss(turn, input.id);
@@ -154,7 +148,7 @@ export class Engine {
       case "loaded":
         return this.#reading.loaded(turn, input);
       case "opened":
-        if (input.socket !== link.socket || link.phase !== "opening") return;
+        if (input.socket !== link.socket || link.phase !== "connecting") return;
         this.#greeted = input.socket;
         this.#core.isOrdered = input.isOrdered;
         return this.#reading.hello(turn);
@@ -209,8 +203,8 @@ export class Engine {
     // What was written before anybody was known belongs to who comes first.
     if (before !== undefined || identity === undefined) {
       for (const intent of outbox.clear()) {
-        this.#changed(turn, intent);
-        turn.outcomes.push({ id: intent.id, error: { code: "closed", message: "somebody else has signed in, or nobody" } });
+        this.#writing.changed(turn, intent);
+        turn.refuse(intent.id, "closed", "somebody signed out");
       }
       for (const sub of subscriptions.values()) turn.touch(sub.channel, sub.forget());
     }
@@ -229,22 +223,10 @@ export class Engine {
     this.#core.isOpen = true;
     // Written before it was known whose database this is.
     for (const intent of outbox.all) turn.writes.push({ type: "intent", intent });
-    for (const intent of kept) this.#come(turn, intent);
+    for (const intent of kept) this.#writing.come(turn, intent);
     // Who joins others reads when that is done: then nothing is missed between.
     if (!this.#isWanted) for (const sub of subscriptions.values()) this.#reading.load(turn, sub);
     this.#proceed(turn);
-  }
-
-  /** An intent has come from elsewhere. */
-  #come(turn: Turn, intent: Intent): void {
-    this.#core.outbox.put(intent);
-    this.#changed(turn, intent);
-  }
-
-  /** An intent has changed or gone. */
-  #changed(turn: Turn, { channel, key }: Intent): void {
-    turn.touch(channel, [key]);
-    turn.add({ type: "outbox", channel });
   }
 
   /** One bad message does not cost the others. */
@@ -308,6 +290,9 @@ export class Engine {
       for (const sub of subscriptions.values()) if (sub.isLoaded) turn.writes.push(sub.save());
     } else if (name === "renew") {
       if (isUp) turn.add({ type: "renew" });
+    } else if (name === "flow") {
+      // Its time has come, whatever the clock says.
+      this.#core.pausedUntil = 0;
     } else if (name.startsWith("again:")) {
       const sub = subscriptions.get(name.slice(6));
       if (sub !== undefined) this.#reading.ask(turn, sub);
@@ -352,11 +337,11 @@ export class Engine {
     const { link, role, outbox, isUp } = this.#core;
     if (role === "follower") return;
     const isSynced = isUp && this.subscriptions.every(isCurrent) && outbox.isDone;
-    this.#setStatus(turn, isSynced ? "synced" : statuses[link.phase], link.error);
+    this.#setStatus(turn, isSynced ? "synced" : statusOf(link.phase), link.error);
     if (!isUp) return;
-    this.#catching = this.#catching.filter(({ id, subs }) => {
+    this.#catching = this.#catching.filter(({ caught, subs }) => {
       const isDone = subs.every((sub) => isCurrent(sub) || this.subscription(sub.channel) !== sub);
-      if (isDone) turn.add({ type: "caughtUp", id });
+      if (isDone) turn.add({ type: "caughtUp", caught });
       return !isDone;
     });
   }

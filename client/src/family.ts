@@ -1,4 +1,5 @@
 // Several tabs of one identity: the leader has the connection, the others hear and ask through it.
+import { deferred, type Deferred } from "./deferred.ts";
 import type { Effect, Input, Outcome, Status } from "./effects.ts";
 import type { Engine } from "./engine.ts";
 import { errorOf } from "./reading.ts";
@@ -47,7 +48,7 @@ export class Family {
   readonly #tabs: Tabs;
   readonly #self: Relative;
   #joined: Joined | undefined;
-  readonly #catching = new Set<number>();
+  readonly #catching = new Set<Deferred<void>>();
   /** Channels that other tabs want. */
   readonly #foreign = new Set<string>();
 
@@ -76,7 +77,7 @@ export class Family {
   async #turn(type: "leader" | "follower"): Promise<void> {
     const { engine, outbox, handle } = this.#self;
     const joined = this.#joined;
-    const known = new Set(engine.pending.map(({ id }) => id));
+    const known = new Set(engine.outbox.all.map(({ id }) => id));
     const kept = await outbox();
     if (this.#joined !== joined || (type === "follower" && engine.role === "leader")) return;
     handle({ type, kept: kept && { outbox: kept, known } });
@@ -99,7 +100,7 @@ export class Family {
         this.post({ kind: "joined", channels: [input] });
         return false;
       case "catchUp":
-        this.#catching.add(input.id);
+        this.#catching.add(input.caught);
         this.post({ kind: "catchUp" });
         return true;
       case "presence": {
@@ -124,7 +125,7 @@ export class Family {
     if (this.#self.engine.role !== "leader") return;
     switch (effect.type) {
       case "members":
-        return this.post({ kind: "members", channel: effect.channel, members: effect.members, total: effect.total });
+        return this.#tellMembers(effect.channel);
       case "signal":
         return this.post({ kind: "signal", channel: effect.channel, signal: effect.signal });
       case "refused":
@@ -148,10 +149,15 @@ export class Family {
     this.post({ kind: "status", status, error: error && plain(error), live });
   }
 
+  #tellMembers(channel: string): void {
+    const room = this.#self.engine.subscription(channel)?.room;
+    if (room !== undefined) this.post({ kind: "members", channel, ...room.all });
+  }
+
   #tellWanted(): void {
-    const { subscriptions, pending } = this.#self.engine;
+    const { subscriptions, outbox } = this.#self.engine;
     // What was written while this tab was by itself.
-    this.post({ kind: "commit", writes: pending.map((intent) => ({ type: "intent", intent })), outcomes: [] });
+    this.post({ kind: "commit", writes: outbox.all.map((intent) => ({ type: "intent", intent })), outcomes: [] });
     this.post({ kind: "joined", channels: subscriptions.map(({ channel, needsToken }) => ({ channel, needsToken })) });
     for (const { channel, room } of subscriptions) {
       if (room.want !== null) this.post({ kind: "presence", channel, want: room.want });
@@ -171,15 +177,14 @@ export class Family {
         for (const { channel, needsToken } of message.channels) {
           this.#foreign.add(channel);
           handle({ type: "channel", channel, needsToken });
-          const room = engine.subscription(channel)?.room;
-          if (room !== undefined && room.all.total > 0) this.post({ kind: "members", channel, ...room.all });
+          this.#tellMembers(channel);
         }
         return void this.#tellStatus();
       case "leader":
         // What the one before has written last was perhaps not told any more.
         return isLeader ? undefined : void this.#turn("follower");
       case "catchUp":
-        if (isLeader) handle({ type: "catchUp", id: 0 });
+        if (isLeader) handle({ type: "catchUp", caught: deferred() });
         return;
       case "askToken":
         if (!isLeader) perform({ type: "channelToken", channel: message.channel });
@@ -198,7 +203,7 @@ export class Family {
         if (isLeader) return;
         handle({ type: "status", status, error: error && errorOf(error), live });
         if (status !== "synced") return;
-        for (const id of this.#catching) perform({ type: "caughtUp", id });
+        for (const { resolve } of this.#catching) resolve();
         return this.#catching.clear();
       }
       case "refused": {
@@ -212,7 +217,7 @@ export class Family {
       case "members": {
         const { channel, members, total } = message;
         engine.subscription(channel)?.room.take({ type: "presence", channel, members, total });
-        return perform({ type: "members", channel, members, total });
+        return perform({ type: "members", channel });
       }
       case "signal":
         return perform({ type: "signal", channel: message.channel, signal: message.signal });

@@ -44,13 +44,13 @@ export class Following implements Others {
         this.#missed.delete(sub);
         for (const write of missed) this.#adopt(turn, write);
         // It is live in another tab already.
-        if (sub.isLive && sub.isLoaded) this.#inside.reading.live(turn, sub);
+        if (sub.isLive && sub.isLoaded) this.#inside.reading.live(turn, sub.channel);
         return;
       }
       case "status":
         for (const sub of subscriptions.values()) {
           sub.isLive = input.live.includes(sub.channel);
-          if (sub.isLive && sub.isLoaded) this.#inside.reading.live(turn, sub);
+          if (sub.isLive && sub.isLoaded) this.#inside.reading.live(turn, sub.channel);
         }
         return this.#inside.stand(turn, input.status, input.error);
       case "unsaved":
@@ -83,14 +83,14 @@ export class Following implements Others {
   }
 
   #come(turn: Turn, intent: Intent): void {
-    const { core, come } = this.#inside;
-    if (!this.#settled.has(intent.id) && !core.outbox.isSent(intent.id)) come(turn, intent);
+    const { core, writing } = this.#inside;
+    if (!this.#settled.has(intent.id) && !core.outbox.isSent(intent.id)) writing.come(turn, intent);
   }
 
   #leave(turn: Turn, id: string): void {
-    const { core, changed } = this.#inside;
+    const { core, writing } = this.#inside;
     const intent = core.outbox.drop(id);
-    if (intent !== undefined) changed(turn, intent);
+    if (intent !== undefined) writing.changed(turn, intent);
     this.#settled.add(id);
     const [oldest] = this.#settled;
     if (this.#settled.size > SETTLED && oldest !== undefined) this.#settled.delete(oldest);

@@ -1,6 +1,7 @@
 // When to connect, when to give up a connection, and how long to wait for the next: decisions alone.
 import type { Turn } from "./effects.ts";
 import { TidewireError } from "./error.ts";
+import { PING } from "./wire.ts";
 
 /** How a connection ended, or why it never was one. */
 export interface Closed {
@@ -20,7 +21,7 @@ export interface LinkOptions {
 }
 
 /** What becomes of a connection by itself: nobody wants it, it waits for its time, ... or it is up. */
-export type Phase = "off" | "waiting" | "opening" | "up" | "stopped";
+export type Phase = "offline" | "waiting" | "connecting" | "up" | "error";
 
 const PING_MS = 25_000;
 const PONG_MS = 10_000;
@@ -35,7 +36,7 @@ const RESTART_MS = 5_000;
 const endings = ["forbidden", "malformed", "unsupported_version", "schema_outdated", "revoked"];
 
 export class Link {
-  phase: Phase = "off";
+  phase: Phase = "offline";
   /** Why it has stopped. */
   error: TidewireError | undefined;
   /** The connection that counts: what others still say is void. */
@@ -58,7 +59,7 @@ export class Link {
 
   /** Connects now, unless it is connected or told to wait. */
   connect(turn: Turn): void {
-    if (this.phase === "opening" || this.phase === "up") return;
+    if (this.phase === "connecting" || this.phase === "up") return;
     this.error = undefined;
     this.#unauthorized = 0;
     const wait = this.#notBefore - turn.now;
@@ -68,7 +69,7 @@ export class Link {
 
   /** Hangs up, and stays away. */
   disconnect(turn: Turn): void {
-    this.#end(turn, "off");
+    this.#end(turn, "offline");
   }
 
   /** The network is back, or somebody looks: connects now, or asks whether the connection lives. */
@@ -110,8 +111,8 @@ export class Link {
   closed(turn: Turn, { code, reason, status, retryAfterMs }: Closed): void {
     if (retryAfterMs !== undefined) this.holdOff(turn.now + retryAfterMs);
     const isFinal = code >= 4500 && code <= 4999;
-    if (isFinal) return this.#stop(turn, endings[code - 4501] ?? "forbidden", reason || `the server closed with ${code}`);
-    if (status === 403) return this.#stop(turn, "forbidden", "the connection was refused");
+    if (isFinal) return this.#stop(turn, endings[code - 4501] ?? "forbidden", reason || `closed with ${code}`);
+    if (status === 403) return this.#stop(turn, "forbidden", "the server refused");
     // A token may have ended on the way here. That of the next attempt is a new one.
     if (status === 401 && ++this.#unauthorized > 1) return this.#stop(turn, "unauthorized", "the token was refused");
     // The session is good and yet no connection opens: something between lets no such transport through.
@@ -119,14 +120,14 @@ export class Link {
       this.transport = (this.transport + 1) % this.#options.transports;
       this.#unopened = 0;
     }
-    if (!this.#options.autoReconnect) return this.#end(turn, "off");
+    if (!this.#options.autoReconnect) return this.#end(turn, "offline");
     if (code === 4000) this.#base = Math.max(this.#base, RESTART_MS);
     const longest = Math.min(this.#options.maxReconnectInterval, this.#base * 2 ** this.#attempt++);
     this.#wait(turn, Math.max(this.#random() * longest, this.#notBefore - turn.now));
   }
 
   #open(turn: Turn): void {
-    this.phase = "opening";
+    this.phase = "connecting";
     this.socket += 1;
     turn.cancel("retry");
     turn.add({ type: "open", socket: this.socket, transport: this.transport });
@@ -134,7 +135,7 @@ export class Link {
   }
 
   #ping(turn: Turn): void {
-    turn.add({ type: "ping" });
+    turn.add({ type: "send", socket: this.socket, text: PING });
     turn.timer("pong", PONG_MS);
     turn.timer("ping", PING_MS);
   }
@@ -145,12 +146,12 @@ export class Link {
   }
 
   #stop(turn: Turn, code: string, message: string): void {
-    this.#end(turn, "stopped");
+    this.#end(turn, "error");
     this.error = new TidewireError(code, message);
   }
 
   #end(turn: Turn, phase: Phase): void {
-    if (this.phase === "opening" || this.phase === "up") {
+    if (this.phase === "connecting" || this.phase === "up") {
       turn.add({ type: "hangUp" });
       // What still comes from it is void.
       this.socket += 1;

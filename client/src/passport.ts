@@ -17,8 +17,13 @@ export function subjectOf(token: string): string | undefined {
   }
 }
 
+/** What the app gives as a value, or as a function that gets it. */
+export const asked = async <T>(source: T | (() => T | Promise<T>)): Promise<T> =>
+  typeof source === "function" ? (source as () => T | Promise<T>)() : source;
+
 export class Passport {
-  #source: TokenSource;
+  /** Where tokens come from: another one with every `set`. */
+  source: { readonly of: TokenSource };
   /** Asked for to see whose it is: it serves for the connection that follows. */
   #unused: { readonly token: Token } | undefined;
   readonly #keeper: Keeper;
@@ -28,27 +33,25 @@ export class Passport {
   #learned: { readonly token: Token; readonly identity: string | null } | undefined;
 
   constructor(source: TokenSource, keeper: Keeper, scope: string) {
-    this.#source = source;
+    this.source = { of: source };
     this.#keeper = keeper;
     this.#scope = scope;
   }
 
   set(source: TokenSource): void {
-    this.#source = source;
+    this.source = { of: source };
     this.#unused = undefined;
-  }
-
-  /** Asks for a token, to see whose it is. */
-  async look(): Promise<Token> {
-    this.#unused = { token: await this.show() };
-    return this.#unused.token;
   }
 
   /** A token to show to the server: asked for anew, unless that was just done. */
   async show(): Promise<Token> {
-    const [source, unused] = [this.#source, this.#unused];
-    this.#unused = undefined;
-    return (this.#shown = unused ? unused.token : typeof source === "function" ? await source() : source);
+    return this.#unused ? this.#unused.token : asked(this.source.of);
+  }
+
+  /** This one counts now. Where it was only looked at, it is the next to be shown. */
+  take(token: Token, isLook: boolean): void {
+    this.#shown = token;
+    this.#unused = isLook ? { token } : undefined;
   }
 
   async whose(token: Token): Promise<string | null> {

@@ -2,10 +2,11 @@
 import type { Closed } from "./link.ts";
 import { address, errorIn, init } from "./requests.ts";
 import type { Net, Where } from "./transport.ts";
-import type { Mutate } from "./wire.ts";
+import { bytesOf, type Mutate } from "./wire.ts";
 
-/** Writes in one request. */
+/** Writes in one request, and their bytes: a body may have 8 MiB. */
 const MOST = 100;
+const MOST_BYTES = 4_000_000;
 
 export interface Posted {
   readonly tell: (message: object) => void;
@@ -43,7 +44,11 @@ export class Posts {
     const { tokenOf, tell, end } = this.#posted;
     for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
       const channelToken = tokenOf(first.channel);
-      const other = this.#waiting.findIndex(({ channel }) => tokenOf(channel) !== channelToken);
+      let bytes = 0;
+      const other = this.#waiting.findIndex((one, nth) => {
+        bytes += bytesOf(JSON.stringify(one));
+        return tokenOf(one.channel) !== channelToken || (bytes > MOST_BYTES && nth > 0);
+      });
       const mutations = this.#waiting.splice(0, Math.min(MOST, other < 0 ? MOST : other));
       const response = await this.#net.fetch(
         address(this.#where, "/mutate", { channelToken }).href,

@@ -14,14 +14,9 @@ export class Present {
     this.#host = host;
   }
 
-  /** Is here, and with what to show: said again after every reconnect. */
+  /** Is here, and with what to show, or with something else by now: said again after every reconnect. */
   join(state: unknown): void {
     this.#want({ state: state ?? {} });
-  }
-
-  /** Shows something else. */
-  update(state: unknown): void {
-    this.join(state);
   }
 
   /** Sees who is here, unseen. */

@@ -26,11 +26,19 @@ export class Reading {
   /** The app, here or in another tab, wants a channel. */
   want(turn: Turn, { channel, needsToken }: Extract<Input, { type: "channel" }>): void {
     const { subscriptions, isOpen, role, outbox } = this.#core;
-    if (subscriptions.has(channel)) return;
+    const known = subscriptions.get(channel);
+    if (known !== undefined) return this.#tell(turn, known);
     const sub = new Subscription(channel, needsToken);
     subscriptions.set(channel, sub);
     if (isOpen && role !== "joining") this.load(turn, sub);
     turn.touch(channel, outbox.keysOf(channel));
+  }
+
+  /** Somebody else wanted it before: who comes later is told how far it is. */
+  #tell(turn: Turn, { channel, isLoaded, isLive, refused }: Subscription): void {
+    if (isLoaded) turn.add({ type: "restored", channel });
+    if (refused !== undefined) turn.add({ type: "refused", channel, error: refused });
+    if (isLive) this.live(turn, channel);
   }
 
   /** Reads what is kept. */
@@ -68,16 +76,8 @@ export class Reading {
   /** The first words on a connection. */
   hello(turn: Turn): void {
     const { config, subscriptions } = this.#core;
-    const { client, schema, device } = config;
     const requests = [...subscriptions.values()].flatMap((sub) => this.#request(turn, sub) ?? []);
-    this.#core.send({
-      type: "hello",
-      v: 1,
-      client,
-      schema,
-      device,
-      subscribe: requests.slice(0, HELLO),
-    });
+    this.#core.send({ type: "hello", v: 1, ...config.self, subscribe: requests.slice(0, HELLO) });
     this.#core.send(...requests.slice(HELLO).map((request): ClientMessage => ({ type: "subscribe", ...request })));
   }
 
@@ -152,7 +152,7 @@ export class Reading {
         sub.replica.forget();
         this.#save(turn, sub, new Map());
         turn.add({ type: "reset", channel: sub.channel, reason });
-            return this.ask(turn, sub);
+        return this.ask(turn, sub);
       }
       case "channel-change":
         // Perhaps because its token has ended.
@@ -162,8 +162,8 @@ export class Reading {
         sub.room.take(message);
         return this.tellMembers(turn, sub);
       case "signal": {
-        const { event, session, identity, data, channel } = message;
-        return turn.add({ type: "signal", channel, signal: { event, session, identity, data } });
+        const { type, channel, ...signal } = message;
+        return turn.add({ type, channel, signal });
       }
     }
   }
@@ -176,13 +176,13 @@ export class Reading {
     this.#apply(turn, sub, () => sub.replica.snapshot(page));
     sub.isLive = !page.more;
     if (page.more) return this.ask(turn, sub);
-    this.live(turn, sub);
+    this.live(turn, sub.channel);
     this.bePresent(sub);
   }
 
-  live(turn: Turn, sub: Subscription): void {
-    if (!sub.wasReady) turn.add({ type: "ready", channel: sub.channel });
-    sub.wasReady = true;
+  /** Told every time: whoever wants the channel may have come since the last. */
+  live(turn: Turn, channel: string): void {
+    turn.add({ type: "ready", channel });
   }
 
   #changes(turn: Turn, sub: Subscription, changes: readonly Change[], cursor: string): void {
@@ -219,8 +219,8 @@ export class Reading {
     }
   }
 
-  tellMembers(turn: Turn, { channel, room }: Subscription): void {
-    turn.add({ type: "members", channel, ...room.all });
+  tellMembers(turn: Turn, { channel }: Subscription): void {
+    turn.add({ type: "members", channel });
   }
 
   /** Somebody here wants to be present, otherwise than before. */

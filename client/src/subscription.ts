@@ -23,7 +23,6 @@ export class Subscription {
   isLive = false;
   /** Whether this connection has said how we are present. */
   isPresent = false;
-  wasReady = false;
   refused: TidewireError | undefined;
   token: string | undefined;
   isTokenAsked = false;

@@ -11,15 +11,13 @@ import type { Keeper } from "./storage.ts";
 import type { Config } from "./core.ts";
 import { urlOf, type SyncOptions } from "./options.ts";
 import type { Intent } from "./outbox.ts";
-import { Passport, type Token, type TokenSource } from "./passport.ts";
+import { Passport, asked, type TokenSource } from "./passport.ts";
 import { platform } from "./platform.ts";
 import { errorOf } from "./reading.ts";
 import type { AnySchema, ChannelOf, RowOf, Schema } from "./server/schema.ts";
 import type { Family } from "./family.ts";
 import type { Connection } from "./transport.ts";
 import { webSocket } from "./websocket.ts";
-
-const CLOSED = "the client was closed";
 
 export const CLIENT = "tidewire-js/0.1.0";
 
@@ -47,7 +45,7 @@ type Named<Row> = [Row] extends [never] ? never : string;
 export class Sync<S extends Schema<S> = AnySchema> implements Host {
   readonly #options: SyncOptions;
   readonly #platform;
-  readonly #engine: Engine;
+  readonly engine: Engine;
   readonly #keeper: Keeper;
   readonly #passport: Passport;
   readonly #transports;
@@ -56,46 +54,42 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   readonly #channels = new Map<string, Channel<object>>();
   readonly #timers = new Map<string, () => void>();
   readonly #deferred = new Map<string, Ends>();
-  readonly #catching = new Map<number, Deferred<void>>();
+  readonly #waiting = new Set<{ reject(error: TidewireError): void }>();
   readonly #statuses = new Emitter<Status>();
   readonly #errors = new Emitter<TidewireError>();
-  readonly #resets = new Emitter<{ readonly channel: string; readonly reason: string }>();
   readonly #inputs: Input[] = [];
   readonly #stopWaking: () => void;
   #isHandling = false;
-  #isClosed = false;
+  /** Once it is closed: what everybody who waits is told. */
+  #closed: TidewireError | undefined;
   #socket: number | undefined;
   #connection: Connection | undefined;
-  #counter = 0;
   #lastId = 0;
 
   constructor(options: SyncOptions = {}) {
-    const { storage, space = "global", url } = options;
+    const { storage, space = "global", url, schemaVersion: schema, device, batchSize, onConflict, onError } = options;
+    const { autoReconnect = true, reconnectInterval = 1_000, maxReconnectInterval = 60_000 } = options;
     this.#options = options;
     this.#platform = options.platform ?? platform();
     this.#transports = options.transports ?? [...(this.#platform.WebSocket ? [webSocket] : []), ...fallbacks];
     this.#scope = `tidewire ${typeof url === "function" ? "" : urlOf(url).href} ${space}`;
-    this.#keeper = storage?.keeper(options.schemaVersion ?? 0, (error) => this.fail(error)) ?? nothingKept;
+    this.#keeper = storage?.keeper(schema ?? 0, (error) => this.fail(error)) ?? nothingKept;
     this.#passport = new Passport(options.token, this.#keeper, this.#scope);
-    const { onConflict, onError, onReset } = options;
     if (onError !== undefined) this.#errors.on(onError);
-    if (onReset !== undefined) this.#resets.on(({ channel, reason }) => onReset(channel, reason));
     const kin = options.tabs === false ? undefined : storage?.family;
     const config: Config = {
       link: {
-        autoReconnect: options.autoReconnect ?? true,
-        reconnectInterval: options.reconnectInterval ?? 1_000,
-        maxReconnectInterval: options.maxReconnectInterval ?? 60_000,
+        autoReconnect,
+        reconnectInterval,
+        maxReconnectInterval,
         transports: this.#transports.length,
       },
-      client: CLIENT,
-      schema: options.schemaVersion,
-      device: options.device,
-      batchSize: options.batchSize,
+      self: { client: CLIENT, schema, device },
+      batchSize,
       resolve: onConflict && ((conflict) => guarded(() => onConflict(conflict.channel, conflict.key, conflict.fields, conflict))),
       random: () => this.#platform.random(),
     };
-    this.#engine = new Engine(config, kin?.following);
+    this.engine = new Engine(config, kin?.following);
     if (kin !== undefined) {
       const { engine, handle, perform } = this;
       this.#family = kin.family({ engine, handle, perform, outbox: () => this.#keeper.outbox(), flush: () => this.#keeper.flush() });
@@ -107,22 +101,22 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   }
 
   get status(): Status {
-    return this.#engine.status;
+    return this.engine.status;
   }
 
   /** Why the status is `error`. */
   get error(): TidewireError | undefined {
-    return this.#engine.error;
+    return this.engine.error;
   }
 
   /** Who this is: null is anonymous, undefined not known, or nobody. */
   get identity(): string | null | undefined {
-    return this.#engine.identity;
+    return this.engine.identity;
   }
 
   /** The connection's public name, as others see it in presence and signals. */
   get session(): string {
-    return this.#engine.session;
+    return this.engine.session;
   }
 
   on<E extends keyof Events>(event: E, listener: (value: Events[E]) => void): Unsubscribe {
@@ -154,10 +148,8 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
 
   /** Asks all channels for what is new: done when they have it. */
   catchUp(): Promise<void> {
-    const id = ++this.#counter;
-    const caught = deferred<void>();
-    this.#catching.set(id, caught);
-    this.handle({ type: "catchUp", id });
+    const caught = this.wait<void>();
+    this.handle({ type: "catchUp", caught });
     return caught.promise;
   }
 
@@ -172,53 +164,59 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
 
   /** Ends it all. What is kept stays; promises that wait are rejected as `closed`. */
   async close(): Promise<void> {
-    if (this.#isClosed) return;
+    if (this.#closed) return;
     this.disconnect();
-    this.#isClosed = true;
+    const closed = (this.#closed = new TidewireError("closed", "the client was closed"));
     this.#stopWaking();
+    // What asks for one now asks in vain.
+    this.#passport.set(null);
     for (const cancel of this.#timers.values()) cancel();
-    const waiting = [...this.#deferred.values()].flatMap(({ local, confirmed }) => [local, confirmed]);
-    for (const { reject } of [...waiting, ...this.#catching.values()]) reject(new TidewireError("closed", CLOSED));
+    for (const { reject } of this.#waiting) reject(closed);
     await this.#keeper.close();
   }
 
   // What channels and tabs ask of it.
 
-  get engine(): Engine {
-    return this.#engine;
-  }
-
   /** An id that sorts behind all others, by time where the clock does not run back. */
   newId(): string {
-    const last = Number.parseInt(this.#engine.lastId || "0", 36);
+    const last = Number.parseInt(this.engine.outbox.last || "0", 36);
     this.#lastId = Math.max(this.#lastId + 1, last + 1, Math.floor(this.#platform.now()) * 100);
-    const random = () => this.#platform.random().toString(36).slice(2, 12);
-    return `${this.#lastId.toString(36).padStart(10, "0")}-${random()}${random()}`;
+    return `${this.#lastId.toString(36).padStart(10, "0")}-${this.#platform.random().toString(36).slice(2)}`;
+  }
+
+  /** A promise that comes to its end with the client, at the latest. */
+  wait<T>(): Deferred<T> {
+    const waiting = deferred<T>();
+    this.#waiting.add(waiting);
+    waiting.promise.finally(() => this.#waiting.delete(waiting)).catch(() => {});
+    if (this.#closed) waiting.reject(this.#closed);
+    return waiting;
   }
 
   write(intent: Intent): { local: Promise<void>; confirmed: Promise<unknown> } {
     // Whoever does not wait for them learns of failures by `rejected` and `onError`.
-    const local = deferred<void>();
-    const confirmed = deferred<unknown>();
+    const local = this.wait<void>();
+    const confirmed = this.wait<unknown>();
     this.#deferred.set(intent.id, { local, confirmed });
-    if (this.#isClosed) this.#settle({ id: intent.id, error: { code: "closed", message: CLOSED } });
-    else this.handle({ type: "write", intent });
+    this.handle({ type: "write", intent });
     return { local: local.promise, confirmed: confirmed.promise };
   }
 
-  forget(channel: string): void {
-    this.#channels.delete(channel);
-    this.handle({ type: "leave", channel });
+  forget(channel: object, name: string): void {
+    // Another one of this name may be here by now.
+    if (this.#channels.get(name) !== channel) return;
+    this.#channels.delete(name);
+    this.handle({ type: "leave", channel: name });
   }
 
   readonly handle = (input: Input): void => {
-    if (this.#isClosed || this.#family?.takes(input)) return;
+    if (this.#closed || this.#family?.takes(input)) return;
     this.#inputs.push(input);
     if (this.#isHandling) return;
     this.#isHandling = true;
     try {
       for (let next = this.#inputs.shift(); next !== undefined; next = this.#inputs.shift()) {
-        for (const effect of this.#engine.handle(next, this.#platform.now())) this.perform(effect);
+        for (const effect of this.engine.handle(next, this.#platform.now())) this.perform(effect);
       }
     } finally {
       this.#isHandling = false;
@@ -232,8 +230,6 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
         return void this.#open(effect.socket, effect.transport);
       case "send":
         return this.#connection?.send(effect.text);
-      case "ping":
-        return this.#connection?.send('{"type":"ping"}');
       case "hangUp":
         this.#connection?.close();
         this.#connection = this.#socket = undefined;
@@ -276,8 +272,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
       case "status":
         return this.#statuses.emit(effect.status);
       case "caughtUp":
-        this.#catching.get(effect.id)?.resolve();
-        return void this.#catching.delete(effect.id);
+        return effect.caught.resolve();
       case "settled":
         return this.#settle(effect.outcome);
       case "error":
@@ -285,7 +280,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
       case "channelToken":
         return void this.#channelToken(effect.channel);
       case "reset":
-        return this.#resets.emit(effect);
+        return guarded(() => this.#options.onReset?.(effect.channel, effect.reason));
     }
     this.#channels.get(effect.channel)?.take(effect);
   };
@@ -298,29 +293,31 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
     this.#errors.emit(error);
   }
 
-  /** Finds out who this is; `show` gets a token for it. Nothing where that is news: all begins anew then. */
-  async #whose(show: () => Promise<Token>): Promise<{ readonly token: string | undefined } | undefined> {
-    const token = await show();
-    if (token === null) {
-      const last = await this.#passport.last();
-      this.handle({ type: "signedOut", identity: last?.identity });
-      return undefined;
-    }
-    const identity = await this.#passport.whose(token);
-    if (identity === this.identity) return { token };
-    this.handle({ type: "identified", identity });
+  /** Finds out who this is, by a token. Nothing where that is news: all begins anew then. */
+  async #whose(isLook = false): Promise<{ readonly token: string | undefined } | undefined> {
+    const passport = this.#passport;
+    const { source } = passport;
+    const token = await passport.show();
+    const identity = token === null ? (await passport.last())?.identity : await passport.whose(token);
+    // Another one was set meanwhile: this is nobody's any more.
+    if (source !== passport.source) return this.#whose(isLook);
+    passport.take(token, isLook);
+    if (token === null) this.handle({ type: "signedOut", identity });
+    else if (identity === this.identity) return { token };
+    else this.handle({ type: "identified", identity: identity ?? null });
     return undefined;
   }
 
   async #identify(): Promise<void> {
     const { identity } = this;
+    const { source } = this.#passport;
     try {
-      const same = await this.#whose(() => this.#passport.look());
-      if (same !== undefined && identity !== undefined) this.handle({ type: "identified", identity });
+      if ((await this.#whose(true)) && identity !== undefined) this.handle({ type: "identified", identity });
     } catch (error) {
+      const last = await this.#passport.last();
+      if (source !== this.#passport.source) return;
       this.#noToken(error);
       // Offline, most likely: who was here last is here still.
-      const last = await this.#passport.last();
       if (last !== undefined) this.handle({ type: "identified", identity: last.identity });
       else this.#timers.set("identify", this.#platform.after(TOKEN_MS, () => void this.#identify()));
     }
@@ -332,8 +329,8 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
 
   async #renew(): Promise<void> {
     try {
-      const same = await this.#whose(() => this.#passport.show());
-      if (same !== undefined) this.handle({ type: "token", token: same.token });
+      const same = await this.#whose();
+      if (same) this.handle({ type: "token", ...same });
     } catch (error) {
       this.#noToken(error);
     }
@@ -342,20 +339,18 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
   async #channelToken(channel: string): Promise<void> {
     const source = this.#channels.get(channel)?.token;
     if (source === undefined) return;
-    const token = await Promise.resolve()
-      .then(() => (typeof source === "function" ? source() : source))
-      .catch((error: unknown) => this.#noToken(error));
+    const token = await asked(source).catch((error: unknown) => this.#noToken(error));
     this.handle({ type: "channelToken", channel, token: token ?? undefined });
   }
 
   async #open(socket: number, transport: number): Promise<void> {
     this.#socket = socket;
-    const isCurrent = () => this.#socket === socket && !this.#isClosed;
+    const isCurrent = () => this.#socket === socket;
     try {
-      const same = await this.#whose(() => this.#passport.show());
+      const same = await this.#whose();
       if (same === undefined || !isCurrent()) return;
       const { url } = this.#options;
-      const where = { url: urlOf(typeof url === "function" ? await url() : url), space: this.#options.space ?? "global", ...same };
+      const where = { url: urlOf(await asked(url)), space: this.#options.space ?? "global", ...same };
       const chosen = this.#transports[transport];
       if (!isCurrent() || chosen === undefined) return;
       const { isOrdered } = chosen;

@@ -26,6 +26,12 @@ interface Met {
 /** How many refused writes of a channel are remembered, until the app has seen them. */
 const REJECTED = 100;
 
+/** How deep a write may nest: the server takes 64, of which what carries it has up to 3. */
+const DEPTH = 61;
+
+const isDeeper = (value: unknown, depth: number): boolean =>
+  value instanceof Object && (depth === 0 || Object.values(value).some((inner) => isDeeper(inner, depth - 1)));
+
 /** The id of an intent with other content, which sorts where the old one did. */
 const revised = (id: string): string => {
   const [name = id, revision = "0"] = id.split("~");
@@ -44,29 +50,33 @@ export class Writing {
   }
 
   write(turn: Turn, intent: Intent): void {
-    const { frameBytes } = this.#core.limits;
-    // A frame that is too large would cost the connection.
-    if (bytesOf(JSON.stringify({ type: "mutate", ...message(intent) })) > frameBytes) {
-      const error = { code: "frame_too_large", message: `a write has at most ${frameBytes} bytes` };
-      return void turn.outcomes.push({ id: intent.id, error });
+    // A frame that is too large would cost the connection, and one that nests too deeply all that is in it.
+    if (bytesOf(JSON.stringify({ type: "mutate", ...message(intent) })) > this.#core.limits.frameBytes || isDeeper(intent.data, DEPTH)) {
+      return turn.refuse(intent.id, "frame_too_large", "larger or deeper than the server takes");
     }
     this.#put(turn, intent);
   }
 
   #put(turn: Turn, intent: Intent): void {
-    this.#core.outbox.put(intent);
     turn.writes.push({ type: "intent", intent });
-    this.#changed(turn, intent);
+    this.come(turn, intent);
+  }
+
+  /** An intent as it is kept by now, here or elsewhere. */
+  come(turn: Turn, intent: Intent): void {
+    this.#core.outbox.put(intent);
+    this.changed(turn, intent);
   }
 
   #drop(turn: Turn, { id }: Intent): void {
     const intent = this.#core.outbox.drop(id);
     if (intent === undefined) return;
     turn.writes.push({ type: "settled", id });
-    this.#changed(turn, intent);
+    this.changed(turn, intent);
   }
 
-  #changed(turn: Turn, { channel, key }: Intent): void {
+  /** An intent has changed or gone. */
+  changed(turn: Turn, { channel, key }: Intent): void {
     turn.touch(channel, [key]);
     turn.add({ type: "outbox", channel });
   }
@@ -77,7 +87,7 @@ export class Writing {
     if (intent === undefined || this.#core.outbox.isSent(id)) return;
     this.#drop(turn, intent);
     if (intent.rejected === undefined) {
-      turn.outcomes.push({ id, error: { code: "closed", message: "the write was given up" } });
+      turn.refuse(id, "closed", "given up");
     }
   }
 
@@ -120,7 +130,7 @@ export class Writing {
   reached(turn: Turn, { channel, replica }: Subscription): void {
     for (const intent of this.#core.outbox.settle(channel, replica.place.cursor)) {
       turn.writes.push({ type: "settled", id: intent.id });
-      this.#changed(turn, intent);
+      this.changed(turn, intent);
     }
   }
 
@@ -153,7 +163,7 @@ export class Writing {
 
   #revise(turn: Turn, intent: Intent, data: Fields): void {
     this.#drop(turn, intent);
-    this.#put(turn, { ...intent, id: revised(intent.id), data });
+    this.write(turn, { ...intent, id: revised(intent.id), data });
   }
 
   /** Somebody else has changed a row that updates wait for: where they change the same fields, the app decides. */

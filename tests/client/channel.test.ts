@@ -16,7 +16,7 @@ test("who is here comes, moves and goes, and is here again after a reconnect", a
   assert.deepEqual([states(mine), states(his), his.total], [[["alice", { x: 1 }]], [["alice", { x: 1 }]], 1]);
   const told: number[] = [];
   his.subscribe((members) => told.push(members.length));
-  mine.update({ x: 2 });
+  mine.join({ x: 2 });
   await world.pass();
   assert.deepEqual([states(mine), states(his)], [[["alice", { x: 2 }]], [["alice", { x: 2 }]]]);
   his.join({ y: 1 });
@@ -239,4 +239,51 @@ test("the server for tests works with real timers, as an app's tests use it", as
   assert.equal(sync.error?.code, "revoked");
   await sync.close();
   assert.equal(testToken("alice"), server.client("alice").token);
+});
+
+test("a write that is still being encrypted when somebody else signs in is not made in their name", async () => {
+  const world = new World();
+  const sync = world.client();
+  let go = () => {};
+  const ciphers = {
+    encrypt: ({ id }: Todo) => new Promise<{ id: string; ct: string }>((resolve) => (go = () => resolve({ id, ct: "x" }))),
+    decrypt: ({ id }: { id: string }) => ({ id, title: "" }),
+  };
+  const notes = sync.channel("notes", encrypted<Todo>(ciphers));
+  await world.pass();
+  const { confirmed } = notes.create({ id: "a", title: "alice's" });
+  await world.pass();
+  sync.setToken(testToken("bob"));
+  await world.pass();
+  go();
+  await world.pass();
+  assert.deepEqual([await fate(confirmed), world.server.rows("notes")], ["closed", []]);
+});
+
+test("an id that is given as undefined is made, too", async () => {
+  const world = new World();
+  const todos = world.client().channel("todos");
+  await world.pass();
+  const { key, confirmed } = todos.create({ id: undefined as unknown as string, title: "milk" });
+  await world.pass();
+  assert.deepEqual([await fate(confirmed), todos.rows], [{ id: key, title: "milk" }, [{ id: key, title: "milk" }]]);
+});
+
+test("a client of the server for tests does not spin while that is offline, and is back at once when it is not", async () => {
+  const world = new World();
+  const { server } = world;
+  let attempts = 0;
+  const transport = { ...server.transport, open: (...given: Parameters<typeof server.transport.open>) => ((attempts += 1), server.transport.open(...given)) };
+  const sync = world.client(null, { ...server.client("alice"), transports: [transport] });
+  await world.pass();
+  world.random = () => 0.5;
+  server.goOffline();
+  await world.pass(1_000);
+  assert.ok(attempts > 50 && attempts < 150, `${attempts}`);
+  server.goOnline();
+  await world.pass(20);
+  assert.equal(sync.status, "synced");
+  server.restart();
+  await world.pass(20);
+  assert.equal(sync.status, "synced");
 });

@@ -347,3 +347,73 @@ test("without autoReconnect it stays away, without autoConnect it waits", async 
   assert.equal(attempts.length, 1);
   assert.equal(sync.status, "offline");
 });
+
+test("a token that comes late, of before another was set, signs nobody in", async () => {
+  for (const [next, identity] of [[testToken("bob"), "bob"], [null, undefined]] as const) {
+    const world = new World();
+    let give = (_token: string) => {};
+    const slow = () => new Promise<string>((resolve) => (give = resolve));
+    const sync = world.client(null, { token: slow, storage: storage() });
+    await world.pass();
+    sync.setToken(next);
+    await world.pass();
+    give(testToken("alice"));
+    await world.pass();
+    assert.equal(sync.identity, identity);
+    assert.deepEqual([...world.server.sessions].map((session) => session.identity), identity === undefined ? [] : [identity]);
+  }
+});
+
+test("who signs out and in at once is in, and nothing of theirs is deleted", async () => {
+  const world = new World();
+  const kept = storage();
+  const before = world.client("bob", { storage: kept });
+  before.channel("todos");
+  await world.pass();
+  world.server.goOffline();
+  before.channel("todos").create({ id: "a", title: "unsent" });
+  await world.pass();
+  await before.close();
+  const sync = world.client("alice", { storage: kept });
+  await world.pass();
+  sync.setToken(null);
+  sync.setToken(testToken("bob"));
+  await world.pass();
+  assert.equal(sync.identity, "bob");
+  assert.deepEqual(sync.channel("todos").pending.map(({ key }) => key), ["a"]);
+});
+
+test("nothing is asked of the app once it is closed", async () => {
+  const world = new World();
+  let asked = 0;
+  let fail = (_error: Error) => {};
+  const errors: unknown[] = [];
+  const token = () => new Promise<string>((_, reject) => ((asked += 1), (fail = reject)));
+  const sync = world.client(null, { token, onError: (error) => errors.push(error) });
+  await world.pass();
+  await sync.close();
+  fail(new Error("too late"));
+  await world.pass(60_000);
+  assert.deepEqual([asked, errors, world.clock.next], [1, [], Infinity]);
+});
+
+test("a pause for writes ends at its time, also where the clock was set back meanwhile", async () => {
+  const world = new World();
+  world.random = () => 0;
+  let back = 0;
+  const { transport, last, say, welcome } = scripted();
+  const sync = world.client("alice", { transports: [transport], platform: { ...world.platform, now: () => world.clock.time - back } });
+  await world.pass();
+  welcome();
+  const todos = sync.channel("todos");
+  await world.pass();
+  say({ type: "snapshot", id: "s1", channel: "todos", mode: "full", data: [], deleted: [], cursor: "e.1", view: "v", more: false });
+  const { id } = todos.create({ id: "a", title: "milk" });
+  const sent = () => last().sent.filter((text) => text.includes('"mutate"')).length;
+  say({ type: "reject", id, channel: "todos", error: { code: "rate_limited", message: "later", retryable: true, retryAfterMs: 1_000 } });
+  back = 3_600_000;
+  await world.pass(900);
+  assert.equal(sent(), 1);
+  await world.pass(200);
+  assert.equal(sent(), 2);
+});

@@ -1,7 +1,8 @@
 // What a client says on a connection, and what it makes of the answers: subscribing, writing, cursors.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { TidewireError } from "../../client/src/index.ts";
+import { TidewireError, type Net } from "../../client/src/index.ts";
+import { Posts } from "../../client/src/posts.ts";
 import { scripted, word } from "./scripted.ts";
 import { World, calm, fate } from "./world.ts";
 
@@ -191,4 +192,69 @@ test("writes that are refused together for a while wait together, and no longer 
   assert.equal(last().sent.length, before);
   await world.pass(1_000);
   assert.equal(JSON.parse(last().sent.at(-1) ?? "[]").length, 40);
+});
+
+test("nobody waits for a channel that is closed, or for a client that is", async () => {
+  const world = new World();
+  world.server.goOffline();
+  const sync = world.client();
+  const [todos, notes] = [sync.channel("todos"), sync.channel("notes")];
+  await world.pass();
+  todos.close();
+  assert.equal(await fate(todos.ready), "closed");
+  const again = sync.channel("todos");
+  // An old one has nothing to say of the new one.
+  todos.close();
+  assert.equal(sync.channel("todos"), again);
+  await sync.close();
+  for (const waits of [notes.ready, again.ready, sync.catchUp(), sync.channel("room").ready, notes.create({ title: "late" }).confirmed]) {
+    assert.equal(await fate(waits), "closed");
+  }
+});
+
+test("a write that nests deeper than the server reads is refused here, and costs no other", async () => {
+  const world = new World();
+  const { transport, welcome } = scripted();
+  const sync = world.client("alice", { transports: [transport] });
+  await world.pass();
+  welcome();
+  const nested = (depth: number): object => (depth === 0 ? {} : { in: nested(depth - 1) });
+  const [deepest, tooDeep, list] = [nested(59), nested(60), Array.from({ length: 100_000 }, () => 0)].map((inner, i) =>
+    sync.channel("todos").create({ id: `t${i}`, title: "x", inner }),
+  );
+  assert.deepEqual([await fate(deepest!.confirmed), await fate(tooDeep!.confirmed), await fate(list!.confirmed)], ["waits", "frame_too_large", "waits"]);
+  assert.deepEqual(sync.channel("todos").pending.map(({ key }) => key), ["t0", "t2"]);
+});
+
+test("what onConflict makes too large is refused, and keeps the connection", async () => {
+  const world = new World();
+  world.server.publish("todos", "create", "a", { title: "milk" });
+  const sync = world.client("alice", { onConflict: () => ({ title: "x".repeat(300_000) }) });
+  const todos = sync.channel("todos");
+  await world.pass();
+  world.server.goOffline();
+  const { confirmed } = todos.update("a", { title: "beer" });
+  world.server.publish("todos", "update", "a", { title: "wine" });
+  world.server.goOnline();
+  await world.pass(5_000);
+  assert.deepEqual([await fate(confirmed), sync.status], ["frame_too_large", "synced"]);
+});
+
+test("writes over HTTP go in requests that the server takes, each once and in order", async () => {
+  const bodies: string[] = [];
+  const told: object[] = [];
+  const fetch = async (_input: string, init?: RequestInit) => {
+    const body = String(init?.body);
+    bodies.push(body);
+    const { mutations } = JSON.parse(body) as { mutations: { id: string }[] };
+    return Response.json({ results: mutations.map(({ id }) => ({ type: "ack", id })) });
+  };
+  const where = { url: new URL("http://sync.test/api/sync"), space: "global" };
+  const posted = { tell: (message: object) => void told.push(message), end: () => {}, tokenOf: () => undefined };
+  const posts = new Posts(where, { fetch } as unknown as Net, posted);
+  const ids = Array.from({ length: 50 }, (_, i) => `m${i}`);
+  for (const id of ids) posts.add({ id, channel: "todos", action: "create", data: { id, text: "x".repeat(250_000) } });
+  await calm();
+  assert.ok(bodies.every((body) => body.length <= 8 * 1024 * 1024), `${bodies.map((body) => body.length)}`);
+  assert.deepEqual(told, ids.map((id) => ({ type: "ack", id })));
 });

@@ -1,7 +1,7 @@
 // Several tabs of one identity: one connection, the same rows everywhere, and another leader when one goes.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { memoryStorage, type Storage, type Sync, type SyncOptions } from "../../client/src/index.ts";
+import { encrypted, memoryStorage, type Storage, type Sync, type SyncOptions } from "../../client/src/index.ts";
 import { Family, type TabMessage } from "../../client/src/family.ts";
 import { Following } from "../../client/src/following.ts";
 import type { Tab, Tabs } from "../../client/src/tabs.ts";
@@ -234,3 +234,28 @@ for (const seed of [1, 2, 3, 4, 5, 6, ...(process.env["SEEDS"] === undefined ? [
     await world.close();
   });
 }
+
+test("a channel that another tab wanted first is ready, and says what it is refused for, in the tab that leads", async () => {
+  const world = new World({ channels: { todos: {}, notes: {} } });
+  const tab = browser(world);
+  world.server.publish("notes", "create", "a", { ct: '{"title":"hidden"}' });
+  const leader = tab();
+  await world.pass();
+  const other = tab();
+  for (const name of ["todos", "notes", "nowhere"]) other.channel(name);
+  await world.pass();
+  const [todos, nowhere] = [leader.channel("todos"), leader.channel("nowhere")];
+  const cipher = {
+    encrypt: ({ id, ...hidden }: Todo) => ({ id, ct: JSON.stringify(hidden) }),
+    decrypt: ({ id, ct = "{}" }: { id: string; ct?: string }) => ({ id, ...JSON.parse(ct) }) as Todo,
+  };
+  const notes = leader.channel("notes", encrypted<Todo>(cipher));
+  await world.pass();
+  assert.deepEqual([await fate(todos.restored), await fate(todos.ready), await fate(nowhere.ready)], [undefined, undefined, "unknown_channel"]);
+  assert.deepEqual(notes.rows, [{ id: "a", title: "hidden" }]);
+  // Closed here, it goes on for the other tab; whoever opens it again is told once more.
+  todos.close();
+  const again = leader.channel("todos");
+  await world.pass();
+  assert.equal(await fate(again.ready), undefined);
+});

@@ -207,6 +207,27 @@ describe("in a browser", { skip: noBrowser }, () => {
     await shows(bob.pane, "kept over a reload");
   });
 
+  test("what one is typing stays while others write, and the keyboard keeps its place", async (t) => {
+    const [alice, bob] = [await enter(t, "alice"), await enter(t, "bob")];
+    for (const text of ["to be renamed", "to be deleted", "the next one"]) {
+      await add(alice.pane, text);
+      await confirms(alice.pane, text);
+    }
+    const field = item(alice.pane, "to be renamed").locator(".text");
+    await field.press("End");
+    await field.pressSequentially(" by hand");
+    await add(bob.pane, "written meanwhile by bob");
+    await shows(alice.pane, "written meanwhile by bob");
+    assert.equal(await field.inputValue(), "to be renamed by hand");
+    await field.press("Enter");
+    await shows(bob.pane, "to be renamed by hand");
+    const focused = () => alice.page.evaluate(() => document.activeElement.getAttribute("aria-label"));
+    assert.equal(await focused(), "Title");
+    await item(alice.pane, "to be deleted").getByRole("button", { name: "Delete" }).press("Enter");
+    await lacks(bob.pane, "to be deleted");
+    assert.equal(await focused(), "Delete: the next one");
+  });
+
   test("each sees who is here, where they point and when they wave; who goes is gone", async (t) => {
     const [alice, bob] = [await enter(t, "alice"), await enter(t, "bob")];
     const here = (pane) => pane.getByRole("list", { name: "Who is here" });

@@ -1,4 +1,5 @@
 // A server in memory with the rules of the real one, for the tests of apps: it can be made to misbehave.
+import type { SyncOptions } from "../options.ts";
 import type { Connection, Listener, Net, Transport, Where } from "../transport.ts";
 import type { Action, Fields, Mutate, Row, WireError } from "../wire.ts";
 import { Log, Refusal, type Happened, type Rule } from "./log.ts";
@@ -65,9 +66,9 @@ export class TestServer {
   }
 
   /** The options of a client of this server; without an identity an anonymous one. */
-  client(identity?: string): { url: string; token?: string; transports: Transport[]; reconnectInterval: number } {
+  client(identity?: string): Pick<SyncOptions, "url" | "token" | "transports" | "reconnectInterval" | "maxReconnectInterval"> {
     const token = identity === undefined ? {} : { token: testToken(identity) };
-    return { url: "http://test.invalid", ...token, transports: [this.transport], reconnectInterval: 0 };
+    return { url: "http://test.invalid", ...token, transports: [this.transport], reconnectInterval: 20, maxReconnectInterval: 20 };
   }
 
   /** Cuts all connections, and lets none through. */
