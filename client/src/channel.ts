@@ -177,10 +177,10 @@ export class Channel<R extends object> {
 
   /** Writes once more what was refused. */
   retry(id: string): Written<R> | undefined {
-    const intent = this.#host.engine.intents(this.name).find((one) => one.id === id && one.rejected !== undefined);
-    if (intent === undefined) return undefined;
+    const refused = this.rejected.find((one) => one.id === id);
+    if (refused === undefined) return undefined;
     this.dismiss(id);
-    const { action, key, data } = intent;
+    const { action, key, data } = refused;
     const again = this.#host.newId();
     return this.#written(again, key, this.#host.write({ id: again, channel: this.name, action, key, data }));
   }
@@ -247,7 +247,7 @@ export class Channel<R extends object> {
   }
 
   #write(action: Intent["action"], key: string, given?: object): Written<R> {
-    if (typeof key !== "string" || key === "") throw invalid("id", "must be a text that is not empty");
+    if (typeof key !== "string" || key === "") throw invalid("id", "must not be empty");
     const data = given === undefined ? undefined : copy(given as Fields);
     const id = this.#host.newId();
     const make = (fields: Fields | undefined) => this.#host.write({ id, channel: this.name, action, key, data: fields });

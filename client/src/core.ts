@@ -3,7 +3,7 @@ import type { Turn } from "./effects.ts";
 import { Link, type LinkOptions } from "./link.ts";
 import { Outbox } from "./outbox.ts";
 import type { Subscription } from "./subscription.ts";
-import type { ClientMessage, Fields, Row } from "./wire.ts";
+import { bytesOf, type ClientMessage, type Fields, type Row } from "./wire.ts";
 
 /** Somebody else has changed fields that a write which was not sent yet changes, too. */
 export interface Conflict {
@@ -29,6 +29,14 @@ export interface Config {
   readonly resolve?: ((conflict: Conflict) => Resolution) | undefined;
   readonly random: () => number;
 }
+
+/** How deep a message may nest: the server takes 64, of which what carries it has up to 2. */
+const DEPTH = 62;
+
+const isDeeper = (value: unknown, depth: number): boolean =>
+  value instanceof Object && (depth === 0 || Object.values(value).some((inner) => isDeeper(inner, depth - 1)));
+
+export const TOO_LARGE = "too large";
 
 export class Core {
   readonly config: Config;
@@ -67,6 +75,11 @@ export class Core {
 
   send(...messages: readonly ClientMessage[]): void {
     this.#out.push(...messages);
+  }
+
+  /** A frame that is too large would cost the connection, and one that nests too deeply all that is in it. */
+  isTooLarge(message: object): boolean {
+    return bytesOf(JSON.stringify(message)) > this.limits.frameBytes || isDeeper(message, DEPTH);
   }
 
   takeOut(): readonly ClientMessage[] {

@@ -1,5 +1,5 @@
 // The client as a state machine: inputs in, effects out. No clock, no socket and no storage is here.
-import { Core, type Config } from "./core.ts";
+import { Core, TOO_LARGE, type Config } from "./core.ts";
 import type { Deferred } from "./deferred.ts";
 import { Turn, type Effect, type Input, type Status } from "./effects.ts";
 import { TidewireError } from "./error.ts";
@@ -122,13 +122,14 @@ export class Engine {
       case "write": {
         const { intent } = input;
         if (!this.#isSignedOut) return this.#writing.write(turn, intent);
-        return turn.refuse(intent.id, "unauthorized", "nobody is signed in");
+        return turn.refuse(intent.id, "unauthorized", "not signed in");
       }
       case "dismiss":
         return this.#writing.dismiss(turn, input.id);
       case "presence":
-        return this.#reading.move(turn, input.channel, input.want);
       case "signal":
+        if (this.#core.isTooLarge(input)) return turn.add({ type: "error", error: errorOf({ code: "frame_too_large", message: TOO_LARGE }) });
+        if (input.type === "presence") return this.#reading.move(turn, input.channel, input.want);
         if (subscriptions.get(input.channel)?.isLive && this.#core.isUp) this.#core.send(input);
         return;
       case "identified":

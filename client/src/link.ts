@@ -111,10 +111,10 @@ export class Link {
   closed(turn: Turn, { code, reason, status, retryAfterMs }: Closed): void {
     if (retryAfterMs !== undefined) this.holdOff(turn.now + retryAfterMs);
     const isFinal = code >= 4500 && code <= 4999;
-    if (isFinal) return this.#stop(turn, endings[code - 4501] ?? "forbidden", reason || `closed with ${code}`);
+    if (isFinal) return this.#stop(turn, endings[code - 4501] ?? "forbidden", reason || "closed");
     if (status === 403) return this.#stop(turn, "forbidden", "the server refused");
     // A token may have ended on the way here. That of the next attempt is a new one.
-    if (status === 401 && ++this.#unauthorized > 1) return this.#stop(turn, "unauthorized", "the token was refused");
+    if (status === 401 && ++this.#unauthorized > 1) return this.#stop(turn, "unauthorized", "the server refused");
     // The session is good and yet no connection opens: something between lets no such transport through.
     if (status === 200 && ++this.#unopened > 1) {
       this.transport = (this.transport + 1) % this.#options.transports;

@@ -376,7 +376,7 @@ export class Sync<S extends Schema<S> = AnySchema> implements Host {
       await this.#keeper.commit(writes);
       for (const { resolve } of local) resolve();
     } catch (error) {
-      const failure = new TidewireError("storage", "this device could not keep it", { cause: error });
+      const failure = new TidewireError("storage", "not kept on this device", { cause: error });
       for (const { reject } of local) reject(failure);
       this.handle({ type: "unsaved", writes });
       this.fail(failure);

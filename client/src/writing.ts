@@ -1,11 +1,11 @@
 // The outbox at work: what is sent, acknowledged, refused, tried again, or met by somebody else's write.
-import type { Core } from "./core.ts";
+import { TOO_LARGE, type Core } from "./core.ts";
 import { covers } from "./cursor.ts";
 import type { Turn } from "./effects.ts";
 import { isSame } from "./json.ts";
 import type { Intent } from "./outbox.ts";
 import type { Subscription } from "./subscription.ts";
-import { bytesOf, type Ack, type Fields, type Mutate, type Row, type WireError } from "./wire.ts";
+import type { Ack, Fields, Mutate, Row, WireError } from "./wire.ts";
 
 const message = ({ id, channel, action, key, data }: Intent): Mutate => ({
   id,
@@ -26,12 +26,6 @@ interface Met {
 /** How many refused writes of a channel are remembered, until the app has seen them. */
 const REJECTED = 100;
 
-/** How deep a write may nest: the server takes 64, of which what carries it has up to 3. */
-const DEPTH = 61;
-
-const isDeeper = (value: unknown, depth: number): boolean =>
-  value instanceof Object && (depth === 0 || Object.values(value).some((inner) => isDeeper(inner, depth - 1)));
-
 /** The id of an intent with other content, which sorts where the old one did. */
 const revised = (id: string): string => {
   const [name = id, revision = "0"] = id.split("~");
@@ -50,9 +44,8 @@ export class Writing {
   }
 
   write(turn: Turn, intent: Intent): void {
-    // A frame that is too large would cost the connection, and one that nests too deeply all that is in it.
-    if (bytesOf(JSON.stringify({ type: "mutate", ...message(intent) })) > this.#core.limits.frameBytes || isDeeper(intent.data, DEPTH)) {
-      return turn.refuse(intent.id, "frame_too_large", "larger or deeper than the server takes");
+    if (this.#core.isTooLarge({ type: "mutate", ...message(intent) })) {
+      return turn.refuse(intent.id, "frame_too_large", TOO_LARGE);
     }
     this.#put(turn, intent);
   }

@@ -258,3 +258,22 @@ test("writes over HTTP go in requests that the server takes, each once and in or
   assert.ok(bodies.every((body) => body.length <= 8 * 1024 * 1024), `${bodies.map((body) => body.length)}`);
   assert.deepEqual(told, ids.map((id) => ({ type: "ack", id })));
 });
+
+test("a signal or a state over the bound of a frame is told to the app, and costs no connection", async () => {
+  const world = new World({ channels: { room: { presence: true, signals: true } } });
+  const errors: string[] = [];
+  const sync = world.client("alice", { onError: ({ code }) => void errors.push(code) });
+  const room = sync.channel("room");
+  await world.pass();
+  let deep: unknown = 1;
+  for (let depth = 0; depth < 64; depth += 1) deep = [deep];
+  for (const data of ["x".repeat(300_000), deep]) {
+    room.signal("wave", data);
+    room.presence.join(data);
+  }
+  await world.pass();
+  assert.deepEqual([errors, sync.status], [Array(4).fill("frame_too_large"), "synced"]);
+  room.presence.join({ x: 1 });
+  await world.pass();
+  assert.equal(room.presence.members.length, 1);
+});
