@@ -51,7 +51,7 @@ class Party {
       this.#looks.add(look);
       look();
     });
-    return within(found, what).finally(() => this.#looks.delete(look));
+    return within(found, what, this.target.patience).finally(() => this.#looks.delete(look));
   }
 
   /** The messages of a channel that came by themselves. */
@@ -132,11 +132,15 @@ class OverWebSocket extends Party {
       if (this.code !== undefined) throw new Error(`${this.name} waits for ${what}, and was closed with ${this.code}`);
       return undefined;
     };
-    return this.until(find, () => `${this.name} waits for ${what}, has ${JSON.stringify(this.inbox).slice(0, 500)}`);
+    return this.until(find, () => `${this.name} waits for ${what}, ${this.#told}`);
+  }
+
+  get #told() {
+    return `has ${JSON.stringify(this.inbox).slice(0, 500)}`;
   }
 
   closed() {
-    return this.until(() => this.code, () => `${this.name} is not closed, has ${JSON.stringify(this.inbox).slice(0, 500)}`);
+    return this.until(() => this.code, () => `${this.name} is not closed, ${this.#told}`);
   }
 
   subscribe(asked) {
@@ -219,9 +223,11 @@ class OverHttp extends Party {
 
   async mutate(mutations) {
     const body = JSON.stringify({ mutations });
-    const answer = await this.target.http("POST", this.path("/api/sync/mutate"), { headers: this.headers, body });
-    if (answer.status !== 200) return mutations.map(({ id, channel }) => ({ id, ...this.refusal(channel, answer.status, answer.body) }));
-    return answer.body.results;
+    const given = { headers: this.headers, body };
+    const answer = await this.target.http("POST", this.path("/api/sync/mutate"), given);
+    if (answer.status === 200) return answer.body.results;
+    const refused = ({ id, channel }) => ({ id, ...this.refusal(channel, answer.status, answer.body) });
+    return mutations.map(refused);
   }
 
   /** Asks until there is nothing more. */
@@ -388,4 +394,10 @@ export async function* eventsOf(body) {
 }
 
 /** Transports by name; `http` is for cases that read over none. */
-export const parties = { ws: OverWebSocket, sse: OverEvents, "long-poll": OverLongPoll, pages: OverPages, http: OverPages };
+export const parties = {
+  ws: OverWebSocket,
+  sse: OverEvents,
+  "long-poll": OverLongPoll,
+  pages: OverPages,
+  http: OverPages,
+};

@@ -15,7 +15,7 @@ const kinds = {
   /** Milliseconds since 1970, and no seconds. */
   time: (value) => Number.isSafeInteger(value) && value > 1_000_000_000_000,
   // The first two parts are epoch and seq; there may be more.
-  cursor: (value) => typeof value === "string" && /^[^.]+\.\d+(\..*)?$/.test(value),
+  cursor: (value) => typeof value === "string" && /^[a-z0-9]{1,16}\.\d+(\..*)?$/.test(value),
 };
 
 const show = (value) => {
@@ -27,8 +27,8 @@ const show = (value) => {
 const words = {
   $is: (value, kind) => kinds[kind](value) || `is no ${kind}`,
   $matches: (value, text) => (typeof value === "string" && new RegExp(text, "u").test(value)) || `does not match ${text}`,
-  $in: (value, list, names) => list.some((one) => !misfit(value, one, names)) || `is none of ${show(list)}`,
-  $not: (value, other, names) => misfit(value, other, names) !== undefined || `is ${show(other)}`,
+  $in: (value, list, names) => list.some((one) => fits(value, one, names)) || `is none of ${show(list)}`,
+  $not: (value, other, names) => !fits(value, other, names) || `is ${show(other)}`,
   $above: (value, least) => value > least || `is not above ${show(least)}`,
   $below: (value, most) => value < most || `is not below ${show(most)}`,
   $length: (value, length, names) => misfit(value?.length, length, names) ?? true,
@@ -46,12 +46,14 @@ function unordered(value, wanted, names, exactly) {
   if (!Array.isArray(value) || value.length !== wanted.length) return `is no list of ${wanted.length}`;
   const rest = [...value];
   for (const one of wanted) {
-    const at = rest.findIndex((other) => misfit(other, one, names, "", exactly) === undefined);
+    const at = rest.findIndex((other) => fits(other, one, names, exactly));
     if (at < 0) return `has not ${show(one)}`;
     rest.splice(at, 1);
   }
   return true;
 }
+
+const fits = (value, pattern, names, exactly = false) => misfit(value, pattern, names, "", exactly) === undefined;
 
 /**
  * Why a value does not fit a pattern; undefined where it does. Objects may have more fields than the

@@ -48,7 +48,8 @@ export class Conversation {
 
   /** What a case should not leave behind: answers that nobody asked for. */
   finish() {
-    const rest = [...this.parties.values()].flatMap((party) => party.leftovers().map((message) => [party.name, message]));
+    const left = (party) => party.leftovers().map((message) => [party.name, message]);
+    const rest = [...this.parties.values()].flatMap(left);
     if (rest.length > 0) throw new Error(`was not expected: ${JSON.stringify(rest).slice(0, 800)}`);
   }
 
@@ -58,8 +59,10 @@ export class Conversation {
 
   async step(step) {
     for (const [name, value] of Object.entries(step.keep ?? {})) this.names[name] = this.fill(value);
-    const verb = Object.keys(step).find((name) => Object.hasOwn(verbs, name));
-    if (verb === undefined) throw new Error(`no verb in ${JSON.stringify(step)}`);
+    // Beside another verb, `expect` is what that one expects.
+    const said = Object.keys(step).filter((name) => Object.hasOwn(verbs, name));
+    const [verb, ...more] = said.length > 1 ? said.filter((name) => name !== "expect") : said;
+    if (verb === undefined || more.length > 0) throw new Error(`has not one verb: ${JSON.stringify(step)}`);
     await verbs[verb](this, step);
   }
 }
@@ -72,6 +75,8 @@ function place(party, { channel, resume }) {
 }
 
 const keyOf = (talk, key) => (key === undefined || key === true ? talk.target.publishKey : key);
+
+const statusOf = (what, { body }) => `the status of ${what}, which said ${JSON.stringify(body).slice(0, 300)}`;
 
 const verbs = {
   /** Comes, or comes back: a connection that has said hello, or what stands for it. */
@@ -93,7 +98,7 @@ const verbs = {
     const party = talk.party(name);
     const given = { ...talk.fill(asked), ...place(party, { ...asked, resume }) };
     const answer = await party.subscribe(given);
-    if (!["snapshot", "reject"].includes(answer.type)) throw new Error(`${JSON.stringify(answer)} answers no subscription`);
+    talk.fits(answer.type, { $in: ["snapshot", "reject"] }, "what answers a subscription");
     if (answer.type === "snapshot") talk.fits(answer.channel, given.channel, "the channel of a page");
     talk.fits(answer, expect ?? { type: "snapshot" }, `${name}'s ${asked.channel}`);
   },
@@ -143,8 +148,8 @@ const verbs = {
   async mutate(talk, { mutate: name, expect, all, ...given }) {
     const mutations = (all ?? [given]).map((one) => ({ id: talk.nextId(), ...talk.fill(one) }));
     const answers = await talk.party(name).mutate(mutations);
-    if (answers.length !== mutations.length) throw new Error(`${answers.length} answers to ${mutations.length} mutations`);
-    for (const [i, { id }] of mutations.entries()) talk.fits(answers[i].id, id, "the id of an answer");
+    const ids = mutations.map(({ id }) => ({ id }));
+    talk.fits(answers, ids, "the answers, one for each mutation in their order");
     talk.fits(all === undefined ? answers[0] : answers, expect ?? { type: "ack" }, `the answer to ${name}'s mutation`);
   },
 
@@ -157,8 +162,9 @@ const verbs = {
     const body = typeof given === "string" ? given : JSON.stringify(talk.fill(given));
     const query = space === false ? "" : `?space=${talk.space}`;
     const authorization = key === null ? {} : { authorization: `Bearer ${keyOf(talk, key)}` };
-    const answer = await talk.target.http("POST", path + query, { headers: { ...authorization, ...talk.fill(headers) }, body });
-    talk.fits(answer.status, status, `the status of ${path} (${JSON.stringify(answer.body).slice(0, 300)})`);
+    const all = { ...authorization, ...talk.fill(headers) };
+    const answer = await talk.target.http("POST", path + query, { headers: all, body });
+    talk.fits(answer.status, status, statusOf(path, answer));
     talk.fits(answer.body, expect, `the answer of ${path}`);
   },
 
@@ -172,7 +178,7 @@ const verbs = {
     const text = body === undefined || typeof body === "string" ? body : JSON.stringify(talk.fill(body));
     const given = { headers: { ...authorization, ...talk.fill(headers) }, body: text };
     const answer = await talk.target.http(method, `${path}?${asked}`, given);
-    talk.fits(answer.status, status, `the status of ${http} (${JSON.stringify(answer.body).slice(0, 300)})`);
+    talk.fits(answer.status, status, statusOf(http, answer));
     talk.fits(answer.headers, header, `the headers of ${http}`);
     talk.fits(answer.body, expect, `the answer of ${http}`);
   },
@@ -189,7 +195,8 @@ const verbs = {
   /** The next message that was not yet taken is this; `after` however many of another kind. */
   async expect(talk, { expect: name, message, after }) {
     const party = talk.party(name);
-    const isPassed = (one) => after !== undefined && misfit(one, message, talk.names) && !misfit(one, after, talk.names);
+    const fits = (one, pattern) => misfit(one, pattern, { ...talk.names }) === undefined;
+    const isPassed = (one) => after !== undefined && !fits(one, talk.fill(message)) && fits(one, after);
     for (;;) {
       const next = await party.next(JSON.stringify(message));
       if (isPassed(next)) continue;

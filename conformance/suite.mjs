@@ -17,7 +17,9 @@ export const required = read("required.json");
 /** The channels and bounds that a server under test has, by profile. */
 export const server = read("server.json");
 
-export const profileOf = ({ profile = "plain" }) => profile;
+/** The cases of a profile over a transport. */
+export const casesOf = (name, transport) =>
+  cases.filter(({ profile = "plain", on }) => profile === name && on.includes(transport));
 
 /** Runs one case: undefined, or why it fails. */
 export async function play(target, one, transport) {
@@ -39,15 +41,12 @@ export async function play(target, one, transport) {
   }
 }
 
-/**
- * Runs the cases of a profile over transports, a result for each: `{ transport, id, fault }`. A target may come
- * from a function, then each case has one of its own.
- */
-export async function run({ target, profile = "plain", transports = Object.keys(required[profile]), only = () => true, report = () => {} }) {
+/** Runs the cases of a profile over transports, a result for each: `{ transport, id, fault }`. */
+export async function run({ target, profile, transports, only, report }) {
   const results = [];
   for (const transport of transports) {
-    for (const one of cases.filter((other) => profileOf(other) === profile && other.on.includes(transport) && only(other))) {
-      const fault = await play(typeof target === "function" ? target() : target, one, transport);
+    for (const one of casesOf(profile, transport).filter(only)) {
+      const fault = await play(target, one, transport);
       const result = { transport, id: one.id, fault };
       results.push(result);
       report(result);
@@ -57,7 +56,8 @@ export async function run({ target, profile = "plain", transports = Object.keys(
 }
 
 /** The required cases that are not among the results, as `transport id`. */
-export function missing(results, { profile = "plain", transports = Object.keys(required[profile]), list = required } = {}) {
+export function missing(results, { profile, transports = Object.keys(required[profile]) }) {
   const done = new Set(results.map(({ transport, id }) => `${transport} ${id}`));
-  return transports.flatMap((transport) => list[profile][transport].map((id) => `${transport} ${id}`)).filter((name) => !done.has(name));
+  const all = transports.flatMap((transport) => required[profile][transport].map((id) => `${transport} ${id}`));
+  return all.filter((name) => !done.has(name));
 }

@@ -4,11 +4,8 @@ import WebSocket from "ws";
 
 const encode = (part) => Buffer.from(JSON.stringify(part)).toString("base64url");
 
-/** How long anything may take that should happen at once. */
-const PATIENCE_MS = 15_000;
-
-/** A promise's result in bounded time. */
-export async function within(promise, what, ms = PATIENCE_MS) {
+/** A promise's result in bounded time, in milliseconds. */
+export async function within(promise, what, ms) {
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`${what()} (waited ${ms / 1000} s)`)), ms);
@@ -20,7 +17,15 @@ export async function within(promise, what, ms = PATIENCE_MS) {
   }
 }
 
+/** An answer, its body parsed where it is JSON. */
+function answerOf(status, headers, text) {
+  const isJson = headers["content-type"]?.startsWith("application/json");
+  return { status, headers, body: isJson ? JSON.parse(text) : text };
+}
+
 export class Target {
+  /** How long anything may take that should happen at once, in milliseconds. */
+  patience = 15_000;
   #secret;
 
   constructor({ url, secret, publishKey }) {
@@ -42,12 +47,13 @@ export class Target {
     return new Promise((resolve) => setTimeout(resolve, seconds * 1000));
   }
 
-  /** The answer to one request, its body parsed where it is JSON. */
+  /** The answer to one request. */
   async http(method, path, { headers, body, signal } = {}) {
-    const answered = this.stream(method, path, { headers, body, signal }).then(async (response) => [response, await response.text()]);
-    const [response, text] = await within(answered, () => `no answer to ${method} ${path}`);
-    const isJson = response.headers.get("content-type")?.startsWith("application/json");
-    return { status: response.status, headers: Object.fromEntries(response.headers), body: isJson ? JSON.parse(text) : text };
+    const ask = async () => {
+      const response = await this.stream(method, path, { headers, body, signal });
+      return answerOf(response.status, Object.fromEntries(response.headers), await response.text());
+    };
+    return within(ask(), () => `no answer to ${method} ${path}`, this.patience);
   }
 
   /** The same as its body comes. */
@@ -67,10 +73,9 @@ export class Target {
       socket.once("error", reject);
       socket.once("unexpected-response", async (_, response) => {
         const text = Buffer.concat(await response.toArray()).toString();
-        const isJson = response.headers["content-type"]?.startsWith("application/json");
-        resolve({ status: response.statusCode, headers: response.headers, body: isJson ? JSON.parse(text) : text });
+        resolve(answerOf(response.statusCode, response.headers, text));
       });
     });
-    return within(answered, () => `no answer to the upgrade of ${path}`);
+    return within(answered, () => `no answer to the upgrade of ${path}`, this.patience);
   }
 }

@@ -1,7 +1,7 @@
 // The conformance suite against both Workers, over every transport and in every profile.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { cases, missing, play, profileOf, required, server } from "../../conformance/suite.mjs";
+import { casesOf, missing, play, required, server } from "../../conformance/suite.mjs";
 import { Target } from "../../conformance/target.mjs";
 import { secrets, start } from "./harness.mjs";
 
@@ -18,7 +18,7 @@ for (const [profile, vars] of Object.entries(server)) {
     for (const transport of Object.keys(required[profile])) {
       const results = [];
       describe(`over ${transport}`, () => {
-        for (const one of cases.filter((other) => profileOf(other) === profile && other.on.includes(transport))) {
+        for (const one of casesOf(profile, transport)) {
           test(one.id, async () => {
             const fault = await play(target, one, transport);
             results.push({ transport, id: one.id, fault });
