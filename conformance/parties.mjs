@@ -196,10 +196,14 @@ class OverWebSocket extends Party {
 
 /** What plain requests have in common. */
 class OverHttp extends Party {
+  /** The token that each channel was last asked for with, if any. */
+  #tokens = new Map();
+
   async open() {}
 
-  query({ channel, ...more }) {
-    const given = Object.entries(more).filter(([, value]) => value !== undefined && value !== null);
+  query({ channel, token: channelToken = this.#tokens.get(channel), ...more }) {
+    this.#tokens.set(channel, channelToken);
+    const given = Object.entries({ ...more, channelToken }).filter(([, value]) => value != null);
     return this.path("/api/sync/changes", { channel, ...Object.fromEntries(given) });
   }
 
@@ -223,8 +227,9 @@ class OverHttp extends Party {
 
   async mutate(mutations) {
     const body = JSON.stringify({ mutations });
-    const given = { headers: this.headers, body };
-    const answer = await this.target.http("POST", this.path("/api/sync/mutate"), given);
+    const channelToken = this.#tokens.get(mutations[0].channel);
+    const path = this.path("/api/sync/mutate", channelToken && { channelToken });
+    const answer = await this.target.http("POST", path, { headers: this.headers, body });
     if (answer.status === 200) return answer.body.results;
     const refused = ({ id, channel }) => ({ id, ...this.refusal(channel, answer.status, answer.body) });
     return mutations.map(refused);

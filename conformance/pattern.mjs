@@ -32,6 +32,8 @@ const words = {
   $above: (value, least) => value > least || `is not above ${show(least)}`,
   $below: (value, most) => value < most || `is not below ${show(most)}`,
   $length: (value, length, names) => misfit(value?.length, length, names) ?? true,
+  /** A list of which one fits. */
+  $has: (value, one, names) => value.some((other) => fits(other, one, names)) || `has not ${show(one)}`,
   /** Numbers that follow each other, each greater by one. */
   $counts: (value) => value.every((n, i) => i === 0 || n === value[i - 1] + 1) || "does not count",
   /** A list in whatever order. */

@@ -20,6 +20,7 @@ export const limits = {
   subscriptionsBytes: 8_192,
   stateBytes: 1_024,
   presenceBytes: 2_048,
+  presences: 16,
   signalBytes: 16_384,
   messagesPerSecond: 200,
 };

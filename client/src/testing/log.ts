@@ -157,12 +157,12 @@ export class Log {
   }
 
   /** What other topics make of a channel's rows: who had them loses some and gains some. */
-  moved(channel: string, before: Topics, after: Topics): (Change & { readonly seq: number })[] {
+  moved(channel: string, before: Topics, after: Topics): Change[] {
     return [...this.channel(channel)].flatMap(([key, held]) => {
-      const { row, by, at, seq } = held;
+      const { row, by, at } = held;
       const sees = seen(held, after);
       if (row === null || seen(held, before) === sees) return [];
-      return [{ action: sees ? "create" : "delete", key, data: sees ? row : null, by: sees ? by : null, at, seq } as const];
+      return [{ action: sees ? "create" : "delete", key, data: sees ? row : null, by: sees ? by : null, at } as const];
     });
   }
 

@@ -7,6 +7,9 @@ import { Wire, type Faults } from "./wire.ts";
 
 /** How many topics one may hold, the one of the identity among them. */
 const TOPICS = 64;
+const TOPICS_BYTES = 4_096;
+const IDENTITY_BYTES = 256;
+const TOKEN_BYTES = 8_192;
 
 /** What the server sends stays below it. */
 const FRAME_BYTES = 900_000;
@@ -324,12 +327,16 @@ export class TestServer {
   /** What an upgrade is answered. */
   #judgeGrant(grant: Grant | undefined, now: number): number {
     if (grant === undefined || isOver(grant, now) || this.#revoked.has(grant.identity ?? "")) return 401;
-    return grant.topics.length > TOPICS || grant.topics.slice(1).some(isReserved) ? 403 : 101;
+    const { identity, topics } = grant;
+    const isNobody = identity !== null && (identity === "" || bytesOf(identity) > IDENTITY_BYTES);
+    const isTooMuch = topics.length > TOPICS || bytesOf(topics.join("")) > TOPICS_BYTES;
+    return isNobody || isTooMuch || topics.slice(1).some(isReserved) ? 403 : 101;
   }
 
   /** Whom a token stands for, if it is one. */
   grantOf(token: string | undefined): Grant | undefined {
     try {
+      if (token !== undefined && bytesOf(token) > TOKEN_BYTES) return undefined;
       return grantOf(claimsOf(token));
     } catch {
       return undefined;

@@ -4,6 +4,12 @@ import { limits, Malformed, messagesOf, type Said } from "./frame.ts";
 import { Refusal, type Topics } from "./log.ts";
 import type { Grant, TestServer } from "./server.ts";
 
+/** How many channels a hello may subscribe to. */
+const SUBSCRIBE = 1_000;
+
+/** More rows that other topics move reset the channel. */
+const MOVED_ROWS = 500;
+
 interface Given {
   readonly name: string;
   readonly grant: Grant;
@@ -141,6 +147,7 @@ export class Session {
   }
 
   #hello({ v, schema, subscribe = [] }: Said): void {
+    if ((subscribe as unknown[]).length > SUBSCRIBE) return this.#complain("malformed", "a hello subscribes to at most 1000 channels");
     if (v !== 1) {
       this.#complain("unsupported_version", "this server speaks protocol version 1");
       return this.close(4503, "version");
@@ -202,12 +209,12 @@ export class Session {
     this.topics = topics;
     for (const channel of [...this.live]) {
       const mayRead = this.#server.mayRead(this, channel);
-      for (const { seq, ...change } of this.#server.log.moved(channel, before, mayRead ? topics : [])) {
-        this.say({ type: "change", channel, ...change, cursor: this.#server.log.cursor });
-      }
-      if (mayRead) continue;
-      this.say({ type: "channel-reset", channel, reason: "topics" });
-      this.#leave(channel);
+      const changes = this.#server.log.moved(channel, before, mayRead ? topics : []);
+      const isReset = !mayRead || changes.length > MOVED_ROWS;
+      const { cursor } = this.#server.log;
+      if (changes.length <= MOVED_ROWS) for (const change of changes) this.say({ type: "change", channel, ...change, cursor });
+      if (isReset) this.say({ type: "channel-reset", channel, reason: "topics" });
+      if (!mayRead) this.#leave(channel);
     }
   }
 
@@ -232,6 +239,9 @@ export class Session {
     const others = [...this.presence].filter(([name, shown]) => name !== channel && shown !== undefined);
     const size = (value: unknown) => bytesOf(JSON.stringify(value));
     const all = others.reduce((sum, [, shown]) => sum + size(shown), size(state));
+    if (!this.presence.has(channel) && this.presence.size >= limits.presences && (state !== null || message["watch"] === true)) {
+      return this.#complain("invalid", "present in too many channels", { field: "channel" });
+    }
     if (state !== null && (size(state) > limits.stateBytes || all > limits.presenceBytes)) {
       return this.#complain("invalid", "the state is too large", { field: "state" });
     }
