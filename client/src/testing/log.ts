@@ -1,14 +1,14 @@
 // The log of the server in memory: rows by channel, one sequence, and what somebody who was away has missed.
-import type { Action, Change, Fields, Row, Subscribe, WireError } from "../wire.ts";
+import { bytesOf, type Action, type Change, type Fields, type Row, type Subscribe, type WireError } from "../wire.ts";
 
 /** What a channel allows, in the words of the server's own rules. */
 export interface Rule {
   /** Who may read: by default those who are signed in. */
-  readonly read?: "anyone" | "user" | "none";
+  readonly read?: "anyone" | "user" | "topic" | "none";
   /** Who may write: by default nobody else than who may read. */
-  readonly write?: "anyone" | "user" | "none";
-  /** Rows are seen by the identities that this field names. */
-  readonly scope?: { readonly field: string };
+  readonly write?: "anyone" | "user" | "topic" | "none";
+  /** Rows are seen by the identities that this field names, or `as` the holders of other topics. */
+  readonly scope?: { readonly field: string; readonly as?: string; readonly leave?: boolean };
   /** An older write, by this field, is a conflict. */
   readonly timestamp?: string;
   /** `every`: events, whose keys are used once. */
@@ -17,12 +17,24 @@ export interface Rule {
   readonly signals?: boolean;
 }
 
+/** The topics that a session holds, `user:<identity>` among them. */
+export type Topics = readonly string[];
+
+type Audience = readonly string[] | null;
+
+/** Stands for everyone among those who have lost sight of a row. */
+const ALL = "all";
+
+const ROW_BYTES = 262_144;
+const KEY_BYTES = 256;
+const PAGE_BYTES = 900_000;
+
 /** One key: its row, or that it is gone, and who has lost sight of it when. */
 interface Held {
   row: Row | null;
   seq: number;
-  /** Identities that may see it, or last could; null is everyone. */
-  audience: readonly string[] | null;
+  /** Topics whose holders may see it, or last could; null is everyone. */
+  audience: Audience;
   readonly lost: Map<string, number>;
   by: string | null;
   at: number;
@@ -31,7 +43,7 @@ interface Held {
 /** One change, with who sees it, has lost it by it, or gained it. */
 export interface Happened extends Change {
   readonly seq: number;
-  sees(identity: string | null): Action | undefined;
+  sees(topics: Topics): Action | undefined;
 }
 
 export interface Page {
@@ -40,6 +52,14 @@ export interface Page {
   readonly deleted: string[];
   readonly cursor: string;
   readonly more: boolean;
+  readonly meta: { readonly [key: string]: { readonly by: string | null; readonly at: number } };
+}
+
+/** Who writes: `reads` says whether it may read the channel, too. */
+export interface Writer {
+  readonly identity: string | null;
+  readonly topics: Topics;
+  readonly reads: boolean;
 }
 
 export class Refusal extends Error {
@@ -68,9 +88,9 @@ export class Log {
     return held;
   }
 
-  row(channel: string, key: string, identity: string | null): Row | null {
+  row(channel: string, key: string, topics: Topics): Row | null {
     const held = this.channel(channel).get(key);
-    return held !== undefined && seen(held, identity) ? held.row : null;
+    return held !== undefined && seen(held, topics) ? held.row : null;
   }
 
   rows(channel: string): Row[] {
@@ -94,38 +114,56 @@ export class Log {
     this.#floors.set(channel, this.seq);
   }
 
-  write(rule: Rule, channel: string, action: Action, given: string | undefined, data: Fields, by: string | null, at: number): Happened {
+  write(rule: Rule, channel: string, action: Action, given: string | undefined, data: Fields, writer: Writer, at: number): Happened {
+    if (typeof data !== "object" || Array.isArray(data)) throw refuse("invalid", "must be an object", { field: "data" });
     const rows = this.channel(channel);
     const key = given ?? (data["id"] as string);
     if (typeof key !== "string" || key === "") throw refuse("invalid", "is missing", { field: "key" });
+    if (bytesOf(key) > KEY_BYTES) throw refuse("invalid", "must be at most 256 bytes", { field: "key" });
     if (data["id"] !== undefined && data["id"] !== key) throw refuse("invalid", "key and data.id differ", { field: "key" });
     for (const name of ["__proto__", "constructor", "prototype"]) {
       if (Object.hasOwn(data, name)) throw refuse("invalid", "cannot be the name of a field", { field: name });
     }
     const held = rows.get(key);
-    const before = held !== undefined && seen(held, by) ? held.row : null;
+    const before = held !== undefined && writer.reads && seen(held, writer.topics) ? held.row : null;
     if (rule.keep === "every" && action !== "create") throw refuse("invalid", "events of this channel are not changed", { field: "action" });
     if (rule.keep === "every" && held !== undefined) throw refuse("conflict", "this key was used before");
     if (action !== "create" && before === null) throw refuse("not_found", "no such row");
     if (action === "create" && held?.row != null && before === null) throw refuse("forbidden", "the key is taken");
-    if (rule.timestamp !== undefined && before !== null && Number(data[rule.timestamp]) < Number(before[rule.timestamp])) {
-      throw refuse("conflict", "the row is newer than this write", { current: before });
-    }
+    if (rule.timestamp !== undefined) inTime(rule.timestamp, action, data, before);
     const row = action === "delete" ? null : ({ ...(action === "update" && before), ...data, id: key } as Row);
-    const audience = row === null ? (held?.audience ?? null) : audienceOf(rule, row);
-    if (by !== null && audience !== null && !audience.includes(by)) {
+    if (row !== null && bytesOf(JSON.stringify(row)) > ROW_BYTES) throw refuse("invalid", "the row is too large", { field: "data" });
+    const kept = held?.row == null ? null : held.audience;
+    const audience = row === null || rule.scope === undefined ? kept : audienceOf(rule.scope, row);
+    if (rule.scope?.leave !== true && audience !== null && !seen({ audience }, writer.topics)) {
       throw refuse("forbidden", "a write must keep the row in its writer's sight");
     }
-    return this.#put(channel, action, key, row, audience, by, at);
+    return this.#put(channel, action, key, row, audience, writer.identity, at);
   }
 
   /** A publisher's change: no rule binds it. */
-  publish(rule: Rule, channel: string, action: Action, key: string, data: Fields, at: number): Happened {
+  publish(rule: Rule, channel: string, action: Action, key: string, data: Fields, to: "all" | Topics | undefined, at: number): Happened {
     const held = this.channel(channel).get(key);
+    if (rule.keep === "every" && action !== "create") throw refuse("invalid", "events of this channel are not changed", { field: "action" });
+    if (rule.keep === "every" && held !== undefined) throw refuse("invalid", "this key was used before", { field: "key" });
     const before = action === "update" ? held?.row : null;
     const row = action === "delete" ? null : ({ ...before, ...data, id: key } as Row);
-    const audience = row === null ? (held?.audience ?? null) : audienceOf(rule, row);
+    const given = to === undefined ? undefined : to === "all" ? null : to;
+    const isHeld = held?.row != null;
+    const scoped = row !== null && rule.scope !== undefined ? audienceOf(rule.scope, row) : undefined;
+    const kept = isHeld ? held.audience : null;
+    const audience = row === null && isHeld ? kept : given !== undefined ? given : scoped !== undefined ? scoped : kept;
     return this.#put(channel, action, key, row, audience, null, at);
+  }
+
+  /** What other topics make of a channel's rows: who had them loses some and gains some. */
+  moved(channel: string, before: Topics, after: Topics): Change[] {
+    return [...this.channel(channel)].flatMap(([key, held]) => {
+      const { row, by, at } = held;
+      const sees = seen(held, after);
+      if (row === null || seen(held, before) === sees) return [];
+      return [{ action: sees ? "create" : "delete", key, data: sees ? row : null, by: sees ? by : null, at } as const];
+    });
   }
 
   #put(
@@ -141,7 +179,8 @@ export class Log {
     const old = rows.get(key);
     const seq = ++this.seq;
     const held: Held = { row, seq, audience, lost: old?.lost ?? new Map(), by, at };
-    for (const identity of old?.audience ?? []) if (!seen(held, identity)) held.lost.set(identity, seq);
+    for (const topic of old?.audience ?? []) if (!seen(held, [topic])) held.lost.set(topic, seq);
+    if (old?.audience === null && audience !== null) held.lost.set(ALL, seq);
     // In the order of the log.
     rows.delete(key);
     rows.set(key, held);
@@ -153,10 +192,11 @@ export class Log {
       by,
       at,
       seq,
-      sees(identity) {
-        const saw = had !== undefined && seen(had, identity);
-        const sees = seen(held, identity);
-        if (row === null) return saw ? "delete" : undefined;
+      sees(topics) {
+        const saw = had !== undefined && seen(had, topics);
+        const sees = seen(held, topics);
+        // A publisher may delete what is not held: whoever may see the deletion is told.
+        if (row === null) return saw || (had === undefined && sees) ? "delete" : undefined;
         if (!sees) return saw ? "delete" : undefined;
         return saw ? action : "create";
       },
@@ -164,7 +204,7 @@ export class Log {
   }
 
   /** What a reader is answered. */
-  page(channel: string, identity: string | null, view: string, asked: Partial<Subscribe>): Page {
+  page(channel: string, topics: Topics, view: string, asked: Partial<Subscribe>): Page {
     const limit = asked.limit ?? 500;
     if (!(limit >= 1 && limit <= 1_000)) throw refuse("malformed", "limit must be 1 to 1000");
     const [epoch = "", seq = "", start, eyes] = (asked.cursor ?? "").split(".");
@@ -179,34 +219,50 @@ export class Log {
       began >= (this.#floors.get(channel) ?? 0);
     const after = isKnown ? Number(seq) : 0;
     const from = isKnown ? began : this.seq;
-    const page = { data: [] as Row[], deleted: [] as string[] };
+    const page = { data: [] as Row[], deleted: [] as string[], meta: {} as Record<string, { by: string | null; at: number }> };
     let last = after;
     let more = false;
+    let room = PAGE_BYTES;
     for (const [key, held] of [...this.channel(channel)].sort(([, a], [, b]) => a.seq - b.seq)) {
       if (held.seq <= after) continue;
-      const isHere = held.row !== null && seen(held, identity);
-      const isGone = !isHere && ((held.row === null && seen(held, identity) && held.seq > from) || (held.lost.get(identity ?? "") ?? 0) > from);
+      const isHere = held.row !== null && seen(held, topics);
+      const isLost = [ALL, ...topics].some((topic) => (held.lost.get(topic) ?? 0) > from);
+      const isGone = !isHere && ((held.row === null && seen(held, topics) && held.seq > from) || isLost);
       if (!isHere && !isGone) continue;
-      if (page.data.length + page.deleted.length === limit) {
+      room -= bytesOf(JSON.stringify(isHere ? held.row : key));
+      if (page.data.length + page.deleted.length === limit || room < 0) {
         more = true;
         break;
       }
       last = held.seq;
       if (isHere) page.data.push(held.row as Row);
       else page.deleted.push(key);
+      if (isHere) page.meta[key] = { by: held.by, at: held.at };
     }
     const cursor = more ? `${this.epoch}.${last}.${from}.${view}` : this.cursor;
     return { mode: isKnown ? "delta" : "full", ...page, cursor, more };
   }
 }
 
-function audienceOf(rule: Rule, row: Row): readonly string[] | null {
-  if (rule.scope === undefined) return null;
-  const named = row[rule.scope.field];
-  if (named === undefined) throw refuse("invalid", "is missing: it scopes the row", { field: rule.scope.field });
-  return (Array.isArray(named) ? named : [named]).map(String);
+function audienceOf({ field, as = "user:" }: NonNullable<Rule["scope"]>, row: Row): readonly string[] {
+  const named = row[field];
+  if (named === undefined) throw refuse("invalid", "is missing: it scopes the row", { field });
+  const all = Array.isArray(named) ? named : [named];
+  if (all.length === 0 || all.length > 64 || !all.every((one) => typeof one === "string")) {
+    throw refuse("invalid", "must be a text, or 1 to 64 of them: it scopes the row", { field });
+  }
+  return all.map((one) => as + one);
 }
 
-function seen({ audience }: Pick<Held, "audience">, identity: string | null): boolean {
-  return audience === null || (identity !== null && audience.includes(identity));
+/** An older write is a conflict; one that does not say when is none at all. */
+function inTime(field: string, action: Action, data: Fields, before: Row | null): void {
+  const [time, last] = [data[field], before?.[field]];
+  if (action === "delete" && time === undefined) return;
+  const isTime = typeof time === "number" || typeof time === "string";
+  if (!isTime || (last !== undefined && typeof time !== typeof last)) throw refuse("invalid", "is missing, or of another kind", { field });
+  if (before !== null && (time as number) < (last as number)) throw refuse("conflict", "the row is newer than this write", { current: before });
+}
+
+function seen({ audience }: Pick<Held, "audience">, topics: Topics): boolean {
+  return audience === null || topics.some((topic) => audience.includes(topic));
 }

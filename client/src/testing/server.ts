@@ -1,10 +1,19 @@
 // A server in memory with the rules of the real one, for the tests of apps: it can be made to misbehave.
 import type { SyncOptions } from "../options.ts";
 import type { Connection, Listener, Net, Transport, Where } from "../transport.ts";
-import type { Action, Fields, Mutate, Row, WireError } from "../wire.ts";
-import { Log, Refusal, type Happened, type Rule } from "./log.ts";
+import { bytesOf, type Action, type Fields, type Mutate, type Row, type WireError } from "../wire.ts";
+import { Log, Refusal, type Happened, type Rule, type Topics } from "./log.ts";
 import { Session } from "./session.ts";
 import { Wire, type Faults } from "./wire.ts";
+
+/** How many topics one may hold, the one of the identity among them. */
+const TOPICS = 64;
+const TOPICS_BYTES = 4_096;
+const IDENTITY_BYTES = 256;
+const TOKEN_BYTES = 8_192;
+
+/** What the server sends stays below it. */
+const FRAME_BYTES = 900_000;
 
 export interface TestServerOptions {
   /** The rules of channels, as in `SYNC_CHANNELS`: exact names, and `prefix*`. */
@@ -29,6 +38,32 @@ export function testToken(identity: string, claims: { readonly exp?: number; rea
 interface Claims {
   readonly sub: string;
   readonly exp?: number;
+  readonly topics?: readonly string[];
+}
+
+/** Whom a token stands for. */
+export interface Grant {
+  readonly identity: string | null;
+  readonly topics: Topics;
+  readonly expiresAt: number | null;
+}
+
+const isOver = ({ expiresAt }: Grant, now: number) => expiresAt !== null && expiresAt <= now;
+
+/** Topics that no token grants. */
+const isReserved = (topic: string) => topic === "all" || topic.startsWith("user:");
+
+/** What became of a publish, as the real server answers. */
+export interface Published {
+  readonly cursor: string;
+  readonly seq: number;
+  readonly receivers: number;
+}
+
+function grantOf(claims: Claims | undefined): Grant {
+  if (claims === undefined) return { identity: null, topics: [], expiresAt: null };
+  const { sub, exp, topics = [] } = claims;
+  return { identity: sub, topics: [`user:${sub}`, ...topics], expiresAt: exp === undefined ? null : exp * 1000 };
 }
 
 function claimsOf(token: string | undefined): Claims | undefined {
@@ -107,16 +142,26 @@ export class TestServer {
   }
 
   /** Makes everybody fetch a channel anew. */
-  reset(channel: string, reason = "reset"): void {
+  reset(channel: string, reason = "reset"): Published {
     this.log.reset(channel);
-    for (const session of this.sessions) if (session.subscribed.has(channel)) session.say({ type: "channel-reset", channel, reason });
-    this.#flush();
+    return this.#published(this.#notify(channel, { type: "channel-reset", channel, reason }));
   }
 
   /** Tells a channel's readers that something has changed outside. */
-  change(channel: string): void {
-    for (const session of this.sessions) if (session.subscribed.has(channel)) session.say({ type: "channel-change", channel });
+  change(channel: string): { readonly receivers: number } {
+    const { receivers } = this.#published(this.#notify(channel, { type: "channel-change", channel }));
+    return { receivers };
+  }
+
+  #notify(channel: string, notice: object): number {
+    const readers = [...this.sessions].filter(({ subscribed }) => subscribed.has(channel));
+    for (const reader of readers) reader.say(notice);
+    return readers.length;
+  }
+
+  #published(receivers: number): Published {
     this.#flush();
+    return { cursor: this.log.cursor, seq: this.log.seq, receivers };
   }
 
   /** Sends an identity away for good. */
@@ -125,21 +170,32 @@ export class TestServer {
     for (const session of [...this.sessions]) if (session.identity === identity) session.close(4505, "revoked");
   }
 
+  /** Changes the topics of an identity's sessions, as if they were renewed: of how many. */
+  topics(identity: string, { add = [], remove = [] }: { readonly add?: Topics; readonly remove?: Topics }): { readonly sessions: number } {
+    const all = [...this.sessions].filter((session) => session.identity === identity);
+    for (const session of all) session.grant([...new Set([...session.topics, ...add])].filter((topic) => !remove.includes(topic)));
+    this.#flush();
+    return { sessions: all.length };
+  }
+
   /** Ends the sessions of an identity, as at the end of its token. */
   expire(identity: string): void {
     for (const session of [...this.sessions]) if (session.identity === identity) session.close(4001, "expired");
   }
 
-  publish(channel: string, action: Action, key: string, data: object = {}, at = 0): void {
-    this.publishAll(channel, [{ action, key, data }], at);
+  publish(channel: string, action: Action, key: string, data: object = {}, at = 0): Published {
+    return this.publishAll(channel, [{ action, key, data }], at);
   }
 
-  /** Several changes at once: one batch. */
-  publishAll(channel: string, changes: readonly { action: Action; key: string; data?: object }[], at = 0): void {
+  /** Several changes at once: one batch. `to` says who may see a row: topics, `user:<identity>` among them. */
+  publishAll(
+    channel: string,
+    changes: readonly { readonly action: Action; readonly key: string; readonly data?: object; readonly to?: "all" | Topics }[],
+    at = 0,
+  ): Published {
     const rule = this.rule(channel) ?? {};
-    const all = changes.map(({ action, key, data = {} }) => this.log.publish(rule, channel, action, key, data as Fields, at));
-    this.tell(channel, all);
-    this.#flush();
+    const all = changes.map(({ action, key, data = {}, to }) => this.log.publish(rule, channel, action, key, data as Fields, to, at));
+    return this.#published(this.tell(channel, all));
   }
 
   /** The rows as they are. */
@@ -154,12 +210,14 @@ export class TestServer {
     return rules[fitting.sort((a, b) => b.length - a.length)[0] ?? ""];
   }
 
-  /** Sends what has happened to all who may see it, but not to who did it. */
-  tell(channel: string, all: readonly Happened[], writer?: Session): void {
+  /** Sends what has happened to all who may see it, but not to who did it: to how many. */
+  tell(channel: string, all: readonly Happened[], writer?: Session): number {
+    let receivers = 0;
+    for (const session of [...this.sessions].filter(({ isOver }) => isOver)) session.expire();
     for (const session of this.sessions) {
       if (!session.live.has(channel)) continue;
       const changes = all.flatMap((one) => {
-        const action = one.sees(session.identity);
+        const action = one.sees(session.topics);
         const { key, data, by, at, seq } = one;
         const isLoss = action === "delete" && data !== null;
         const isEcho = session === writer && session.isOrdered && !isLoss;
@@ -168,10 +226,12 @@ export class TestServer {
       });
       const last = changes.at(-1);
       if (last === undefined) continue;
+      receivers += 1;
       const cursor = `${this.log.epoch}.${last.seq}`;
       if (changes.length === 1) session.say({ type: "change", channel, ...last.change, cursor });
-      else session.say({ type: "batch", channel, changes: changes.map(({ change }) => change), cursor });
+      else for (const part of parts(changes.map(({ change }) => change))) session.say({ type: "batch", channel, ...part, ...(!part.more && { cursor }) });
     }
+    return receivers;
   }
 
   /** Executes a write once, and answers it. */
@@ -185,16 +245,18 @@ export class TestServer {
         throw new Refusal({ code: "conflict", message: "this id was used for another mutation" });
       }
       if (done !== undefined) {
-        const row = this.log.row(channel, done.key, session.identity);
+        const row = this.mayRead(session, channel) ? this.log.row(channel, done.key, session.topics) : null;
         return { type: "ack", id, data: row, cursor: done.cursor, replayed: true };
       }
       const rule = this.may(session, channel, "write");
       const judged = this.#judge(mutation, session.identity);
       if (judged !== undefined) throw new Refusal(judged);
-      const happened = this.log.write(rule, channel, action, key, data, session.identity, at);
+      const { identity, topics } = session;
+      const writer = { identity, topics, reads: this.mayRead(session, channel) };
+      const happened = this.log.write(rule, channel, action, key, data, writer, at);
       const { cursor } = this.log;
       this.#outcomes.set(`${owner} ${id}`, { text, key: happened.key, cursor });
-      const row = action === "delete" ? { id: happened.key } : this.log.row(channel, happened.key, session.identity);
+      const row = action === "delete" ? { id: happened.key } : this.log.row(channel, happened.key, topics);
       this.tell(channel, [happened], session);
       return { type: "ack", id, data: row, cursor, replayed: false };
     } catch (error) {
@@ -210,8 +272,18 @@ export class TestServer {
     const who = what === "read" ? (rule.read ?? "user") : (rule.write ?? rule.read ?? "user");
     if (who === "none" && what === "write") throw new Refusal({ code: "read_only", message: "clients may not write to this channel" });
     if (who === "user" && session.identity === null) throw new Refusal({ code: "unauthorized", message: "this channel needs a token" });
-    if (who === "none") throw new Refusal({ code: "forbidden", message: "not allowed on this channel" });
+    if (who === "topic" && session.identity === null) throw new Refusal({ code: "unauthorized", message: "this channel needs a token" });
+    if (who === "none" || (who === "topic" && !session.topics.includes(channel))) throw new Refusal({ code: "forbidden", message: "not allowed on this channel" });
     return rule;
+  }
+
+  mayRead(session: Session, channel: string): boolean {
+    try {
+      this.may(session, channel, "read");
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   #flush(): void {
@@ -221,18 +293,16 @@ export class TestServer {
   #open(where: Where, listener: Listener, net: Net, isOrdered: boolean): Connection {
     const wire = new Wire(listener, net, this.faults);
     this.#wires.add(wire);
-    const claims = claimsOf(where.token);
-    const isOver = claims?.exp !== undefined && claims.exp * 1000 <= net.now();
-    const isRefused = claims !== undefined && (isOver || this.#revoked.has(claims.sub));
-    if (this.#isOffline || isRefused) {
+    const grant = this.grantOf(where.token);
+    const status = this.#isOffline ? 0 : this.#judgeGrant(grant, net.now());
+    if (grant === undefined || status !== 101) {
       wire.ended = () => this.#wires.delete(wire);
-      wire.refuse({ code: 1006, status: this.#isOffline ? 0 : 401 });
+      wire.refuse({ code: 1006, status });
       return wire.client;
     }
     const session = new Session(this, {
       name: `session-${++this.#names}`,
-      identity: claims?.sub ?? null,
-      expiresAt: claims?.exp === undefined ? null : claims.exp * 1000,
+      grant,
       schemaMin: this.#options.schemaMin ?? 0,
       now: () => net.now(),
       isOrdered,
@@ -255,15 +325,40 @@ export class TestServer {
     return wire.client;
   }
 
-  /** Whom a token of `auth` stands for. */
-  identityOf(token: string): { readonly identity: string; readonly expiresAt: number | null } | undefined {
+  /** What an upgrade is answered. */
+  #judgeGrant(grant: Grant | undefined, now: number): number {
+    if (grant === undefined || isOver(grant, now) || this.#revoked.has(grant.identity ?? "")) return 401;
+    const { identity, topics } = grant;
+    const isNobody = identity !== null && (identity === "" || bytesOf(identity) > IDENTITY_BYTES);
+    const isTooMuch = topics.length > TOPICS || bytesOf(topics.join("")) > TOPICS_BYTES;
+    return isNobody || isTooMuch || topics.slice(1).some(isReserved) ? 403 : 101;
+  }
+
+  /** Whom a token stands for, if it is one. */
+  grantOf(token: string | undefined): Grant | undefined {
     try {
-      const claims = claimsOf(token);
-      return claims && { identity: claims.sub, expiresAt: claims.exp === undefined ? null : claims.exp * 1000 };
+      if (token !== undefined && bytesOf(token) > TOKEN_BYTES) return undefined;
+      return grantOf(claimsOf(token));
     } catch {
       return undefined;
     }
   }
+}
+
+/** A batch in as many frames as it needs: all but the last say that more follow. */
+function parts<C>(changes: readonly C[]): { readonly changes: readonly C[]; readonly more?: true }[] {
+  const frames: C[][] = [[]];
+  let room = FRAME_BYTES;
+  for (const change of changes) {
+    const size = bytesOf(JSON.stringify(change));
+    if (size > room) {
+      frames.push([]);
+      room = FRAME_BYTES;
+    }
+    room -= size;
+    frames.at(-1)?.push(change);
+  }
+  return frames.map((frame, i) => ({ changes: frame, ...(i < frames.length - 1 && { more: true }) }));
 }
 
 /** A server in memory, for tests: every channel is open to who is signed in, unless rules say otherwise. */

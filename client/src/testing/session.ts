@@ -1,12 +1,18 @@
 // One connection of the server in memory: what it says, and what it is told.
-import type { Mutate, Subscribe } from "../wire.ts";
-import { Refusal } from "./log.ts";
-import type { TestServer } from "./server.ts";
+import { bytesOf, PING, type Mutate, type Subscribe } from "../wire.ts";
+import { limits, Malformed, messagesOf, type Said } from "./frame.ts";
+import { Refusal, type Topics } from "./log.ts";
+import type { Grant, TestServer } from "./server.ts";
+
+/** How many channels a hello may subscribe to. */
+const SUBSCRIBE = 1_000;
+
+/** More rows that other topics move reset the channel. */
+const MOVED_ROWS = 500;
 
 interface Given {
   readonly name: string;
-  readonly identity: string | null;
-  readonly expiresAt: number | null;
+  readonly grant: Grant;
   readonly schemaMin: number;
   now(): number;
   /** Whether answers to writes go the way of all others. Otherwise the writer hears of its own changes, too. */
@@ -16,18 +22,10 @@ interface Given {
   close(code: number, reason: string): void;
 }
 
-interface Said {
-  readonly type: string;
-  readonly id?: string;
-  readonly channel?: string;
-  readonly [field: string]: unknown;
-}
-
-const limits = { frameBytes: 262_144, frameMessages: 1_000, pageRows: 1_000, messagesPerSecond: 200 };
-
 export class Session {
   readonly name: string;
   readonly identity: string | null;
+  topics: Topics;
   /** Channels that were answered, to the last page or not. */
   readonly subscribed = new Set<string>();
   readonly live = new Set<string>();
@@ -38,17 +36,21 @@ export class Session {
   #expiresAt: number | null;
   #out: object[] = [];
   #isGreeted = false;
+  /** It has said something before hello: that choice is over. */
+  #isLegacy = false;
+  #isClosed = false;
 
   constructor(server: TestServer, given: Given) {
     this.#server = server;
     this.#given = given;
     this.name = given.name;
-    this.identity = given.identity;
-    this.#expiresAt = given.expiresAt;
+    this.identity = given.grant.identity;
+    this.topics = given.grant.topics;
+    this.#expiresAt = given.grant.expiresAt;
   }
 
   get #view(): string {
-    return `view-${this.identity ?? ""}`;
+    return `view-${[this.identity ?? "", ...this.topics.slice(1).sort()].join(" ")}`;
   }
 
   get isOrdered(): boolean {
@@ -73,26 +75,54 @@ export class Session {
 
   close(code: number, reason = ""): void {
     this.flush();
+    this.#isClosed = true;
     this.#given.close(code, reason);
   }
 
   receive(text: string): void {
-    if (text === '{"type":"ping"}') return this.#given.send("pong");
-    if (this.#expiresAt !== null && this.#expiresAt <= this.#given.now()) return this.close(4001, "expired");
-    const frame = JSON.parse(text) as Said | Said[];
-    for (const message of Array.isArray(frame) ? frame : [frame]) this.#take(message);
+    if (text === PING) return this.#given.send("pong");
+    if (this.isOver) return this.expire();
+    if (bytesOf(text) > limits.frameBytes) {
+      this.#complain("frame_too_large", "the frame is too large");
+      return this.close(4502, "frame too large");
+    }
+    try {
+      for (const message of messagesOf(text, this.#isGreeted)) if (!this.#isClosed) this.#take(message);
+    } catch (error) {
+      if (!(error instanceof Malformed)) throw error;
+      this.#complain("malformed", error.message);
+    }
   }
 
-  #take(message: Said): void {
+  get isOver(): boolean {
+    return this.#expiresAt !== null && this.#expiresAt <= this.#given.now();
+  }
+
+  expire(): void {
+    this.close(4001, "expired");
+  }
+
+  /** A request that can be named is refused by its id. */
+  #refuse({ message, said }: Malformed): void {
+    const { type, id, channel } = said ?? {};
+    const isRequest = type === "subscribe" || type === "mutate";
+    if (!isRequest || typeof id !== "string" || id === "" || bytesOf(id) > limits.idBytes) return this.#complain("malformed", message);
+    this.say({ type: "reject", id, channel, error: { code: "malformed", message, retryable: false } });
+  }
+
+  #take(message: Said | Malformed): void {
+    if (message instanceof Malformed) return this.#refuse(message);
+    if (message.type !== "hello" && message.type !== "ping") this.#isLegacy ||= !this.#isGreeted;
     switch (message.type) {
+      case "ping":
+        this.flush();
+        return this.#given.send("pong");
       case "hello":
         return this.#hello(message);
       case "subscribe":
         return this.#subscribe(message as unknown as Subscribe);
       case "unsubscribe":
-        this.#move(String(message.channel), undefined);
-        this.subscribed.delete(String(message.channel));
-        return void this.live.delete(String(message.channel));
+        return this.#leave(String(message.channel));
       case "mutate": {
         const { type: _, ...mutation } = message;
         const place = this.#out.length;
@@ -116,8 +146,13 @@ export class Session {
     this.say({ type: "error", error: { code, message, ...more, retryable: false } });
   }
 
-  #hello({ schema, subscribe = [] }: Said): void {
-    if (this.#isGreeted) return this.#complain("malformed", "hello comes once, before anything else");
+  #hello({ v, schema, subscribe = [] }: Said): void {
+    if ((subscribe as unknown[]).length > SUBSCRIBE) return this.#complain("malformed", "a hello subscribes to at most 1000 channels");
+    if (v !== 1) {
+      this.#complain("unsupported_version", "this server speaks protocol version 1");
+      return this.close(4503, "version");
+    }
+    if (this.#isGreeted || this.#isLegacy) return this.#complain("malformed", "hello comes once, before anything else");
     this.#isGreeted = true;
     if (Number(schema ?? 0) < this.#given.schemaMin) {
       this.#complain("schema_outdated", "this app is too old");
@@ -128,16 +163,21 @@ export class Session {
     for (const asked of subscribe as Subscribe[]) this.#subscribe(asked);
   }
 
-  #subscribe(asked: Subscribe): void {
+  #subscribe(asked: Subscribe & { readonly meta?: boolean }): void {
     const { id, channel } = asked;
     try {
       this.#server.may(this, channel, "read");
-      const { mode, data, deleted, cursor, more } = this.#server.log.page(channel, this.identity, this.#view, asked);
+      const { mode, data, deleted, cursor, more, meta } = this.#server.log.page(channel, this.topics, this.#view, asked);
+      const names = new Set(this.subscribed).add(channel);
+      const bytes = [...names].reduce((sum, name) => sum + bytesOf(name), 0);
+      if (bytes > limits.subscriptionsBytes) {
+        throw new Refusal({ code: "too_many_subscriptions", message: "the connection has too many subscriptions" });
+      }
       this.subscribed.add(channel);
       if (more) this.live.delete(channel);
       else this.live.add(channel);
       const isDelta = mode === "delta";
-      this.say({ type: "snapshot", id, channel, mode, isDelta, data, deleted, cursor, view: this.#view, more });
+      this.say({ type: "snapshot", id, channel, mode, isDelta, data, deleted, cursor, view: this.#view, more, ...(asked.meta === true && { meta }) });
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       this.say({ type: "reject", id, channel, error: error.error });
@@ -145,7 +185,7 @@ export class Session {
   }
 
   #auth(token: string): void {
-    const who = this.#server.identityOf(token);
+    const who = this.#server.grantOf(token);
     if (who === undefined || (who.expiresAt !== null && who.expiresAt <= this.#given.now())) {
       return this.#complain("unauthorized", "the token is not valid");
     }
@@ -154,7 +194,34 @@ export class Session {
       return this.close(4501, "identity");
     }
     this.#expiresAt = who.expiresAt;
-    this.say({ type: "authed", identity: this.identity, expiresAt: who.expiresAt, view: this.#view });
+    this.grant(who.topics);
+  }
+
+  /** Other topics take effect, and then the new view. */
+  grant(topics: Topics): void {
+    this.#see(topics);
+    this.say({ type: "authed", identity: this.identity, expiresAt: this.#expiresAt, view: this.#view });
+  }
+
+  /** Other topics: rows go and come, and what may no longer be read is left. */
+  #see(topics: Topics): void {
+    const before = this.topics;
+    this.topics = topics;
+    for (const channel of [...this.live]) {
+      const mayRead = this.#server.mayRead(this, channel);
+      const changes = this.#server.log.moved(channel, before, mayRead ? topics : []);
+      const isReset = !mayRead || changes.length > MOVED_ROWS;
+      const { cursor } = this.#server.log;
+      if (changes.length <= MOVED_ROWS) for (const change of changes) this.say({ type: "change", channel, ...change, cursor });
+      if (isReset) this.say({ type: "channel-reset", channel, reason: "topics" });
+      if (!mayRead) this.#leave(channel);
+    }
+  }
+
+  #leave(channel: string): void {
+    this.#move(channel, undefined);
+    this.subscribed.delete(channel);
+    this.live.delete(channel);
   }
 
   #others(channel: string): Session[] {
@@ -169,6 +236,15 @@ export class Session {
     if (this.#server.rule(channel)?.presence !== true) return this.#complain("forbidden", "the channel's rule does not open this");
     if (!this.subscribed.has(channel)) return this.#complain("invalid", "subscribe to it first", { field: "channel" });
     const { state = null } = message;
+    const others = [...this.presence].filter(([name, shown]) => name !== channel && shown !== undefined);
+    const size = (value: unknown) => bytesOf(JSON.stringify(value));
+    const all = others.reduce((sum, [, shown]) => sum + size(shown), size(state));
+    if (!this.presence.has(channel) && this.presence.size >= limits.presences && (state !== null || message["watch"] === true)) {
+      return this.#complain("invalid", "present in too many channels", { field: "channel" });
+    }
+    if (state !== null && (size(state) > limits.stateBytes || all > limits.presenceBytes)) {
+      return this.#complain("invalid", "the state is too large", { field: "state" });
+    }
     const isHere = this.presence.has(channel);
     const isWatching = isHere && this.presence.get(channel) === undefined;
     if (message["watch"] === true) this.#move(channel, undefined, true);
@@ -197,9 +273,9 @@ export class Session {
 
   #signal({ channel: to, event, data = null }: Said): void {
     const channel = String(to);
-    if (typeof event !== "string") return this.#complain("malformed", "event is missing");
     if (this.#server.rule(channel)?.signals !== true) return this.#complain("forbidden", "the channel's rule does not open this");
     if (!this.subscribed.has(channel)) return this.#complain("invalid", "subscribe to it first", { field: "channel" });
+    if (bytesOf(JSON.stringify(data)) > limits.signalBytes) return this.#complain("invalid", "the data is too large", { field: "data" });
     const { name: session, identity } = this;
     for (const other of this.#others(channel)) other.say({ type: "signal", channel, event, session, identity, data });
   }

@@ -1,0 +1,139 @@
+// The server for tests is held to the wire contract by the same suite as the real one.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { MockTarget, type Message, type Result, type Suite, type Tamper } from "./conformance.ts";
+
+const { cases, casesOf, missing, play, required, server } = (await import(
+  new URL("../../conformance/suite.mjs", import.meta.url).href
+)) as Suite;
+
+/** What the server for tests does not promise, and why. Each of these must fail: what it learns leaves the list. */
+const reasons: Readonly<Record<string, readonly string[]>> = {
+  "it speaks with clients that say hello": ["legacy.subscribe", "legacy.pages", "legacy.refused"],
+  "it has one space": ["upgrade.space", "upgrade.reserved-spaces", "live.spaces", "publish.space-in-body"],
+  "its tokens prove nothing, and need no end": ["upgrade.token-bad", "upgrade.token-first-source"],
+  "revoke() is for good, whenever a token was issued": ["disconnect.identity", "topics.removal-holds"],
+  "it keeps events for good and unchanged": [
+    "events.trimmed",
+    "events.edits",
+    "events.edits-on-pages",
+    "events.deleted-stay",
+    "events.made-up-cursor",
+  ],
+  "publishers call its methods: of one channel, unjudged, and each time": [
+    "publish.receivers",
+    "batch.all-or-nothing",
+    "batch.events",
+    "idempotency.repeat",
+    "reset.notice-limited",
+  ],
+  "it judges no tokens of channels": ["pass.anonymous", "pass.refused", "pass.writes", "pass.ends"],
+  "it makes nobody wait": ["rate.deltas"],
+  "it answers no requests over HTTP": ["mutate.once-over-all-transports", "presence.asked-by-publishers", "stats"],
+};
+const excused: Readonly<Record<string, string>> = Object.fromEntries(
+  Object.entries(reasons).flatMap(([why, ids]) => ids.map((id) => [id, why])),
+);
+
+describe("the server for tests, by its transport, passes", () => {
+  const results: Result[] = [];
+  for (const one of casesOf("plain", "ws")) {
+    const why = excused[one.id];
+    test(why === undefined ? one.id : `${one.id}, or not: ${why}`, async () => {
+      const fault = await play(new MockTarget(server["plain"]?.SYNC_CHANNELS ?? {}, undefined, why === undefined ? 15_000 : 500), one, "ws");
+      results.push({ transport: "ws", id: one.id, fault });
+      if (why === undefined) assert.equal(fault, undefined, fault);
+      else assert.notEqual(fault, undefined, "it need not be excused any more");
+    });
+  }
+
+  test("no required case is left out", () => {
+    assert.deepEqual(missing(results, { profile: "plain", transports: ["ws"] }), []);
+    const known = required["plain"]?.["ws"] ?? [];
+    assert.deepEqual(Object.keys(excused).filter((id) => !known.includes(id)), []);
+  });
+});
+
+test("a case that is left out is missing, over one transport and over all", () => {
+  for (const [profile, transports] of Object.entries(required)) {
+    const all = Object.entries(transports).flatMap(([transport, ids]) => ids.map((id) => ({ transport, id })));
+    assert.deepEqual(missing(all, { profile }), []);
+    for (const left of all) {
+      const rest = all.filter((other) => other !== left);
+      assert.deepEqual(missing(rest, { profile }), [`${left.transport} ${left.id}`]);
+    }
+    assert.deepEqual(missing([], { profile, transports: ["ws"] }).length, transports["ws"]?.length);
+  }
+});
+
+test("every case is required, has an id of its own, and names the statements that it holds", () => {
+  const listed = Object.entries(required).flatMap(([profile, transports]) =>
+    Object.entries(transports).flatMap(([transport, ids]) => ids.map((id) => `${profile} ${transport} ${id}`)),
+  );
+  const there = cases.flatMap((one) => one.on.map((transport) => `${one.profile ?? "plain"} ${transport} ${one.id}`));
+  assert.deepEqual([...listed].sort(), [...there].sort());
+  assert.equal(new Set(cases.map(({ id }) => id)).size, cases.length);
+  const contract = readFileSync(new URL("../../docs/protocol.md", import.meta.url), "utf8");
+  for (const { id, holds } of cases) {
+    const statements = /^([A-Z]+\d+(?:, [A-Z]+\d+)*): \S/.exec(holds)?.[1]?.split(", ") ?? [];
+    assert.ok(statements.length > 0, `${id} names no statement`);
+    for (const statement of statements) assert.ok(contract.includes(`- **${statement}** `), `${id} names ${statement}`);
+  }
+});
+
+test("the lines of another runner are judged as our own: what failed or is left out fails it", () => {
+  const folder = mkdtempSync(join(tmpdir(), "conformance-"));
+  const judge = (lines: readonly string[]) => {
+    writeFileSync(join(folder, "lines"), lines.join("\n"));
+    const run = new URL("../../conformance/run.mjs", import.meta.url).pathname;
+    const { status, stdout } = spawnSync(process.execPath, [run, "--check", join(folder, "lines"), "--transport", "ws"], { encoding: "utf8" });
+    return { status, last: stdout.trim().split("\n").slice(-2) };
+  };
+  const [first = "", ...rest] = (required["plain"]?.["ws"] ?? []).map((id) => `ok ws ${id}`);
+  const count = rest.length + 1;
+  assert.deepEqual(judge([first, ...rest]), { status: 0, last: [`${count} passed, 0 failed, 0 required cases left out`] });
+  const left = judge(rest);
+  assert.deepEqual(left, { status: 1, last: [`missing ${first.slice(3)}`, `${count - 1} passed, 0 failed, 1 required cases left out`] });
+  assert.equal(judge([`not ${first}`, ...rest]).status, 1);
+  rmSync(folder, { recursive: true });
+});
+
+describe("the suite finds a server that", () => {
+  const each = (change: (message: Message) => unknown[]): Tamper => (frame) => [frame].flat().flatMap(change);
+  const withField = (type: string, fields: object) => each((message) => [message.type === type ? { ...message, ...fields } : message]);
+  const faults: Readonly<Record<string, Tamper>> = {
+    "tells a change twice": each((message) => (message.type === "change" ? [message, message] : [message])),
+    "tells no changes": each((message) => (message.type === "change" ? [] : [message])),
+    "forgets who made a change": withField("change", { by: undefined }),
+    "acks without the row": withField("ack", { data: { id: "k1" } }),
+    "gives no view": withField("snapshot", { view: undefined }),
+    "takes every answer for full": withField("snapshot", { mode: "full", isDelta: false }),
+    "tells no deletions": withField("snapshot", { deleted: [] }),
+    "says that a first execution was a repeat": withField("ack", { replayed: true }),
+    "has one code for all errors": each((message) =>
+      message["error"] === undefined ? [message] : [{ ...message, error: { code: "invalid", message: "no" } }],
+    ),
+    "takes batches apart": each((message) => {
+      const { changes, ...rest } = message;
+      return message.type === "batch" ? (changes as object[]).map((one) => ({ ...rest, ...one, type: "change" })) : [message];
+    }),
+    "tells signals to nobody": each((message) => (message.type === "signal" ? [] : [message])),
+    "names nobody who left": each((message) => (message["left"] === undefined ? [message] : [])),
+  };
+  const telling = /^(subscribe|live|mutate|presence\.(join|dropped)|signal\.passed|page)/;
+  for (const [name, tamper] of Object.entries(faults)) {
+    test(name, async () => {
+      // Those that need not wait to see it.
+      const few = casesOf("plain", "ws").filter(({ id }) => telling.test(id) && excused[id] === undefined);
+      for (const one of few) {
+        const fault = await play(new MockTarget(server["plain"]?.SYNC_CHANNELS ?? {}, tamper, 500), one, "ws");
+        if (fault !== undefined) return;
+      }
+      assert.fail("every case passed");
+    });
+  }
+});
