@@ -8,7 +8,7 @@ SECONDS ?= 600
 export PORT STATE ENV_FILE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build dev test fuzz mutants check doctor deploy clean distclean
+.PHONY: help setup build dev test fuzz mutants torture check doctor deploy clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ fuzz: ## Fuzz the decoders and the engine [SECONDS=600] [TARGET=one of them]
 
 mutants: setup ## Break one promise at a time and demand that the model test fails
 	@scripts/mutants.sh
+
+torture: build ## Convergence, evictions, storms, scale and an hour's soak in workerd [SEED=] [MINUTES=]
+	@scripts/torture.sh
 
 check: build ## Formatting, lints, documentation, licences, and both deployments as a dry run
 	@scripts/check.sh

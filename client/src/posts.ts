@@ -7,6 +7,8 @@ import { bytesOf, type Mutate } from "./wire.ts";
 /** Writes in one request, and their bytes: a body may have 8 MiB. */
 const MOST = 100;
 const MOST_BYTES = 4_000_000;
+/** How long an answer may take. */
+const ANSWER_MS = 30_000;
 
 export interface Posted {
   readonly tell: (message: object) => void;
@@ -33,39 +35,54 @@ export class Posts {
     if (this.#isRunning) return;
     this.#isRunning = true;
     // What is written in one go is sent in one.
-    queueMicrotask(() => {
-      this.#run()
-        .catch(() => this.#posted.end({ code: 1006 }))
-        .finally(() => (this.#isRunning = false));
-    });
+    queueMicrotask(() => void this.#run().catch(() => this.#posted.end({ code: 1006 })));
   }
 
   async #run(): Promise<void> {
+    try {
+      while (this.#waiting.length > 0) if (!(await this.#send())) return;
+    } finally {
+      // In the turn that found nothing waiting: what is added after it begins anew.
+      this.#isRunning = false;
+    }
+  }
+
+  /** Sends what may go together; says whether the connection goes on. */
+  async #send(): Promise<boolean> {
     const { tokenOf, tell, end } = this.#posted;
-    for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
-      const channelToken = tokenOf(first.channel);
-      let bytes = 0;
-      const other = this.#waiting.findIndex((one, nth) => {
-        bytes += bytesOf(JSON.stringify(one));
-        return tokenOf(one.channel) !== channelToken || (bytes > MOST_BYTES && nth > 0);
-      });
-      const mutations = this.#waiting.splice(0, Math.min(MOST, other < 0 ? MOST : other));
+    const channelToken = this.#waiting[0] && tokenOf(this.#waiting[0].channel);
+    let bytes = 0;
+    const other = this.#waiting.findIndex((one, nth) => {
+      bytes += bytesOf(JSON.stringify(one));
+      return tokenOf(one.channel) !== channelToken || (bytes > MOST_BYTES && nth > 0);
+    });
+    const mutations = this.#waiting.splice(0, Math.min(MOST, other < 0 ? MOST : other));
+    const late = new AbortController();
+    const inTime = this.#net.after(ANSWER_MS, () => late.abort());
+    try {
       const response = await this.#net.fetch(
         address(this.#where, "/mutate", { channelToken }).href,
         init(this.#where, {
           method: "POST",
           headers: { "content-type": "application/json" },
           body: JSON.stringify({ mutations }),
+          signal: late.signal,
         }),
       );
       if (response.ok) {
         const { results } = (await response.json()) as { readonly results: readonly object[] };
         for (const result of results) tell(result);
-        continue;
+        return true;
       }
       const { error, closed } = await errorIn(response);
-      if (closed.status === 401) return end({ ...closed, code: 4001, status: undefined });
+      if (closed.status === 401) {
+        end({ ...closed, code: 4001, status: undefined });
+        return false;
+      }
       for (const { id, channel } of mutations) tell({ type: "reject", id, channel, error });
+      return true;
+    } finally {
+      inTime();
     }
   }
 }
