@@ -251,7 +251,7 @@ test("writes over HTTP go in requests that the server takes, each once and in or
   };
   const where = { url: new URL("http://sync.test/api/sync"), space: "global" };
   const posted = { tell: (message: object) => void told.push(message), end: () => {}, tokenOf: () => undefined };
-  const posts = new Posts(where, { fetch } as unknown as Net, posted);
+  const posts = new Posts(where, { fetch, after: () => () => {} } as unknown as Net, posted);
   const ids = Array.from({ length: 50 }, (_, i) => `m${i}`);
   for (const id of ids) posts.add({ id, channel: "todos", action: "create", data: { id, text: "x".repeat(250_000) } });
   await calm();
