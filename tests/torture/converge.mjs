@@ -101,7 +101,7 @@ class Game {
       opened: (sync) => {
         device.isRestored = false;
         const restored = channels.map((name) => sync.channel(name).restored);
-        void Promise.all(restored).then(() => (device.isRestored ||= device.sync === sync));
+        void Promise.all(restored).then(() => (device.isRestored ||= device.sync === sync), () => {});
         for (const name of channels) {
           const channel = sync.channel(name);
           channel.ready.catch(() => {});

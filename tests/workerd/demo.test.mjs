@@ -273,8 +273,8 @@ describe("in a browser", { skip: noBrowser }, () => {
 
   test("two tabs of one person share a connection, and the second goes on when the first is closed", async (t) => {
     const context = await browser.context(t, narrow);
-    const first = await enter(t, "carol", { context });
-    const second = await enter(t, "carol", { context });
+    const first = await enter(t, "alice", { context });
+    const second = await enter(t, "alice", { context });
     await add(second.pane, "written in the second tab");
     await shows(first.pane, "written in the second tab");
     assert.deepEqual([first.sockets.length, second.sockets.length], [1, 0]);
