@@ -392,6 +392,10 @@ pub const ALARM_GRAIN_MS: u64 = 60_000;
 /// The shortest time between two rounds of trimming: an hour.
 pub const SWEEP_PAUSE_MS: u64 = 60 * 60 * 1000;
 
+/// The shortest time between two rounds for rows: a day. Nobody is promised that tombstones go soon, and a
+/// round costs an alarm and some rows however little it finds.
+pub const ROWS_SWEEP_PAUSE_MS: u64 = DAY_MS;
+
 /// How long a refused identity's earlier tokens stay refused: 30 days.
 pub const REFUSAL_MS: u64 = 30 * DAY_MS;
 

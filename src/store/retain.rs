@@ -173,7 +173,10 @@ impl<S: Sql> Store<S> {
         Ok(Stepped {
             looked_at: found.looked_at,
             done: found.done,
-            next: found.young.map(|at| at.plus(limits::RETENTION_MS)),
+            next: found.young.map(|at| {
+                let soonest = now.plus(limits::ROWS_SWEEP_PAUSE_MS);
+                at.plus(limits::RETENTION_MS).max(soonest)
+            }),
         })
     }
 

@@ -35,12 +35,9 @@ impl Database {
         self.glue.ring_by(at_ms as f64);
     }
 
-    pub(super) fn set_alarm(&self, at_ms: u64) {
-        self.glue.set_alarm(at_ms as f64);
-    }
-
-    pub(super) fn delete_alarm(&self) {
-        self.glue.delete_alarm();
+    /// The alarm rang, so none is set: sets the next one, if there is one.
+    pub(super) fn rang(&self, next_ms: Option<u64>) {
+        self.glue.rang(next_ms.map(|at| at as f64));
     }
 
     /// Has the storage restored when the object is next made. The bookmarks of what it will be, and

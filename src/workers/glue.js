@@ -68,14 +68,14 @@ export class Database {
     return [to, await this.#storage.onNextSessionRestoreBookmark(to)];
   }
 
-  setAlarm(at) {
+  /** The alarm rang: it is set no more. Sets it for `next`, if that is given. */
+  rang(next) {
     this.#alarm ??= Promise.resolve();
-    this.#moveAlarm(() => this.#storage.setAlarm(at).then(() => at));
-  }
-
-  deleteAlarm() {
-    this.#alarm ??= Promise.resolve();
-    this.#moveAlarm(() => this.#storage.deleteAlarm().then(() => null));
+    this.#moveAlarm(async () => {
+      if (next === undefined) return null;
+      await this.#storage.setAlarm(next);
+      return next;
+    });
   }
 
   /** One move after the other. After a failure nothing is known of the alarm: ask again. */
@@ -131,6 +131,9 @@ function unavailable() {
 
 /** The close code of a restart: reconnect and resume. */
 const RESTART = 4000;
+
+/** When the alarm rings again if its work did not end. */
+const ALARM_AGAIN_MS = 60_000;
 
 /** The hibernatable sockets of an object by number. */
 export class Sockets {
@@ -206,9 +209,12 @@ export class Sockets {
       if (!interrupted.delete(this.#name)) return;
       for (const socket of this.open()) closeSocket(socket, RESTART, "restart");
       // Whoever waits for the turn's answer would wait in vain. The object ends as soon as what it
-      // wrote is durable: that tells them at once, and the next one finds it made anew.
+      // wrote is durable: that tells them at once, and the next one finds it made anew. Where the turn
+      // was the alarm's, the alarm must ring again.
+      const { storage } = this.#state;
       const end = () => this.#state.abort("restart");
-      this.#state.storage.sync().then(end, end);
+      const again = async () => (await storage.getAlarm()) ?? storage.setAlarm(Date.now() + ALARM_AGAIN_MS);
+      again().catch(() => {}).then(() => storage.sync()).then(end, end);
     });
   }
 

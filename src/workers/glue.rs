@@ -45,11 +45,8 @@ extern "C" {
     #[wasm_bindgen(method, js_name = ringBy)]
     pub(super) fn ring_by(this: &Database, at: f64);
 
-    #[wasm_bindgen(method, js_name = setAlarm)]
-    pub(super) fn set_alarm(this: &Database, at: f64);
-
-    #[wasm_bindgen(method, js_name = deleteAlarm)]
-    pub(super) fn delete_alarm(this: &Database);
+    #[wasm_bindgen(method)]
+    pub(super) fn rang(this: &Database, next: Option<f64>);
 
     #[derive(Clone)]
     pub(super) type Sockets;

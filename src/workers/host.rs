@@ -37,9 +37,6 @@ use crate::small_map::SmallMap;
 use crate::source::Question;
 use crate::store::{Seed, space_of};
 
-/// When the alarm rings again if its work does not end.
-const ALARM_AGAIN_MS: u64 = 60_000;
-
 /// Drives the engine of one space. Every handler of the Durable Object is one call here.
 pub struct Host<A = Configured, O = ()> {
     pub(super) sockets: glue::Sockets,
@@ -458,20 +455,17 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         glue::close_socket(socket.as_ref(), code.unwrap_or(1000), "");
     }
 
-    /// The alarm rang. The next one is set before the work, in case the work does not end.
+    /// The alarm rang. The next one is set once, after the work, because each time costs a row: where
+    /// the work does not end, `glue.js` sets it.
     ///
     /// # Errors
     /// When the object cannot work: the platform rings again later.
     pub fn alarm(&self) -> Result<()> {
         let began = now();
         let rung = self.with(|running| {
-            self.database.set_alarm(now().plus(ALARM_AGAIN_MS).0);
             let effects = self.turn(running, Input::Alarm);
             running.alarm = effects.alarm;
-            match running.alarm {
-                Some(due) => self.database.set_alarm(due.0),
-                None => self.database.delete_alarm(),
-            }
+            self.database.rang(effects.alarm.map(|due| due.0));
             let rest = self.perform(running, effects, began);
             self.follow(rest.questions, began);
         });
@@ -645,7 +639,8 @@ impl Running {
             sockets.close(closing.conn.0, closing.code, &closing.reason);
         }
         self.next = next;
-        self.schedule(&host.database, self.engine.due(now()));
+        // What has woken the object is a turn that schedules the alarm: doing it here as well would cost
+        // a row where it is the alarm itself, of which nothing is set any more.
     }
 
     /// Sees to it that the alarm rings at `due` at the latest. What the platform has set counts,

@@ -266,18 +266,18 @@ fn a_legacy_client_may_have_100000_rows_looked_at_and_no_more() {
 }
 
 #[test]
-fn rounds_of_trimming_are_an_hour_apart_at_least() {
+fn rounds_of_trimming_rows_are_a_day_apart_at_least() {
     let delete = |w: &mut World, key: &str| {
         for action in ["create", "delete"] {
             let change = json!({ "channel": "feed", "action": action, "key": key, "data": {} });
             assert_eq!(w.broadcast(change).0, 200);
         }
     };
-    let hour = limits::SWEEP_PAUSE_MS;
-    for later in [60_000, hour - 60_000, hour, hour + 60_000] {
+    let day = limits::ROWS_SWEEP_PAUSE_MS;
+    for later in [60_000, day - 60_000, day, day + 60_000] {
         let mut w = World::new();
         // The round that a new space has coming is long over then.
-        w.advance(3 * hour);
+        w.advance(3 * day);
         delete(&mut w, "a");
         w.advance(later);
         delete(&mut w, "b");
@@ -297,7 +297,7 @@ fn rounds_of_trimming_are_an_hour_apart_at_least() {
         let waits = w.alarm.unwrap().0 - w.now.0;
         assert_eq!(rows, 1, "{later}");
         assert!(
-            waits >= hour && waits <= hour.max(later) + limits::ALARM_GRAIN_MS,
+            waits >= day && waits <= day.max(later) + limits::ALARM_GRAIN_MS,
             "{later} {waits}"
         );
     }

@@ -206,6 +206,27 @@ fn the_steps_of_a_round_follow_each_other_and_rounds_keep_to_minutes() {
 }
 
 #[test]
+fn the_rows_of_a_day_are_trimmed_in_one_round_and_not_in_one_for_each_hour() {
+    let mut w = World::new();
+    let hours = limits::DAY_MS / limits::SWEEP_PAUSE_MS;
+    for hour in 0..hours {
+        change(&mut w, "create", &format!("k{hour}"));
+        change(&mut w, "delete", &format!("k{hour}"));
+        w.advance(limits::SWEEP_PAUSE_MS);
+    }
+    let mut rounds = 0;
+    while let Some(due) = w.alarm {
+        w.now = due;
+        assert!(w.ring());
+        rounds += 1;
+        assert!(rounds < hours, "trimming does not end");
+    }
+    assert_eq!(w.sqlite.number("SELECT count(*) FROM rows"), 0);
+    // One when the first is old enough, one a day later with all others.
+    assert_eq!(rounds, 2);
+}
+
+#[test]
 fn a_space_with_nothing_to_trim_lets_the_object_sleep_for_good() {
     let mut w = World::new();
     change(&mut w, "create", "k1");

@@ -209,6 +209,11 @@ export class Deployment {
     return { status: response.status, body: text.startsWith("{") ? JSON.parse(text) : text };
   }
 
+  /** Where a Worker with a socket of its own is reached. */
+  async direct(name) {
+    return (await this.#runtime.unsafeGetDirectURL(name)).origin;
+  }
+
   /** Delivers messages to a Worker as a queue does: what became of them. */
   async deliver(name, queue, messages) {
     const worker = await this.#runtime.getWorker(name);

@@ -328,8 +328,8 @@ impl World {
         for closing in self.engine.wake(interrupted, open) {
             self.close(closing);
         }
+        // The turn that follows schedules the alarm.
         self.asked = None;
-        self.schedule(self.engine.due(self.now));
         Ok(())
     }
 
