@@ -149,7 +149,7 @@ export class Follower {
     if (sent === undefined) return;
     if (error.retryable) return void setTimeout(() => this.client.isOpen && this.client.send(sent.message), error.retryAfterMs ?? 20);
     this.#unanswered.delete(id);
-    if (!this.journal?.refused(id, error.code)) this.#complain(`${id} was confirmed and refused: ${error.code}`);
+    if (this.journal && !this.journal.refused(id, error.code)) this.#complain(`${id} was confirmed and refused: ${error.code}`);
   }
 
   get isLive() {

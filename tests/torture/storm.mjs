@@ -2,13 +2,15 @@
 // Demanded: every publish is answered with 200, every client ends with every event once and in order.
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
-import { start } from "../workerd/harness.mjs";
+import { bearer, secrets, start } from "../workerd/harness.mjs";
 import { Chance, seedOf, setting } from "./chance.mjs";
 import { Follower } from "./follower.mjs";
 
 const [count, perSecond, minutes] = [setting("CLIENTS", 2_000), setting("RATE", 200), setting("MINUTES", 1)];
-/** No publish waits longer than this without having failed. */
-const ANSWER_MS = 60_000;
+/** Who gets no answer for so long has got none: publishers have starved. */
+const ANSWER_MS = 120_000;
+/** Between two storms: all have come back by then, on two cores. */
+const PAUSE_MS = 10_000;
 const chance = new Chance(seedOf());
 console.log(`storm: SEED=${chance.seed} CLIENTS=${count} RATE=${perSecond} MINUTES=${minutes}`);
 
@@ -35,10 +37,14 @@ const publish = async (n) => {
   await delay(began + (n * 1_000) / perSecond - Date.now());
   const asked = Date.now();
   const change = { channel: "feed", action: "create", key: `e${n}`, data: { for: `u${n % users}`, n } };
-  const { status, body } = await space.post("/broadcast", change, { "idempotency-key": `e${n}` });
+  const { status, body } = await workers.http(`/broadcast?space=${space.name}`, {
+    method: "POST",
+    headers: bearer(secrets.PUBLISH_KEY),
+    body: JSON.stringify(change),
+    signal: AbortSignal.timeout(ANSWER_MS),
+  });
   assert.equal(status, 200, JSON.stringify(body));
   waits.push(Date.now() - asked);
-  assert.ok(waits.at(-1) < ANSWER_MS);
   return body.seq;
 };
 const publishing = Promise.all(Array.from({ length: total }, (_, n) => publish(n)));
@@ -48,7 +54,7 @@ for (; Date.now() < began + minutes * 60_000; storms += 1) {
   // All at once, or those that chance names.
   const share = storms % 2 === 0 ? 1 : chance.next();
   for (const one of followers) if (chance.maybe(share)) one.drop();
-  await delay(4_000 + chance.below(4_000));
+  await delay(PAUSE_MS + chance.below(PAUSE_MS));
 }
 const seqs = await publishing;
 assert.deepEqual(new Set(seqs).size, total);
