@@ -9,7 +9,11 @@ ulimit -n "$(ulimit -Hn)"
 play() {
   say "Torture: $1"
   case $1 in
-    convergence | evictions | storm | soak | scale) node --expose-gc "tests/torture/$1.mjs" ;;
+    evictions)
+      scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
+      node tests/torture/evictions.mjs
+      ;;
+    convergence | storm | soak | scale) node "tests/torture/$1.mjs" ;;
     *) die "no such torture: $1" ;;
   esac
 }

@@ -33,6 +33,7 @@ for (let at = 0; at < count; at += 50) {
 
 const [began, total] = [Date.now(), Math.round(perSecond * 60 * minutes)];
 const waits = [];
+let storms = 0;
 const publish = async (n) => {
   await delay(began + (n * 1_000) / perSecond - Date.now());
   const asked = Date.now();
@@ -42,6 +43,8 @@ const publish = async (n) => {
     headers: bearer(secrets.PUBLISH_KEY),
     body: JSON.stringify(change),
     signal: AbortSignal.timeout(ANSWER_MS),
+  }).catch((cause) => {
+    throw new Error(`no answer to publish ${n} after ${Date.now() - asked} ms, ${storms} storms: ${cause.message}`, { cause });
   });
   assert.equal(status, 200, JSON.stringify(body));
   waits.push(Date.now() - asked);
@@ -49,7 +52,6 @@ const publish = async (n) => {
 };
 const publishing = Promise.all(Array.from({ length: total }, (_, n) => publish(n)));
 publishing.catch(() => {});
-let storms = 0;
 for (; Date.now() < began + minutes * 60_000; storms += 1) {
   // All at once, or those that chance names.
   const share = storms % 2 === 0 ? 1 : chance.next();
