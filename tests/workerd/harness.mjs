@@ -33,7 +33,7 @@ export const heartbeat = '{"type":"ping"}';
  * Worker, where undefined means not set; `binding: false` leaves the service binding out; `faults`
  * takes the sync Worker that can be made to crash; `publisher` overrides the options of an example that publishes; `auth` is the example that takes the sync Worker's place;
  * `postgres` and `handler` are others, the first also as an option, the URL of its database; `amend` changes the sync Worker's options for Miniflare; `others` are those of Workers beside ours;
- * `state` is the folder that keeps what the objects store.
+ * `state` is the folder that keeps what the objects store; `inspector: true` opens the isolates to be looked into.
  */
 export async function start(options = {}) {
   const { workers = ["app", "sync"], vars, appVars, binding = true, faults, publisher } = options;
@@ -73,6 +73,7 @@ export async function start(options = {}) {
       telemetry: { enabled: false },
       logRequests: false,
       resourcePersistencePath: options.state,
+      ...(options.inspector && { inspectorPort: 0 }),
       log: new Log(LogLevel.NONE),
       handleStructuredLogs: ({ level, message }) => {
         // What the doctor says of a test's settings comes when an isolate starts, amid anything.
@@ -191,6 +192,7 @@ export class Deployment {
     const socket = new WebSocket(this.origin.replace("http", "ws") + path, protocols, { headers });
     const client = new Client(socket);
     this.#clients.add(client);
+    socket.once("close", () => this.#clients.delete(client));
     const answered = new Promise((resolve, reject) => {
       socket.once("open", () => resolve({ status: 101, client, protocol: socket.protocol }));
       socket.once("error", reject);
@@ -198,7 +200,15 @@ export class Deployment {
         resolve(refusal(response));
       });
     });
-    return within(ms, answered, () => `no answer to the upgrade of ${path}`);
+    return within(ms, answered, () => {
+      client.drop();
+      return `no answer to the upgrade of ${path}`;
+    });
+  }
+
+  /** Where the isolates can be looked into, if that was asked for. */
+  inspector() {
+    return this.#runtime.getInspectorURL();
   }
 
   /** One request to a Worker that does not answer the port, as a binding makes it. */

@@ -150,7 +150,7 @@ class OverWebSocket extends Copy {
   }
 
   hangUp() {
-    this.#client.close();
+    this.#client?.close();
   }
 
   #answers = new Map();
@@ -183,7 +183,7 @@ class OverEvents extends Copy {
   }
 
   hangUp() {
-    this.#abort.abort();
+    this.#abort?.abort();
   }
 }
 
@@ -201,7 +201,7 @@ class OverPolls extends Copy {
   }
 
   hangUp() {
-    this.#abort.abort();
+    this.#abort?.abort();
   }
 }
 
