@@ -17,12 +17,12 @@ play() { # name [option...]
   local name=$1
   shift
   case $name in
-    convergence | evictions | storm | scale | costs | soak)
-      say "Torture: $name"
-      node --expose-gc "tests/torture/$name.mjs" "$@"
-      ;;
+    convergence | storm | scale | costs | soak) ;;
+    evictions) scripts/build.sh sync-worker --out sync-worker/build-faults --features faults ;;
     *) die "no such torture: $name" ;;
   esac
+  say "Torture: $name"
+  node "tests/torture/$name.mjs" "$@"
 }
 
 if [ $# -gt 0 ]; then
