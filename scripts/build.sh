@@ -13,7 +13,7 @@ build() { # worker output-folder [cargo option...]
   shift 2
   # Everything that can change the result. tests/ and docs/ cannot.
   want=$({
-    echo "$*"
+    echo "$*${KEEP_NAMES:+ names}"
     rustc -V
     cat .tools/cargo/.crates.toml node_modules/.stamp Cargo.toml Cargo.lock
     find src "$worker" -type d -name 'build*' -prune -o -type f -print | LC_ALL=C sort |
@@ -31,7 +31,8 @@ build() { # worker output-folder [cargo option...]
   WASM_BINDGEN_USE_JS_SYS=1 cargo build -p "${worker##*/}" --lib --release --locked \
     --target wasm32-unknown-unknown "$@"
   quietly worker-build "$worker" --release --out-dir "$PWD/$out" --locked "$@"
-  node scripts/strip-names.mjs "$out/index_bg.wasm"
+  # Profiles want them.
+  [ -n "${KEEP_NAMES:-}" ] || node scripts/strip-names.mjs "$out/index_bg.wasm"
   echo "$want" >"$stamp"
 }
 

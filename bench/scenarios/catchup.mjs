@@ -1,0 +1,85 @@
+// 5. Catch-up and snapshots: whole channels of 10,000 and 100,000 rows, read page by page over a socket, and a
+// cursor 100 rows behind in a channel of 100,000, beside a channel of 100 rows. CPU per answer.
+import { settle } from "../pace.mjs";
+import { newSpace, row, startPeers } from "../peers.mjs";
+import { interleaved } from "../stats.mjs";
+import { floor, of, ratioOf, spread, table } from "../format.mjs";
+
+export const name = "catchup";
+
+/** Rows behind, and on a page. */
+const BEHIND = 100;
+const PAGE = 1_000;
+/** Bytes of a row. */
+const BYTES = 200;
+
+export async function run({ rounds, sizes, times }) {
+  const peers = await startPeers(["raw", "tidewire"]);
+  const space = newSpace();
+  const large = Math.max(...sizes);
+  try {
+    for (const peer of peers) {
+      await peer.load.open(space, peer.sockets(space, 0, 1, { channel: null }));
+      for (const size of sizes) await fill(peer, space, `full-${size}`, size - (size === large ? BEHIND : 0));
+      const there = await peer.load.read(space, { channel: `full-${large}`, limit: PAGE, rows: large - BEHIND, times: 1 });
+      await fill(peer, space, `full-${large}`, BEHIND, large - BEHIND);
+      await fill(peer, space, "small", BEHIND);
+      // What this channel holds, whatever happened in the others since.
+      peer.behind = { cursor: there.cursor, view: there.view };
+    }
+    const kinds = {
+      ...Object.fromEntries(sizes.map((size) => [`full ${size}`, { channel: `full-${size}`, rows: size, times: 1 }])),
+      [`behind in ${large}`]: { channel: `full-${large}`, rows: BEHIND, times, behind: true },
+      [`all of ${BEHIND}`]: { channel: "small", rows: BEHIND, times },
+    };
+    const results = {};
+    for (const [kind, { behind, ...what }] of Object.entries(kinds)) {
+      results[kind] = await interleaved(peers, rounds, async (peer) => {
+        const question = { ...what, limit: PAGE, ...(behind ? peer.behind : {}) };
+        if (what.times > 1) await peer.load.read(space, { ...question, times: 5 });
+        const before = peer.cpu();
+        const { ms, pages } = await peer.load.read(space, question);
+        await settle();
+        return { cpuUs: (peer.cpu() - before) / what.times, ms: ms / what.times, pages: pages / what.times };
+      });
+    }
+    return { rows: Object.fromEntries(Object.entries(kinds).map(([kind, { rows }]) => [kind, rows])), results };
+  } finally {
+    await Promise.all(peers.map((peer) => peer.stop()));
+  }
+}
+
+/** Publishes so many rows, with marks from `from` on. */
+async function fill(peer, space, channel, count, from = 0) {
+  for (let at = from; at < from + count; at += 1_000) {
+    const list = Array.from({ length: Math.min(1_000, from + count - at) }, (_, n) => ({ ...row(at + n, BYTES), id: `k${at + n}` }));
+    if (peer.kind.name === "raw") await peer.post(`/fill?space=${space}`, { channel, rows: list });
+    else await peer.publishBatch(space, list, { channel });
+  }
+}
+
+export function report({ rows: counts, results }) {
+  const rows = Object.entries(results).flatMap(([kind, peers]) =>
+    Object.entries(peers).map(([peer, rounds]) => [
+      kind,
+      peer,
+      spread(ratioOf(rounds, peers.raw, "cpuUs"), " ×"),
+      spread(of(rounds, "cpuUs")),
+      (of(rounds, "cpuUs").median / counts[kind]).toFixed(2),
+      spread(of(rounds, "ms")),
+    ]),
+  );
+  const kinds = Object.keys(results);
+  const [behind, small] = [kinds.find((kind) => kind.startsWith("behind")), kinds.find((kind) => kind.startsWith("all"))];
+  return {
+    title: "Catch-up and snapshots",
+    tables: [table(["what is read", "peer", "CPU, to raw", "CPU, µs", "CPU of a row, µs", "to the last page, ms"], rows)],
+    floors: [
+      ...Object.entries(results)
+        .filter(([kind]) => kind !== small)
+        .map(([kind, peers]) => floor(`5. CPU to raw \`JSON.stringify(sql.exec().toArray())\`, ${kind}`, ratioOf(peers.tidewire, peers.raw, "cpuUs"), 1.2)),
+      floor(`5. CPU ${behind}, to a channel of as many rows`, ratioOf(results[behind].tidewire, results[small].tidewire, "cpuUs"), 1.2),
+    ],
+    plots: {},
+  };
+}

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Measures Tidewire beside its peers and writes docs/performance.md.
+#   scripts/bench.sh                  all scenarios; a quarter of an hour
+#   scripts/bench.sh --only NAME      one: fanout, scoped, batch, mutations, catchup, waking, size
+#   scripts/bench.sh --short          all with tiny numbers, for correctness alone; BENCH_SHORT=1 too
+source "$(dirname "$0")/env.sh"
+
+# A socket takes two file descriptors of workerd, and 9,000 of them are measured.
+NEEDED=20000
+[ "${BENCH_SHORT:-}" != 1 ] || set -- --short "$@"
+case " $* " in
+*" --short "*) ;;
+*)
+  ulimit -n $NEEDED 2>/dev/null || [ "$(ulimit -n)" -ge $NEEDED ] ||
+    die "bench needs $NEEDED open files, and this system's hard limit is $(ulimit -Hn): raise it (ulimit -Hn, LimitNOFILE, nofile in limits.conf)"
+  ;;
+esac
+
+peers() {
+  local want
+  want=$(cat bench/package.json bench/package-lock.json bench/.npmrc | digest)
+  [ "$(cat bench/node_modules/.stamp 2>/dev/null)" = "$want" ] && return
+  say "Installing the peers of bench/package-lock.json (once)"
+  (cd bench && PATH=$SYSTEM_PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+  echo "$want" >bench/node_modules/.stamp
+}
+
+peers
+say "Bench${*:+ $*}"
+node bench/run.mjs "$@"
