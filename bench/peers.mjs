@@ -4,6 +4,8 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { secrets, token, worker } from "../tests/workerd/harness.mjs";
 import { Load } from "./load-client.mjs";
+import * as livestore from "./livestore.mjs";
+import * as tinybase from "./tinybase.mjs";
 import { startWorkerd } from "./workerd.mjs";
 
 const COMPATIBILITY_DATE = "2026-06-07";
@@ -23,6 +25,8 @@ export async function script(name, className, binding) {
     format: "esm",
     target: "es2022",
     write: false,
+    // LiveStore is a project of its own: it brings a hundred packages.
+    nodePaths: [fileURLToPath(new URL("livestore/node_modules", import.meta.url))],
     external: ["cloudflare:*", "node:*"],
     logLevel: "error",
   });
@@ -37,6 +41,9 @@ export async function script(name, className, binding) {
 
 /** A peer that runs: a workerd, and a process with its clients. */
 class Peer {
+  /** By space: the clients that publish, of libraries with a protocol of their own. */
+  #publishers = new Map();
+
   constructor(kind, workerd) {
     Object.assign(this, { kind, workerd, name: kind.name, load: new Load() });
   }
@@ -62,7 +69,17 @@ class Peer {
     });
   }
 
-  publish(space, data, { channel = "bench", to } = {}) {
+  get #origin() {
+    return this.workerd.origin.replace("http", "ws");
+  }
+
+  async #publisher(space) {
+    if (!this.#publishers.has(space)) this.#publishers.set(space, await this.kind.speaks.publisher(this.#origin, space));
+    return this.#publishers.get(space);
+  }
+
+  async publish(space, data, { channel = "bench", to } = {}) {
+    if (this.kind.speaks) return (await this.#publisher(space)).publish(data);
     const change = { channel, action: "create", key: data.id, data, ...(to ? { to } : {}) };
     return this.post(`${this.kind.broadcast(space)}`, change, this.kind.headers);
   }
@@ -72,11 +89,30 @@ class Peer {
     return this.post(this.kind.broadcastBatch(space), { channel, changes }, this.kind.headers);
   }
 
+  /** Has a channel hold rows, in batches of 1,000. */
+  async fill(space, list, channel = "bench") {
+    for (let at = 0; at < list.length; at += 1_000) {
+      const part = list.slice(at, at + 1_000);
+      if (this.kind.speaks) await (await this.#publisher(space)).fill(part);
+      else if (this.kind.name === "raw") await this.post(`/fill?space=${space}`, { channel, rows: part });
+      else await this.publishBatch(space, part, { channel });
+    }
+    // What such a client has sent is there for certain once another has it.
+    if (this.kind.speaks) await this.readAll(space, list.length);
+  }
+
+  /** Reads all that a channel holds as a client that has nothing. */
+  readAll(space, rows, limit, channel = "bench") {
+    if (this.kind.speaks) return this.kind.speaks.catchUp(this.#origin, space, rows);
+    return this.load.read(space, { channel, limit, rows, times: 1 });
+  }
+
   sleep(space) {
     return this.workerd.sleep(this.kind.worker, this.kind.className, space);
   }
 
   async stop() {
+    for (const one of this.#publishers.values()) await one.stop();
     this.load.stop();
     await this.workerd.stop();
   }
@@ -145,6 +181,24 @@ export const kinds = {
     broadcast: (space) => `/broadcast?space=${space}`,
     broadcastBatch: (space) => `/broadcast-batch?space=${space}`,
   },
+};
+
+kinds.tinybase = {
+  name: "tinybase",
+  speaks: tinybase,
+  worker: "tinybase",
+  className: "Tiny",
+  workers: async () => [await script("tinybase", "Tiny", "TINY")],
+  socket: (space) => ({ path: `/${space}` }),
+};
+
+kinds.livestore = {
+  name: "livestore",
+  speaks: livestore,
+  worker: "livestore",
+  className: "LiveStore",
+  workers: async () => [await script("livestore", "LiveStore", "LIVESTORE")],
+  socket: (space) => ({ path: livestore.path(space), first: [livestore.pull(space, true)], ready: '"pageInfo"' }),
 };
 
 /** Starts peers, one workerd each. */

@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import * as batch from "./scenarios/batch.mjs";
 import * as catchup from "./scenarios/catchup.mjs";
 import * as fanout from "./scenarios/fanout.mjs";
+import * as libraries from "./scenarios/libraries.mjs";
 import * as mutations from "./scenarios/mutations.mjs";
 import * as scoped from "./scenarios/scoped.mjs";
 import * as size from "./scenarios/size.mjs";
@@ -22,6 +23,7 @@ const scenarios = [
   [mutations, { rounds: 9, clients: 50, each: 60, window: 20, warm: 200 }, { rounds: 1, clients: 5, each: 20, window: 5, warm: 1 }],
   [catchup, { rounds: 7, sizes: [10_000, 100_000], times: 100 }, { rounds: 1, sizes: [500, 2_000], times: 3 }],
   [waking, { rounds: 5, sockets: 5_000 }, { rounds: 1, sockets: 50 }],
+  [libraries, { rounds: 5, subscribers: 1_000, messages: 15, rows: 10_000, names: ["tinybase", "livestore"] }, { rounds: 1, subscribers: 20, messages: 2, rows: 500, names: ["tinybase"] }],
   [size, { rounds: 5 }, { rounds: 1 }],
 ];
 
@@ -103,6 +105,6 @@ function describe() {
   return [
     `Measured ${days[0] === days.at(-1) ? days[0] : `${days[0]} to ${days.at(-1)}`} on ${cpus().length} cores (${model.trim()}),`,
     `${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, Node ${process.versions.node}, workerd ${version("workerd")},`,
-    `partyserver ${peer("partyserver")}. Load average when the scenarios began: ${number(Math.min(...loads))}–${number(Math.max(...loads))}.`,
+    `partyserver ${peer("partyserver")}, TinyBase ${peer("tinybase")}, LiveStore ${peer("../livestore/node_modules/@livestore/sync-cf")}. Load average when the scenarios began: ${number(Math.min(...loads))}–${number(Math.max(...loads))}.`,
   ].join("\n");
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures Tidewire beside its peers and writes docs/performance.md.
 #   scripts/bench.sh                  all scenarios; a quarter of an hour
-#   scripts/bench.sh --only NAME      one: fanout, scoped, batch, mutations, catchup, waking, size
+#   scripts/bench.sh --only NAME      one: fanout, scoped, batch, mutations, catchup, waking,
+#                                     libraries, size
 #   scripts/bench.sh --short          all with tiny numbers, for correctness alone; BENCH_SHORT=1 too
 source "$(dirname "$0")/env.sh"
 
@@ -16,15 +17,19 @@ case " $* " in
   ;;
 esac
 
-peers() {
+install() { # folder
   local want
-  want=$(cat bench/package.json bench/package-lock.json bench/.npmrc | digest)
-  [ "$(cat bench/node_modules/.stamp 2>/dev/null)" = "$want" ] && return
-  say "Installing the peers of bench/package-lock.json (once)"
-  (cd bench && PATH=$SYSTEM_PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
-  echo "$want" >bench/node_modules/.stamp
+  want=$(cat "$1/package.json" "$1/package-lock.json" "$1/.npmrc" | digest)
+  [ "$(cat "$1/node_modules/.stamp" 2>/dev/null)" = "$want" ] && return
+  say "Installing the packages of $1/package-lock.json (once)"
+  (cd "$1" && PATH=$SYSTEM_PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+  echo "$want" >"$1/node_modules/.stamp"
 }
 
-peers
+install bench
+case " $* " in
+*" --short "*) ;; # It does without LiveStore, which brings a hundred packages.
+*) install bench/livestore ;;
+esac
 say "Bench${*:+ $*}"
 node bench/run.mjs "$@"

@@ -20,10 +20,10 @@ export async function run({ rounds, sizes, times }) {
   try {
     for (const peer of peers) {
       await peer.load.open(space, peer.sockets(space, 0, 1, { channel: null }));
-      for (const size of sizes) await fill(peer, space, `full-${size}`, size - (size === large ? BEHIND : 0));
+      for (const size of sizes) await peer.fill(space, rowsFrom(0, size - (size === large ? BEHIND : 0)), `full-${size}`);
       const there = await peer.load.read(space, { channel: `full-${large}`, limit: PAGE, rows: large - BEHIND, times: 1 });
-      await fill(peer, space, `full-${large}`, BEHIND, large - BEHIND);
-      await fill(peer, space, "small", BEHIND);
+      await peer.fill(space, rowsFrom(large - BEHIND, BEHIND), `full-${large}`);
+      await peer.fill(space, rowsFrom(0, BEHIND), "small");
       // What this channel holds, whatever happened in the others since.
       peer.behind = { cursor: there.cursor, view: there.view };
     }
@@ -49,14 +49,8 @@ export async function run({ rounds, sizes, times }) {
   }
 }
 
-/** Publishes so many rows, with marks from `from` on. */
-async function fill(peer, space, channel, count, from = 0) {
-  for (let at = from; at < from + count; at += 1_000) {
-    const list = Array.from({ length: Math.min(1_000, from + count - at) }, (_, n) => ({ ...row(at + n, BYTES), id: `k${at + n}` }));
-    if (peer.kind.name === "raw") await peer.post(`/fill?space=${space}`, { channel, rows: list });
-    else await peer.publishBatch(space, list, { channel });
-  }
-}
+/** Rows with marks from `from` on. */
+const rowsFrom = (from, count) => Array.from({ length: count }, (_, n) => ({ ...row(from + n, BYTES), id: `k${from + n}` }));
 
 export function report({ rows: counts, results }) {
   const rows = Object.entries(results).flatMap(([kind, peers]) =>
