@@ -2,7 +2,8 @@
 import { ratio, summary } from "./stats.mjs";
 
 const digits = (value) => (value >= 100 ? 0 : value >= 10 ? 1 : 2);
-export const number = (value) => value.toLocaleString("en-US", { minimumFractionDigits: digits(value), maximumFractionDigits: digits(value) });
+export const number = (value) =>
+  value.toLocaleString("en-US", { minimumFractionDigits: digits(value), maximumFractionDigits: digits(value) });
 
 /** A median with its spread. */
 export const spread = ({ median, min, max }, unit = "") => `${number(median)}${unit} (${number(min)}–${number(max)})`;
@@ -17,7 +18,8 @@ export const ratioOf = (rounds, to, field) =>
     to.map((round) => round[field]),
   );
 
-export const table = (head, rows) => [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
+export const table = (head, rows) =>
+  [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
 
 /** One line about a floor: what was measured, what it must be. `least` is for what must not be less. */
 export function floor(what, measured, bound, { least = false } = {}) {

@@ -69,7 +69,8 @@ function wasmMemory({ snapshot, nodes, strings }) {
   let most = 0;
   for (let at = 0; at < nodes.length; at += fields.length) {
     const bytes = nodes[at + size];
-    if (strings[nodes[at + name]] === "system / JSArrayBufferData" && bytes % 65_536 === 0) most = Math.max(most, bytes);
+    if (strings[nodes[at + name]] === "system / JSArrayBufferData" && bytes % 65_536 === 0)
+      most = Math.max(most, bytes);
   }
   return most;
 }

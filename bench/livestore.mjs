@@ -7,7 +7,8 @@ const PUSH = 100;
 
 export const path = (space) => `/?storeId=${space}&transport=ws`;
 
-export const request = (id, what, payload) => JSON.stringify({ _tag: "Request", id: String(id), tag: `SyncWsRpc.${what}`, payload, headers: [] });
+export const request = (id, what, payload) =>
+  JSON.stringify({ _tag: "Request", id: String(id), tag: `SyncWsRpc.${what}`, payload, headers: [] });
 
 /** What a client sends to hear of all events, those of before included. */
 export const pull = (space, live) => request(0, "Pull", { storeId: space, live, cursor: { _tag: "None" } });
@@ -38,7 +39,14 @@ export async function publisher(origin, space) {
     }
   });
   const push = (list) => {
-    const batch = list.map((args) => ({ name: "put", args, seqNum: ++seq, parentSeqNum: seq - 1, clientId: "bench", sessionId: "bench" }));
+    const batch = list.map((args) => ({
+      name: "put",
+      args,
+      seqNum: ++seq,
+      parentSeqNum: seq - 1,
+      clientId: "bench",
+      sessionId: "bench",
+    }));
     const id = String(++number);
     const done = new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
     socket.send(request(id, "Push", { storeId: space, batch, backendId: { _tag: "None" } }));
@@ -63,7 +71,8 @@ export async function catchUp(origin, space, rows) {
     socket.on("close", () => reject(new Error(`LiveStore closed after ${count} of ${rows} events`)));
     socket.on("message", (frame) => {
       for (const message of messages(frame)) {
-        if (message._tag === "Exit" && message.exit._tag !== "Success") reject(new Error(`LiveStore: ${JSON.stringify(message.exit)}`));
+        if (message._tag === "Exit" && message.exit._tag !== "Success")
+          reject(new Error(`LiveStore: ${JSON.stringify(message.exit)}`));
         if (message._tag !== "Chunk") continue;
         for (const { batch } of message.values) count += batch.length;
         socket.send(JSON.stringify({ _tag: "Ack", requestId: message.requestId }));

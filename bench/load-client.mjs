@@ -33,7 +33,11 @@ export class Load {
       const number = ++this.#number;
       const late = setTimeout(() => {
         this.#asked.delete(number);
-        reject(new Error(`no answer within ${PATIENCE_MS} ms: ${command} ${JSON.stringify({ ...options, sockets: undefined })}`));
+        reject(
+          new Error(
+            `no answer within ${PATIENCE_MS} ms: ${command} ${JSON.stringify({ ...options, sockets: undefined })}`,
+          ),
+        );
       }, PATIENCE_MS);
       const settle = (how) => (value) => {
         clearTimeout(late);
@@ -59,7 +63,8 @@ export class Load {
     const { counts } = await this.#ask("counts", { group, from });
     const seen = new Map(counts);
     for (const mark of marks) {
-      if (seen.get(mark) !== count) throw new Error(`${group}: ${mark} came ${seen.get(mark) ?? 0} times, not ${count}`);
+      if (seen.get(mark) !== count)
+        throw new Error(`${group}: ${mark} came ${seen.get(mark) ?? 0} times, not ${count}`);
     }
     return marks.length * count;
   }

@@ -111,7 +111,7 @@ class Group {
     return { counts };
   }
 
-  /** Each socket writes `each` mutations, `window` of them under way: every one must be acknowledged, once and in order. */
+  /** Each socket writes `each` mutations, `window` of them under way. Each must be acknowledged, once and in order. */
   async mutate({ each, window, channel, run, text }) {
     const began = now();
     await Promise.all(

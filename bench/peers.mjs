@@ -53,7 +53,11 @@ class Peer {
   }
 
   async post(path, body, headers) {
-    const init = { method: "POST", headers: { "content-type": "application/json", ...headers }, body: JSON.stringify(body) };
+    const init = {
+      method: "POST",
+      headers: { "content-type": "application/json", ...headers },
+      body: JSON.stringify(body),
+    };
     const response = await fetch(this.workerd.origin + path, init);
     const text = await response.text();
     if (!response.ok) throw new Error(`${this.name} ${path}: ${response.status} ${text}`);
@@ -74,7 +78,8 @@ class Peer {
   }
 
   async #publisher(space) {
-    if (!this.#publishers.has(space)) this.#publishers.set(space, await this.kind.speaks.publisher(this.#origin, space));
+    if (!this.#publishers.has(space))
+      this.#publishers.set(space, await this.kind.speaks.publisher(this.#origin, space));
     return this.#publishers.get(space);
   }
 
@@ -152,18 +157,22 @@ const tidewire = {
   broadcastBatch: (space) => `/broadcast-batch?space=${space}`,
 };
 
+const raw = (name, user) => ({
+  name,
+  worker: "raw",
+  className: "Raw",
+  workers: async () => [await script("raw", "Raw", "RAW")],
+  socket: (space, at, { tag }) => ({
+    path: `/connect?space=${space}&user=${user}${at}${tag === undefined ? "" : `&tag=${tag(at)}`}`,
+  }),
+  broadcast: (space) => `/broadcast?space=${space}`,
+  broadcastBatch: (space) => `/broadcast-batch?space=${space}`,
+});
+
 export const kinds = {
-  raw: {
-    name: "raw",
-    worker: "raw",
-    className: "Raw",
-    workers: async () => [await script("raw", "Raw", "RAW")],
-    socket: (space, at, { tag }) => ({
-      path: `/connect?space=${space}&user=u${at}${tag === undefined ? "" : `&tag=${tag(at)}`}`,
-    }),
-    broadcast: (space) => `/broadcast?space=${space}`,
-    broadcastBatch: (space) => `/broadcast-batch?space=${space}`,
-  },
+  raw: raw("raw", "u"),
+  // Looks before it writes, and writes all or nothing.
+  "raw, careful": raw("raw, careful", "careful-"),
   tidewire,
   "tidewire with its log": {
     ...tidewire,

@@ -6,8 +6,10 @@ const [WIDTH, HEIGHT] = [640, 320];
 const [LEFT, RIGHT, TOP, BOTTOM] = [64, 150, 36, 48];
 
 const escaped = (text) => text.replace(/[&<>]/g, (sign) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[sign]);
-const text = (x, y, content, { anchor = "middle", size = 12, fill = INK, more = "" } = {}) =>
-  `<text x="${x}" y="${y}" text-anchor="${anchor}" font-size="${size}" fill="${fill}" ${more}>${escaped(content)}</text>`;
+function text(x, y, content, { anchor = "middle", size = 12, fill = INK, more = "" } = {}) {
+  const style = `text-anchor="${anchor}" font-size="${size}" fill="${fill}" ${more}`;
+  return `<text x="${x}" y="${y}" ${style}>${escaped(content)}</text>`;
+}
 
 /** A round step that divides 0…max into about five parts. */
 function stepOf(max) {
@@ -35,18 +37,27 @@ export function lines({ title, x, y, series }) {
     parts.push(`<path d="M${LEFT} ${atY(value).toFixed(1)}H${WIDTH - RIGHT}" stroke="${INK}" stroke-opacity="0.25"/>`);
     parts.push(text(LEFT - 8, atY(value) + 4, label(value), { anchor: "end" }));
   }
-  for (let value = 0; value <= mostX + stepX / 1e6; value += stepX) parts.push(text(atX(value).toFixed(1), HEIGHT - BOTTOM + 18, label(value)));
+  for (let value = 0; value <= mostX + stepX / 1e6; value += stepX)
+    parts.push(text(atX(value).toFixed(1), HEIGHT - BOTTOM + 18, label(value)));
   parts.push(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x));
-  parts.push(text(16, (TOP + HEIGHT - BOTTOM) / 2, y, { more: `transform="rotate(-90 16 ${(TOP + HEIGHT - BOTTOM) / 2})"` }));
+  parts.push(
+    text(16, (TOP + HEIGHT - BOTTOM) / 2, y, { more: `transform="rotate(-90 16 ${(TOP + HEIGHT - BOTTOM) / 2})"` }),
+  );
   // Names beside the ends of their lines, moved apart where these meet.
-  const ends = series.map(({ points }, number) => ({ number, y: atY(points.at(-1).median) })).toSorted((a, b) => a.y - b.y);
+  const ends = series
+    .map(({ points }, number) => ({ number, y: atY(points.at(-1).median) }))
+    .toSorted((a, b) => a.y - b.y);
   ends.forEach((end, place) => (end.y = Math.max(end.y, (ends[place - 1]?.y ?? 0) + 16)));
   series.forEach(({ name, points }, number) => {
     const colour = COLOURS[number % COLOURS.length];
     const band = [...points.map((point) => at(point, "max")), ...points.toReversed().map((point) => at(point, "min"))];
     parts.push(`<polygon points="${band.join(" ")}" fill="${colour}" fill-opacity="0.15"/>`);
-    parts.push(`<polyline points="${points.map((point) => at(point, "median")).join(" ")}" fill="none" stroke="${colour}" stroke-width="2"/>`);
-    for (const point of points) parts.push(`<circle cx="${atX(point.x).toFixed(1)}" cy="${atY(point.median).toFixed(1)}" r="3" fill="${colour}"/>`);
+    const medians = points.map((point) => at(point, "median")).join(" ");
+    parts.push(`<polyline points="${medians}" fill="none" stroke="${colour}" stroke-width="2"/>`);
+    for (const point of points)
+      parts.push(
+        `<circle cx="${atX(point.x).toFixed(1)}" cy="${atY(point.median).toFixed(1)}" r="3" fill="${colour}"/>`,
+      );
     const end = ends.find((one) => one.number === number);
     parts.push(text(WIDTH - RIGHT + 10, end.y + 4, name, { anchor: "start", fill: colour }));
   });
@@ -72,10 +83,14 @@ export function bars({ title, x, bars, mark }) {
     parts.push(`<rect x="${left}" y="${y}" width="${(at(median) - left).toFixed(1)}" height="20" fill="${colour}"/>`);
     parts.push(`<path d="M${at(min).toFixed(1)} ${y + 10}H${at(max).toFixed(1)}" stroke="${INK}" stroke-width="2"/>`);
   });
-  if (mark !== undefined) parts.push(`<path d="M${at(mark).toFixed(1)} ${TOP}V${height - BOTTOM}" stroke="#e5534b" stroke-dasharray="4 3"/>`);
+  if (mark !== undefined)
+    parts.push(`<path d="M${at(mark).toFixed(1)} ${TOP}V${height - BOTTOM}" stroke="#e5534b" stroke-dasharray="4 3"/>`);
   parts.push(text((left + WIDTH) / 2, height - 10, x));
   return svg(parts, height);
 }
 
-const svg = (parts, height = HEIGHT) =>
-  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="system-ui, sans-serif">\n${parts.join("\n")}\n</svg>\n`;
+function svg(parts, height = HEIGHT) {
+  const size = `viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}"`;
+  const head = `<svg xmlns="http://www.w3.org/2000/svg" ${size} font-family="system-ui, sans-serif">`;
+  return `${head}\n${parts.join("\n")}\n</svg>\n`;
+}

@@ -1,7 +1,11 @@
 // Where a peer's time goes: a CPU profile through the inspector while it does one kind of work.
 //   node bench/profile.mjs mutations|scoped|fanout [peer] [seconds]
-// For names inside the wasm, build once with them kept: KEEP_NAMES=1 scripts/build.sh sync-worker --out sync-worker/build-names
+// For names inside the wasm, build once with them kept:
+//   KEEP_NAMES=1 scripts/build.sh sync-worker --out sync-worker/build-names
+// What the inspector itself makes slow shows too large: promises, microtasks and timers above all.
 import { existsSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { functions, inspect } from "./inspector.mjs";
 import { newSpace, row, startPeers } from "./peers.mjs";
 
@@ -12,7 +16,12 @@ const space = newSpace();
 const text = "x".repeat(120);
 let mark = 0;
 const publishes = (subscribers, to, count) => ({
-  open: () => peer.load.open(space, peer.sockets(space, 0, subscribers, to ? { tag: (at) => `team:${Math.floor(at / 10)}` } : {}), { strict: !to }),
+  open: () =>
+    peer.load.open(
+      space,
+      peer.sockets(space, 0, subscribers, to ? { tag: (at) => `team:${Math.floor(at / 10)}` } : {}),
+      { strict: !to },
+    ),
   step: async () => {
     const options = to ? { to: [`team:${(mark * 7919) % (subscribers / 10)}`] } : {};
     await Promise.all([peer.load.wait(space, mark, count), peer.publish(space, row(mark++, 200), options)]);
@@ -42,11 +51,12 @@ const profile = await session.profile(async () => {
 });
 const used = peer.cpu() - cpu;
 session.close();
-writeFileSync(`/tmp/${what}-${name}.cpuprofile`, JSON.stringify(profile));
+writeFileSync(join(tmpdir(), `${what}-${name}.cpuprofile`), JSON.stringify(profile));
 const list = functions(profile);
 const idle = list.find(({ name }) => name.startsWith("(idle)"))?.self ?? 0;
 const busy = list.reduce((sum, { self }) => sum + self, 0) - idle;
-console.log(`${what}, ${name}: ${units} units, ${(used / units).toFixed(1)} µs of CPU each, ${(busy / units).toFixed(1)} µs of it in the isolate`);
+const each = (us) => (us / units).toFixed(1);
+console.log(`${what}, ${name}: ${units} units, ${each(used)} µs of CPU each, ${each(busy)} µs of it in the isolate`);
 console.log("   self µs   total µs  a unit");
 for (const { name, self, total } of list.slice(0, 60)) {
   console.log(`${(self / units).toFixed(2).padStart(10)} ${(total / units).toFixed(2).padStart(10)}  ${name}`);

@@ -9,7 +9,12 @@ export function median(values) {
 }
 
 /** The median with the smallest and the largest value. */
-export const summary = (values) => ({ median: median(values), min: Math.min(...values), max: Math.max(...values), rounds: values.length });
+export const summary = (values) => ({
+  median: median(values),
+  min: Math.min(...values),
+  max: Math.max(...values),
+  rounds: values.length,
+});
 
 /** Of two series of the same rounds: the ratio in each round, summed up. */
 export const ratio = (values, to) => summary(values.map((value, round) => value / to[round]));

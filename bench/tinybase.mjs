@@ -36,7 +36,10 @@ export async function catchUp(origin, space, rows) {
   await synchronizer.startSync();
   let late;
   const tooLate = new Promise((_, reject) => {
-    late = setTimeout(() => reject(new Error(`TinyBase has ${store.getRowIds(TABLE).length} of ${rows} rows after ${PATIENCE} s`)), PATIENCE * 1000);
+    late = setTimeout(
+      () => reject(new Error(`TinyBase has ${store.getRowIds(TABLE).length} of ${rows} rows after ${PATIENCE} s`)),
+      PATIENCE * 1000,
+    );
   });
   await Promise.race([all, tooLate]);
   clearTimeout(late);

@@ -40,7 +40,9 @@ export async function startWorkerd(workers, { inspector = false } = {}) {
       log: new Log(LogLevel.NONE),
       handleStructuredLogs: ({ level, message }) => logs.push(`${level}: ${message}`),
       // Past the Worker that Miniflare puts before all others, which would be half of a request's CPU.
-      workers: workers.map((worker, at) => (at === 0 ? { ...worker, unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] } : worker)),
+      workers: workers.map((worker, at) =>
+        at === 0 ? { ...worker, unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] } : worker,
+      ),
     }),
   );
   await runtime.ready;

@@ -3,6 +3,7 @@
 #   scripts/bench.sh                  all scenarios; a quarter of an hour
 #   scripts/bench.sh --only NAME      one: fanout, scoped, batch, mutations, catchup, waking,
 #                                     libraries, size
+#   scripts/bench.sh --rounds 3       as many rounds of each, for a quick look
 #   scripts/bench.sh --short          all with tiny numbers, for correctness alone; BENCH_SHORT=1 too
 source "$(dirname "$0")/env.sh"
 
@@ -13,7 +14,7 @@ case " $* " in
 *" --short "*) ;;
 *)
   ulimit -n $NEEDED 2>/dev/null || [ "$(ulimit -n)" -ge $NEEDED ] ||
-    die "bench needs $NEEDED open files, and this system's hard limit is $(ulimit -Hn): raise it (ulimit -Hn, LimitNOFILE, nofile in limits.conf)"
+    die "bench needs $NEEDED open files and the hard limit is $(ulimit -Hn): raise it (nofile in limits.conf)"
   ;;
 esac
 

@@ -18,7 +18,12 @@ export class Party extends Server {
     const text =
       changes === undefined
         ? JSON.stringify({ type: "change", channel, action, key, data, by: null, at, cursor })
-        : JSON.stringify({ type: "batch", channel, changes: changes.map((change) => ({ ...change, by: null, at })), cursor });
+        : JSON.stringify({
+            type: "batch",
+            channel,
+            changes: changes.map((change) => ({ ...change, by: null, at })),
+            cursor,
+          });
     if (to === undefined) this.broadcast(text);
     else for (const tag of to) for (const connection of this.getConnections(tag)) connection.send(text);
     return Response.json({ cursor });

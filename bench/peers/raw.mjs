@@ -56,7 +56,10 @@ export class Raw extends DurableObject {
     const at = Date.now();
     const list = changes.map(({ action, key, data }) => ({ action, key, data, by: null, at }));
     const cursor = `raw.${(this.#seq += changes.length)}`;
-    return Response.json({ cursor, receivers: this.#send(JSON.stringify({ type: "batch", channel, changes: list, cursor })) });
+    return Response.json({
+      cursor,
+      receivers: this.#send(JSON.stringify({ type: "batch", channel, changes: list, cursor })),
+    });
   }
 
   #send(text, to) {
@@ -88,9 +91,16 @@ export class Raw extends DurableObject {
   }
 
   /** The three rows of a mutation: the row, its index entry, the outcome. */
-  #mutate(socket, { id, channel, key, data }) {
-    const seq = ++this.#seq;
+  #mutate(socket, message) {
     const by = socket.deserializeAttachment();
+    const seq = ++this.#seq;
+    if (by.startsWith("careful-")) this.#look(by, message, () => this.#write(by, message, seq));
+    else this.#write(by, message, seq);
+    const { id, data } = message;
+    socket.send(JSON.stringify({ type: "ack", id, data, cursor: `raw.${seq}`, replayed: false }));
+  }
+
+  #write(by, { id, channel, key, data }, seq) {
     const row = this.#sql.exec(
       `INSERT INTO rows (channel, key, seq, data, by, at) VALUES (?, ?, ?, ?, ?, ?)
        ON CONFLICT DO UPDATE SET seq = excluded.seq, data = excluded.data, by = excluded.by, at = excluded.at`,
@@ -98,7 +108,14 @@ export class Raw extends DurableObject {
     );
     const outcome = this.#sql.exec("INSERT INTO outcomes (owner, id, seq) VALUES (?, ?, ?)", by, id, seq);
     this.#written += row.rowsWritten + outcome.rowsWritten;
-    socket.send(JSON.stringify({ type: "ack", id, data, cursor: `raw.${seq}`, replayed: false }));
+  }
+
+  /** What it takes to execute a mutation once and whole: looks for its outcome and its row, and writes both or none. */
+  #look(by, { id, channel, key }, write) {
+    const done = this.#sql.exec("SELECT seq FROM outcomes WHERE owner = ? AND id = ?", by, id).raw().next();
+    if (!done.done) throw new Error("a mutation came twice");
+    this.#sql.exec("SELECT seq, data, by, at FROM rows WHERE channel = ? AND key = ?", channel, key).raw().next();
+    this.ctx.storage.transactionSync(write);
   }
 
   /** A page of rows after a seq, as the runtime gives them. */
@@ -110,7 +127,9 @@ export class Raw extends DurableObject {
     const list = rows.toArray();
     const data = JSON.stringify(list);
     const more = list.length === limit;
-    socket.send(`{"type":"snapshot","id":"${id}","data":${data},"cursor":"${list.at(-1)?.seq ?? cursor}","more":${more}}`);
+    socket.send(
+      `{"type":"snapshot","id":"${id}","data":${data},"cursor":"${list.at(-1)?.seq ?? cursor}","more":${more}}`,
+    );
   }
 
   webSocketClose(socket) {

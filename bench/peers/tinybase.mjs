@@ -1,7 +1,10 @@
 // TinyBase in its own words: a server that synchronizes clients and keeps the store in the object's SQLite.
 import { createMergeableStore } from "tinybase";
 import { createDurableObjectSqlStoragePersister } from "tinybase/persisters/persister-durable-object-sql-storage";
-import { WsServerDurableObject, getWsServerDurableObjectFetch } from "tinybase/synchronizers/synchronizer-ws-server-durable-object";
+import {
+  WsServerDurableObject,
+  getWsServerDurableObjectFetch,
+} from "tinybase/synchronizers/synchronizer-ws-server-durable-object";
 
 export class Tiny extends WsServerDurableObject {
   createPersister() {

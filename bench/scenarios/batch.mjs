@@ -44,7 +44,12 @@ async function visit(peer, space, subscribers, changes) {
   }
   await settle();
   const batch = (peer.cpu() - before) / batches;
-  await peer.load.check(space, from, Array.from({ length: peer.mark - from }, (_, at) => from + at), subscribers);
+  await peer.load.check(
+    space,
+    from,
+    Array.from({ length: peer.mark - from }, (_, at) => from + at),
+    subscribers,
+  );
   return { singlesUs: singles, batchUs: batch, ratio: singles / batch };
 }
 
@@ -58,7 +63,14 @@ export function report({ subscribers, changes, peers }) {
   return {
     title: `Batch: ${changes} changes to ${subscribers.toLocaleString("en-US")}`,
     tables: [table(["peer", "less CPU as one batch", `${changes} publishes, ms of CPU`, "one batch, ms of CPU"], rows)],
-    floors: [floor(`3. CPU of ${changes} publishes to that of one batch, ${subscribers.toLocaleString("en-US")} subscribers`, of(peers.tidewire, "ratio"), 30, { least: true })],
+    floors: [
+      floor(
+        `3. CPU of ${changes} publishes to that of one batch, ${subscribers.toLocaleString("en-US")} subscribers`,
+        of(peers.tidewire, "ratio"),
+        30,
+        { least: true },
+      ),
+    ],
     plots: {},
   };
 }

@@ -20,8 +20,14 @@ export async function run({ rounds, sizes, times }) {
   try {
     for (const peer of peers) {
       await peer.load.open(space, peer.sockets(space, 0, 1, { channel: null }));
-      for (const size of sizes) await peer.fill(space, rowsFrom(0, size - (size === large ? BEHIND : 0)), `full-${size}`);
-      const there = await peer.load.read(space, { channel: `full-${large}`, limit: PAGE, rows: large - BEHIND, times: 1 });
+      for (const size of sizes)
+        await peer.fill(space, rowsFrom(0, size - (size === large ? BEHIND : 0)), `full-${size}`);
+      const there = await peer.load.read(space, {
+        channel: `full-${large}`,
+        limit: PAGE,
+        rows: large - BEHIND,
+        times: 1,
+      });
       await peer.fill(space, rowsFrom(large - BEHIND, BEHIND), `full-${large}`);
       await peer.fill(space, rowsFrom(0, BEHIND), "small");
       // What this channel holds, whatever happened in the others since.
@@ -50,7 +56,8 @@ export async function run({ rounds, sizes, times }) {
 }
 
 /** Rows with marks from `from` on. */
-const rowsFrom = (from, count) => Array.from({ length: count }, (_, n) => ({ ...row(from + n, BYTES), id: `k${from + n}` }));
+const rowsFrom = (from, count) =>
+  Array.from({ length: count }, (_, n) => ({ ...row(from + n, BYTES), id: `k${from + n}` }));
 
 export function report({ rows: counts, results }) {
   const rows = Object.entries(results).flatMap(([kind, peers]) =>
@@ -64,15 +71,30 @@ export function report({ rows: counts, results }) {
     ]),
   );
   const kinds = Object.keys(results);
-  const [behind, small] = [kinds.find((kind) => kind.startsWith("behind")), kinds.find((kind) => kind.startsWith("all"))];
+  const [behind, small] = [
+    kinds.find((kind) => kind.startsWith("behind")),
+    kinds.find((kind) => kind.startsWith("all")),
+  ];
   return {
     title: "Catch-up and snapshots",
-    tables: [table(["what is read", "peer", "CPU, to raw", "CPU, µs", "CPU of a row, µs", "to the last page, ms"], rows)],
+    tables: [
+      table(["what is read", "peer", "CPU, to raw", "CPU, µs", "CPU of a row, µs", "to the last page, ms"], rows),
+    ],
     floors: [
       ...Object.entries(results)
         .filter(([kind]) => kind !== small)
-        .map(([kind, peers]) => floor(`5. CPU to raw \`JSON.stringify(sql.exec().toArray())\`, ${kind}`, ratioOf(peers.tidewire, peers.raw, "cpuUs"), 1.2)),
-      floor(`5. CPU ${behind}, to a channel of as many rows`, ratioOf(results[behind].tidewire, results[small].tidewire, "cpuUs"), 1.2),
+        .map(([kind, peers]) =>
+          floor(
+            `5. CPU to raw \`JSON.stringify(sql.exec().toArray())\`, ${kind}`,
+            ratioOf(peers.tidewire, peers.raw, "cpuUs"),
+            1.2,
+          ),
+        ),
+      floor(
+        `5. CPU ${behind}, to a channel of as many rows`,
+        ratioOf(results[behind].tidewire, results[small].tidewire, "cpuUs"),
+        1.2,
+      ),
     ],
     plots: {},
   };

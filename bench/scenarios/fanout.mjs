@@ -30,7 +30,7 @@ export async function run({ rounds, subscribers, messages, bytes }) {
   return results;
 }
 
-/** Some publishes of one peer, one after the other: CPU per delivery in µs, time of each to its last delivery in ms. */
+/** Publishes of one peer, one after the other: CPU of a delivery in µs, time of each to its last delivery in ms. */
 async function visit(peer, space, count, many, size, marks) {
   const publish = async () => {
     const mark = marks.get(peer);
@@ -67,14 +67,27 @@ export function report(results) {
   );
   const curve = (peer) => ({
     name: peer,
-    points: results.filter(({ bytes }) => bytes === 200).map(({ subscribers, peers }) => ({ x: subscribers, ...of(peers[peer], "ms") })),
+    points: results
+      .filter(({ bytes }) => bytes === 200)
+      .map(({ subscribers, peers }) => ({ x: subscribers, ...of(peers[peer], "ms") })),
   });
   return {
     title: "Fan-out: one change to all",
-    tables: [table(["subscribers", "bytes of a row", "peer", "CPU, to raw", "CPU of a delivery, µs", "to the last delivery, ms"], rows)],
+    tables: [
+      table(
+        ["subscribers", "bytes of a row", "peer", "CPU, to raw", "CPU of a delivery, µs", "to the last delivery, ms"],
+        rows,
+      ),
+    ],
     floors: results
       .filter(({ subscribers }) => subscribers === 1_000)
-      .map(({ bytes, peers }) => floor(`1. CPU per delivery to raw, 1,000 subscribers, ${bytes} B`, ratioOf(peers.tidewire, peers.raw, "cpuUs"), 1.05)),
+      .map(({ bytes, peers }) =>
+        floor(
+          `1. CPU per delivery to raw, 1,000 subscribers, ${bytes} B`,
+          ratioOf(peers.tidewire, peers.raw, "cpuUs"),
+          1.05,
+        ),
+      ),
     plots: {
       "fanout.svg": lines({
         title: "From a publisher's request to the last delivery, rows of 200 B",

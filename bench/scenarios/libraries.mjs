@@ -91,6 +91,13 @@ export function report({ subscribers, rows, fanout, waking, refusals, catchup })
     `catch-up of ${rows.toLocaleString("en-US")} rows: CPU, ms`,
     "ms",
   ];
-  const stopped = Object.entries(refusals).map(([peer, message]) => `Putting the object of ${peer} to sleep was refused: \`${message}\``);
-  return { title: "Other libraries", tables: [table(head, Object.keys(fanout).map(line)), ...stopped], floors: [], plots: {} };
+  const stopped = Object.entries(refusals).map(
+    ([peer, message]) => `Putting the object of ${peer} to sleep was refused: \`${message}\``,
+  );
+  return {
+    title: "Other libraries",
+    tables: [table(head, Object.keys(fanout).map(line)), ...stopped],
+    floors: [],
+    plots: {},
+  };
 }

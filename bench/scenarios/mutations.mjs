@@ -9,7 +9,7 @@ import { bars } from "../plot.mjs";
 export const name = "mutations";
 
 export async function run({ rounds, clients, each, window, warm }) {
-  const peers = await startPeers(["raw", "tidewire", "tidewire with its log"]);
+  const peers = await startPeers(["raw", "raw, careful", "tidewire", "tidewire with its log"]);
   const text = "x".repeat(120);
   const space = newSpace();
   try {
@@ -18,7 +18,8 @@ export async function run({ rounds, clients, each, window, warm }) {
       await peer.load.open(space, peer.sockets(space, 0, clients, { channel: null }));
     }
     // Until the compilers have done with what is hot: wasm too begins as slow code.
-    for (const peer of peers) await peer.load.mutate(space, { each: warm, window, channel: "bench", run: "warm", text });
+    for (const peer of peers)
+      await peer.load.mutate(space, { each: warm, window, channel: "bench", run: "warm", text });
     const measured = await interleaved(peers, rounds, async (peer, round) => {
       await peer.load.mutate(space, { each: 5, window, channel: "bench", run: `w${round}`, text });
       await settle();
@@ -55,9 +56,21 @@ export function report({ clients, window, peers }) {
   return {
     title: `Mutations: ${clients} clients, ${window} under way each`,
     tables: [
-      table(["peer", "CPU, to raw", "acknowledged per second of CPU", "CPU of a mutation, µs", "acknowledged per second", "rows written"], rows),
+      table(
+        [
+          "peer",
+          "CPU, to raw",
+          "acknowledged per second of CPU",
+          "CPU of a mutation, µs",
+          "acknowledged per second",
+          "rows written",
+        ],
+        rows,
+      ),
     ],
-    floors: [floor("4. CPU of a mutation to raw with the same writes", ratioOf(peers.tidewire, peers.raw, "cpuUs"), 1.5)],
+    floors: [
+      floor("4. CPU of a mutation to raw with the same writes", ratioOf(peers.tidewire, peers.raw, "cpuUs"), 1.5),
+    ],
     plots: {
       "mutations.svg": bars({
         title: `Mutations acknowledged per second of CPU, ${clients} clients`,

@@ -37,7 +37,10 @@ async function visit(peer, space, publishes) {
     // Spread over all connections, the same way in each round.
     const to = [`team:${(mark * 7919) % teams}`];
     const began = Number(process.hrtime.bigint()) / 1e6;
-    const [{ last }] = await Promise.all([peer.load.wait(space, mark, TEAM), peer.publish(space, row(mark, 200), { to })]);
+    const [{ last }] = await Promise.all([
+      peer.load.wait(space, mark, TEAM),
+      peer.publish(space, row(mark, 200), { to }),
+    ]);
     return last - began;
   };
   const from = peer.mark;
@@ -54,7 +57,8 @@ async function visit(peer, space, publishes) {
 }
 
 export function report(results) {
-  const rounds = (peer, subscribers) => results.find((one) => one.peer === peer && one.subscribers === subscribers).rounds;
+  const rounds = (peer, subscribers) =>
+    results.find((one) => one.peer === peer && one.subscribers === subscribers).rounds;
   const counts = [...new Set(results.map(({ subscribers }) => subscribers))];
   const [least, most] = [Math.min(...counts), Math.max(...counts)];
   const growth = (peer) => ratioOf(rounds(peer, most), rounds(peer, least), "cpuUs");
@@ -71,18 +75,30 @@ export function report(results) {
     title: `Scoped: a change for ${TEAM} of N`,
     tables: [
       table(["N", "peer", "CPU, to raw by tag", "CPU of a publish, µs", "to the last delivery, ms"], rows),
-      table(["peer", `growth of CPU from ${range}`], peers.map((peer) => [peer, spread(growth(peer), " ×")])),
+      table(
+        ["peer", `growth of CPU from ${range}`],
+        peers.map((peer) => [peer, spread(growth(peer), " ×")]),
+      ),
     ],
     floors: [
       floor(`2. growth of CPU from ${range} connections`, growth("tidewire"), 1.3),
-      ...counts.map((count) => floor(`2. CPU of a scoped publish to raw by tag, N = ${count.toLocaleString("en-US")}`, ratioOf(rounds("tidewire", count), rounds("raw", count), "cpuUs"), 1.5)),
+      ...counts.map((count) =>
+        floor(
+          `2. CPU of a scoped publish to raw by tag, N = ${count.toLocaleString("en-US")}`,
+          ratioOf(rounds("tidewire", count), rounds("raw", count), "cpuUs"),
+          1.5,
+        ),
+      ),
     ],
     plots: {
       "scoped.svg": lines({
         title: `CPU of a publish for ${TEAM} of N connections`,
         x: "connections",
         y: "µs of CPU",
-        series: peers.map((name) => ({ name, points: counts.map((count) => ({ x: count, ...of(rounds(name, count), "cpuUs") })) })),
+        series: peers.map((name) => ({
+          name,
+          points: counts.map((count) => ({ x: count, ...of(rounds(name, count), "cpuUs") })),
+        })),
       }),
     },
   };

@@ -15,11 +15,17 @@ const bytes = (path) => {
 };
 
 export async function run({ rounds }) {
-  const files = ["sync-worker/build/index_bg.wasm", "sync-worker/build/index.js", "app-worker/build/index_bg.wasm", "app-worker/build/index.js"];
+  const files = [
+    "sync-worker/build/index_bg.wasm",
+    "sync-worker/build/index.js",
+    "app-worker/build/index_bg.wasm",
+    "app-worker/build/index.js",
+  ];
   const names = ["raw", "tidewire", "partyserver"];
   const starts = Object.fromEntries(names.map((name) => [name, []]));
   for (let round = 0; round < rounds; round += 1) {
-    for (let at = 0; at < names.length; at += 1) starts[names[(at + round) % names.length]].push(await start(names[(at + round) % names.length]));
+    for (let at = 0; at < names.length; at += 1)
+      starts[names[(at + round) % names.length]].push(await start(names[(at + round) % names.length]));
   }
   return { files: Object.fromEntries(files.map((file) => [file, bytes(file)])), starts };
 }
@@ -47,13 +53,30 @@ export function report({ files, starts }) {
   return {
     title: "Size and start",
     tables: [
-      table(["file", "bytes", "gzipped"], Object.entries(files).map(([file, { plain, gzipped }]) => [`\`${file}\``, ...[plain, gzipped].map((bytes) => bytes.toLocaleString("en-US"))])),
+      table(
+        ["file", "bytes", "gzipped"],
+        Object.entries(files).map(([file, { plain, gzipped }]) => [
+          `\`${file}\``,
+          ...[plain, gzipped].map((bytes) => bytes.toLocaleString("en-US")),
+        ]),
+      ),
       table(
         ["peer", "first answer of a fresh workerd, ms", "first socket of a new space, ms", "CPU of both, ms"],
-        Object.entries(starts).map(([peer, rounds]) => [peer, ...["firstMs", "socketMs", "cpuMs"].map((field) => spread(of(rounds, field)))]),
+        Object.entries(starts).map(([peer, rounds]) => [
+          peer,
+          ...["firstMs", "socketMs", "cpuMs"].map((field) => spread(of(rounds, field))),
+        ]),
       ),
     ],
-    floors: [{ what: "7. wasm of the sync Worker, gzipped, kB", measured: kilobytes, bound: "≤ 500", met: kilobytes.median <= 500, plain: true }],
+    floors: [
+      {
+        what: "7. wasm of the sync Worker, gzipped, kB",
+        measured: kilobytes,
+        bound: "≤ 500",
+        met: kilobytes.median <= 500,
+        plain: true,
+      },
+    ],
     plots: {},
   };
 }

@@ -44,7 +44,10 @@ async function wake(peer, space, sockets) {
     const mark = peer.mark++;
     const began = Number(process.hrtime.bigint()) / 1e6;
     const before = peer.cpu();
-    const [{ first, last }] = await Promise.all([peer.load.wait(space, mark, sockets), peer.publish(space, row(mark, 200))]);
+    const [{ first, last }] = await Promise.all([
+      peer.load.wait(space, mark, sockets),
+      peer.publish(space, row(mark, 200)),
+    ]);
     await settle();
     return { first: first - began, last: last - began, cpuMs: (peer.cpu() - before) / 1000 };
   };
@@ -54,7 +57,14 @@ async function wake(peer, space, sockets) {
   await peer.sleep(space);
   const woken = await publish();
   await peer.load.check(space, from, [from, from + 1, from + 2], sockets);
-  return { firstMs: woken.first, lastMs: woken.last, cpuMs: woken.cpuMs, awakeMs: awake.last, awakeFirstMs: awake.first, awakeCpuMs: awake.cpuMs };
+  return {
+    firstMs: woken.first,
+    lastMs: woken.last,
+    cpuMs: woken.cpuMs,
+    awakeMs: awake.last,
+    awakeFirstMs: awake.first,
+    awakeCpuMs: awake.cpuMs,
+  };
 }
 
 export function report({ sockets, waking, memory, connecting }) {
@@ -64,13 +74,30 @@ export function report({ sockets, waking, memory, connecting }) {
     tables: [
       table(
         ["peer", "first delivery after waking, ms", "last, ms", "CPU, ms", "the same awake: last, ms", "CPU, ms"],
-        peers.map((peer) => [peer, ...["firstMs", "lastMs", "cpuMs", "awakeMs", "awakeCpuMs"].map((field) => spread(of(waking[peer], field)))]),
+        peers.map((peer) => [
+          peer,
+          ...["firstMs", "lastMs", "cpuMs", "awakeMs", "awakeCpuMs"].map((field) => spread(of(waking[peer], field))),
+        ]),
       ),
       table(
-        ["peer", "memory of a socket: workerd, kB", "JavaScript heap, bytes", "wasm memory, bytes", "heap of all, MB", "wasm of all, MB"],
+        [
+          "peer",
+          "memory of a socket: workerd, kB",
+          "JavaScript heap, bytes",
+          "wasm memory, bytes",
+          "heap of all, MB",
+          "wasm of all, MB",
+        ],
         peers.map((peer) => {
           const { rss, heap, wasm, heapOfAll, wasmOfAll } = memory[peer];
-          return [peer, number(rss / 1000), number(heap), number(wasm), number(heapOfAll / 1e6), number(wasmOfAll / 1e6)];
+          return [
+            peer,
+            number(rss / 1000),
+            number(heap),
+            number(wasm),
+            number(heapOfAll / 1e6),
+            number(wasmOfAll / 1e6),
+          ];
         }),
       ),
       table(
