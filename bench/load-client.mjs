@@ -3,7 +3,7 @@ import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
 /** How long anything may take that must happen: a machine under load is slow, a lost delivery takes for ever. */
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 300_000;
 
 /** Starts a process with clients. */
 export class Load {
