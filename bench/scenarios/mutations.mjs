@@ -8,6 +8,9 @@ import { bars } from "../plot.mjs";
 
 export const name = "mutations";
 
+/** Mutations of each client whose written rows are counted. */
+const FEW = 3;
+
 export async function run({ rounds, clients, each, window, warm }) {
   const peers = await startPeers(["raw", "raw, careful", "tidewire", "tidewire with its log"]);
   const text = "x".repeat(120);
@@ -21,15 +24,19 @@ export async function run({ rounds, clients, each, window, warm }) {
     for (const peer of peers)
       await peer.load.mutate(space, { each: warm, window, channel: "bench", run: "warm", text });
     const measured = await interleaved(peers, rounds, async (peer, round) => {
-      await peer.load.mutate(space, { each: 5, window, channel: "bench", run: `w${round}`, text });
+      const mutate = (part, count) =>
+        peer.load.mutate(space, { each: count, window, channel: "bench", run: `${part}${round}`, text });
+      await mutate("wake", 1);
+      // The object counts what it writes from waking on, so this is counted over a short time.
+      const before = await rowsWritten(peer, space);
+      await mutate("count", FEW);
+      const written = ((await rowsWritten(peer, space)) - before) / (clients * FEW);
       await settle();
-      // The object counts what it writes from waking on: it is awake now.
-      const [rows, before] = [await rowsWritten(peer, space), peer.cpu()];
-      const { ms } = await peer.load.mutate(space, { each, window, channel: "bench", run: `r${round}`, text });
+      const began = peer.cpu();
+      const { ms } = await mutate("measure", each);
       await settle();
-      const cpu = peer.cpu() - before;
+      const cpu = peer.cpu() - began;
       const count = clients * each;
-      const written = ((await rowsWritten(peer, space)) - rows) / count;
       return { written, cpuUs: cpu / count, perCpuSecond: count / (cpu / 1e6), perSecond: count / (ms / 1e3) };
     });
     return { clients, window, mutations: clients * each, peers: measured };
