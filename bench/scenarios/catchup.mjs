@@ -38,21 +38,29 @@ export async function run({ rounds, sizes, times }) {
       [`behind in ${large}`]: { channel: `full-${large}`, rows: BEHIND, times, behind: true },
       [`all of ${BEHIND}`]: { channel: "small", rows: BEHIND, times },
     };
-    const results = {};
-    for (const [kind, { behind, ...what }] of Object.entries(kinds)) {
-      results[kind] = await interleaved(peers, rounds, async (peer) => {
-        const question = { ...what, limit: PAGE, ...(behind ? peer.behind : {}) };
-        if (what.times > 1) await peer.load.read(space, { ...question, times: 5 });
-        const before = peer.cpu();
-        const { ms, pages } = await peer.load.read(space, question);
-        await settle();
-        return { cpuUs: (peer.cpu() - before) / what.times, ms: ms / what.times, pages: pages / what.times };
-      });
-    }
+    // All kinds in one visit: they are compared with each other too.
+    const visits = await interleaved(peers, rounds, async (peer) => {
+      const measured = {};
+      for (const [kind, what] of Object.entries(kinds)) measured[kind] = await read(peer, space, what);
+      return measured;
+    });
+    const pick = (kind) =>
+      Object.fromEntries(peers.map(({ name }) => [name, visits[name].map((measured) => measured[kind])]));
+    const results = Object.fromEntries(Object.keys(kinds).map((kind) => [kind, pick(kind)]));
     return { rows: Object.fromEntries(Object.entries(kinds).map(([kind, { rows }]) => [kind, rows])), results };
   } finally {
     await Promise.all(peers.map((peer) => peer.stop()));
   }
+}
+
+/** Reads a channel some times: CPU of once in µs. */
+async function read(peer, space, { behind, ...what }) {
+  const question = { ...what, limit: PAGE, ...(behind ? peer.behind : {}) };
+  if (what.times > 1) await peer.load.read(space, { ...question, times: 5 });
+  const before = peer.cpu();
+  const { ms, pages } = await peer.load.read(space, question);
+  await settle();
+  return { cpuUs: (peer.cpu() - before) / what.times, ms: ms / what.times, pages: pages / what.times };
 }
 
 /** Rows with marks from `from` on. */
