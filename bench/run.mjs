@@ -24,8 +24,8 @@ const scenarios = [
   ],
   [
     scoped,
-    { rounds: 9, subscribers: [1_000, 5_000, 9_000], publishes: 100 },
-    { rounds: 1, subscribers: [20, 50], publishes: 20 },
+    { rounds: 9, subscribers: [1_000, 5_000, 9_000], publishes: 100, warm: 1_000 },
+    { rounds: 1, subscribers: [20, 50], publishes: 20, warm: 5 },
   ],
   [batch, { rounds: 5, subscribers: 1_000, changes: 100 }, { rounds: 1, subscribers: 20, changes: 100 }],
   [
