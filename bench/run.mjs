@@ -104,7 +104,8 @@ function write() {
     if (done === undefined) continue;
     const report = scenario.report(done.data);
     floors.push(...report.floors);
-    put(scenario.name, report.tables.join("\n\n"));
+    const images = Object.keys(report.plots).map((file) => `![${report.title}](performance/${file})`);
+    put(scenario.name, [...report.tables, ...images].join("\n\n"));
     for (const [file, svg] of Object.entries(report.plots))
       writeFileSync(new URL(`docs/performance/${file}`, root), svg);
   }
