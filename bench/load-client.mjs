@@ -1,5 +1,6 @@
 // The parent's end of a process with clients (load.mjs).
 import { fork } from "node:child_process";
+import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 
 /** How long anything may take that must happen: a machine under load is slow, a lost delivery takes for ever. */
@@ -84,6 +85,8 @@ export class Load {
 
   stop() {
     this.#stopped = true;
-    this.#child.disconnect();
+    const ended = this.#child.exitCode === null ? once(this.#child, "exit") : undefined;
+    if (this.#child.connected) this.#child.disconnect();
+    return ended;
   }
 }

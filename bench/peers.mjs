@@ -118,7 +118,8 @@ class Peer {
 
   async stop() {
     for (const one of this.#publishers.values()) await one.stop();
-    this.load.stop();
+    // Its sockets go first: a server that closes them is a fault.
+    await this.load.stop();
     await this.workerd.stop();
   }
 }
