@@ -8,7 +8,7 @@ SECONDS ?= 600
 export PORT STATE ENV_FILE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build dev test fuzz mutants torture check doctor deploy clean distclean
+.PHONY: help setup build dev test bench fuzz mutants torture check doctor deploy clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ dev: build ## Run both Workers at one URL [PORT=8787] [STATE=.state/dev] [ENV_FI
 
 test: build ## Run all tests: native ones, a little fuzzing, then those in the Workers' own runtime
 	@scripts/test.sh
+
+bench: build ## Measure Tidewire beside its peers, and write docs/performance.md (a quarter of an hour)
+	@scripts/bench.sh
 
 fuzz: ## Fuzz the decoders and the engine [SECONDS=600] [TARGET=one of them]
 	@scripts/fuzz.sh $(SECONDS) $(TARGET)

@@ -13,7 +13,7 @@ inputs() { # worker [cargo option...]
   local worker=$1
   shift
   {
-    echo "$*"
+    echo "$*${KEEP_NAMES:+ names}"
     rustc -V
     cat .tools/cargo/.crates.toml node_modules/.stamp Cargo.toml Cargo.lock
     find src "$worker" -type d -name 'build*' -prune -o -type f -print | LC_ALL=C sort |
@@ -46,7 +46,8 @@ build() {
   for worker in "${stale[@]}"; do
     folder=${out:-$worker/build}
     quietly worker-build "$worker" --release --out-dir "$PWD/$folder" --locked ${options[@]+"${options[@]}"}
-    node scripts/strip-names.mjs "$folder/index_bg.wasm"
+    # Profiles want them.
+    [ -n "${KEEP_NAMES:-}" ] || node scripts/strip-names.mjs "$folder/index_bg.wasm"
     inputs "$worker" ${options[@]+"${options[@]}"} >"$folder/.stamp"
   done
 }

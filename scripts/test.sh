@@ -12,6 +12,8 @@ scripts/fuzz.sh quick
 say "Tests of the npm package"
 node --test --test-reporter=spec tests/client/*.test.ts examples/client/src/*.test.ts
 
+scripts/bench.sh --short
+
 if compgen -G 'tests/workerd/*.test.mjs' >/dev/null; then
   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
   scripts/build.sh examples/rust-{auth,handler,postgres,publisher}

@@ -1,6 +1,6 @@
 //! The object's driver of the engine's SQL: `SqlStorage`, reached in few crossings.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -9,6 +9,7 @@ use wasm_bindgen::{JsCast, JsValue};
 
 use super::glue;
 use crate::protocol::RestoreBody;
+use crate::small_map::SmallMap;
 use crate::store::{Columns, Param, Sql, SqlError};
 
 /// Rows that cross from JavaScript at once.
@@ -20,6 +21,8 @@ pub(super) struct Database {
     glue: glue::Database,
     /// Whether a statement's rows are being read: another one would take them away.
     reading: Rc<Cell<bool>>,
+    /// The numbers of statements, by where their text is and how long.
+    statements: Rc<RefCell<SmallMap<(usize, usize), u32>>>,
 }
 
 impl Database {
@@ -27,6 +30,7 @@ impl Database {
         Self {
             glue: glue::Database::new(storage),
             reading: Rc::default(),
+            statements: Rc::default(),
         }
     }
 
@@ -52,13 +56,40 @@ impl Database {
         Ok((text(0), text(1)))
     }
 
+    /// The number of a statement. Its text never moves: it is told from others by its place.
+    fn statement(&self, text: &'static str) -> u32 {
+        let place = (text.as_ptr() as usize, text.len());
+        let mut statements = self.statements.borrow_mut();
+        if let Some(number) = statements.get(&place) {
+            return *number;
+        }
+        let number = self.glue.prepare(text);
+        statements.insert(place, number);
+        number
+    }
+
+    /// All parameters cross at once: what crosses one by one costs more than it does in SQLite.
     fn read(
         &self,
         text: &'static str,
-        params: &Array,
+        params: &[Param<'_>],
         each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
     ) -> Result<(), SqlError> {
-        let mut chunk = self.glue.exec(text, params, CHUNK).map_err(error)?;
+        let mut texts = String::new();
+        let mut numbers = Vec::with_capacity(params.len());
+        for param in params {
+            numbers.push(match *param {
+                Param::Null => f64::NAN,
+                Param::Int(value) => value as f64,
+                Param::Text(text) => {
+                    texts.push_str(text);
+                    -1.0 - utf16_len(text) as f64
+                }
+            });
+        }
+        let number = self.statement(text);
+        let first = self.glue.exec(number, &texts, &numbers, CHUNK);
+        let mut chunk = first.map_err(error)?;
         while let Some(rows) = chunk {
             for row in rows.iter() {
                 if each(&Row(row.unchecked_into())).is_break() {
@@ -71,6 +102,14 @@ impl Database {
             };
         }
         Ok(())
+    }
+}
+
+/// The length that JavaScript gives a text.
+fn utf16_len(text: &str) -> usize {
+    match text.is_ascii() {
+        true => text.len(),
+        false => text.encode_utf16().count(),
     }
 }
 
@@ -104,18 +143,10 @@ impl Sql for Database {
         params: &[Param<'_>],
         each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
     ) -> Result<(), SqlError> {
-        let bound = Array::new();
-        for param in params {
-            bound.push(&match *param {
-                Param::Null => JsValue::NULL,
-                Param::Int(value) => JsValue::from(value as f64),
-                Param::Text(text) => JsValue::from(text),
-            });
-        }
         if self.reading.replace(true) {
             return Err(SqlError("a statement inside another's rows".to_owned()));
         }
-        let result = self.read(sql, &bound, each);
+        let result = self.read(sql, params, each);
         self.reading.set(false);
         result
     }

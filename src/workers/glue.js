@@ -6,6 +6,8 @@ export class Database {
   #cursor;
   #rows;
   #written = 0;
+  // By number: the text of a statement, and whether it has rows, once it has run.
+  #statements = [];
   // When the alarm rings: a promise of a time or null, once it was asked for.
   #alarm;
 
@@ -13,9 +15,37 @@ export class Database {
     this.#storage = storage;
   }
 
-  /** Runs a statement; the first `most` rows, or undefined where it has none. */
-  exec(text, params, most) {
-    this.#cursor = this.#storage.sql.exec(text, ...params);
+  /** Names a statement by a number from 0 on: its text crosses once. */
+  prepare(text) {
+    return this.#statements.push({ text, hasRows: undefined }) - 1;
+  }
+
+  /**
+   * Runs a statement; the first `most` rows, or undefined where it has none. All its texts come as one,
+   * in order, with a number for each parameter: itself, where it is a number; below 0, -1 less the
+   * length of a text; NaN, null.
+   */
+  exec(number, texts, numbers, most) {
+    const statement = this.#statements[number];
+    const params = [];
+    let begin = 0;
+    for (const number of numbers) {
+      if (number >= 0) {
+        params.push(number);
+      } else if (number < 0) {
+        const end = begin - number - 1;
+        params.push(texts.slice(begin, end));
+        begin = end;
+      } else {
+        params.push(null);
+      }
+    }
+    this.#cursor = this.#storage.sql.exec(statement.text, ...params);
+    statement.hasRows ??= this.#cursor.columnNames.length > 0;
+    if (!statement.hasRows) {
+      this.#written += this.#cursor.rowsWritten;
+      return undefined;
+    }
     this.#rows = this.#cursor.raw();
     return this.more(most);
   }
@@ -270,8 +300,17 @@ export function setting(env, name) {
  * to its end, unless it is longer by far.
  */
 export async function bodyText(request, limit) {
-  return textOf(request, limit, 2 * limit);
+  const length = Number(request.headers.get("content-length") ?? Infinity);
+  if (length > limit) return textOf(request, limit, 2 * limit);
+  try {
+    // Known to be short: read at once, for a fraction of what reading chunk by chunk costs.
+    return decoded(await request.arrayBuffer());
+  } catch {
+    return undefined; // It is no UTF-8, or the peer has gone.
+  }
 }
+
+const decoded = (bytes) => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
 
 /** As `bodyText` of a request or response, read up to `most` bytes. */
 async function textOf(request, limit, most) {

@@ -12,11 +12,15 @@ extern "C" {
     #[wasm_bindgen(constructor)]
     pub(super) fn new(storage: &JsValue) -> Database;
 
+    #[wasm_bindgen(method)]
+    pub(super) fn prepare(this: &Database, text: &str) -> u32;
+
     #[wasm_bindgen(method, catch)]
     pub(super) fn exec(
         this: &Database,
-        text: &str,
-        params: &Array,
+        number: u32,
+        texts: &str,
+        numbers: &[f64],
         most: u32,
     ) -> Result<Option<Array>, JsValue>;
 

@@ -91,7 +91,7 @@ export async function start(options = {}) {
 export const settings = (file) => readConfig({ config: `${repository}/${file}` }).rawConfig.vars;
 
 /** A Worker's options for Miniflare, from its wrangler file. */
-function worker(file, overrides, build = "build") {
+export function worker(file, overrides, build = "build") {
   const { rawConfig: config } = readConfig({ config: `${repository}/${file}` });
   const folder = dirname(`${repository}/${file}`);
   // What is written in TypeScript is bundled before, and has no wasm.

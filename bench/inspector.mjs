@@ -1,0 +1,103 @@
+// The inspector of an isolate in workerd: its heap, and CPU profiles with the names of functions.
+import WebSocket from "ws";
+
+/** Connects to the isolate of a Worker, whose workerd was started with `inspector`. */
+export async function inspect(workerd, worker) {
+  const base = await workerd.inspector();
+  const targets = await (await fetch(new URL("/json", base.href.replace(/^ws/, "http")))).json();
+  const target = targets.find(({ id }) => id === `core:user:${worker}`);
+  if (target === undefined) throw new Error(`the inspector has no ${worker}: ${JSON.stringify(targets)}`);
+  const socket = new WebSocket(new URL(`/${target.id}`, base.href.replace(/^http/, "ws")));
+  await new Promise((resolve, reject) => socket.once("open", resolve).once("error", reject));
+  return new Session(socket);
+}
+
+class Session {
+  #socket;
+  #number = 0;
+  #asked = new Map();
+  #chunks = [];
+
+  constructor(socket) {
+    this.#socket = socket;
+    socket.on("message", (text) => {
+      const { id, method, params, result, error } = JSON.parse(text);
+      if (method === "HeapProfiler.addHeapSnapshotChunk") this.#chunks.push(params.chunk);
+      const asked = this.#asked.get(id);
+      this.#asked.delete(id);
+      if (error) asked?.reject(new Error(`the inspector: ${error.message}`));
+      else asked?.resolve(result);
+    });
+  }
+
+  #ask(method, params = {}) {
+    return new Promise((resolve, reject) => {
+      const id = ++this.#number;
+      this.#asked.set(id, { resolve, reject });
+      this.#socket.send(JSON.stringify({ id, method, params }));
+    });
+  }
+
+  /** Bytes of the JavaScript heap that are in use after a collection, and of wasm memory beside it. */
+  async heap() {
+    // workerd does not answer HeapProfiler.collectGarbage; a snapshot collects too, and knows the wasm memory.
+    this.#chunks = [];
+    await this.#ask("HeapProfiler.takeHeapSnapshot");
+    const snapshot = JSON.parse(this.#chunks.join(""));
+    const { usedSize } = await this.#ask("Runtime.getHeapUsage");
+    return { used: usedSize, wasm: wasmMemory(snapshot) };
+  }
+
+  async profile(work) {
+    await this.#ask("Profiler.enable");
+    await this.#ask("Profiler.setSamplingInterval", { interval: 100 });
+    await this.#ask("Profiler.start");
+    await work();
+    const { profile } = await this.#ask("Profiler.stop");
+    return profile;
+  }
+
+  close() {
+    this.#socket.close();
+  }
+}
+
+/** Bytes of wasm memory in a heap snapshot: of the largest buffer, if it is of whole wasm pages. */
+function wasmMemory({ snapshot, nodes, strings }) {
+  const fields = snapshot.meta.node_fields;
+  const [name, size] = [fields.indexOf("name"), fields.indexOf("self_size")];
+  let most = 0;
+  for (let at = 0; at < nodes.length; at += fields.length) {
+    const bytes = nodes[at + size];
+    if (strings[nodes[at + name]] === "system / JSArrayBufferData" && bytes % 65_536 === 0)
+      most = Math.max(most, bytes);
+  }
+  return most;
+}
+
+/** Self and total time of each function in a profile, in µs, largest first. */
+export function functions(profile) {
+  const [nodes, own, parents] = [new Map(), new Map(), new Map()];
+  for (const node of profile.nodes) {
+    nodes.set(node.id, node);
+    for (const child of node.children ?? []) parents.set(child, node.id);
+  }
+  profile.samples.forEach((id, at) => own.set(id, (own.get(id) ?? 0) + profile.timeDeltas[at]));
+  const names = ({ callFrame }) => `${callFrame.functionName || "(anonymous)"} ${callFrame.url.split("/").at(-1)}`;
+  const totals = new Map();
+  const add = (name, field, us) => {
+    const entry = totals.get(name) ?? { name, self: 0, total: 0 };
+    entry[field] += us;
+    totals.set(name, entry);
+  };
+  for (const [id, us] of own) {
+    add(names(nodes.get(id)), "self", us);
+    const seen = new Set();
+    for (let at = id; at !== undefined; at = parents.get(at)) {
+      const name = names(nodes.get(at));
+      if (!seen.has(name)) add(name, "total", us);
+      seen.add(name);
+    }
+  }
+  return [...totals.values()].toSorted((a, b) => b.self - a.self);
+}

@@ -1,0 +1,65 @@
+// Where a peer's time goes: a CPU profile through the inspector while it does one kind of work.
+//   node bench/profile.mjs mutations|scoped|fanout [peer] [seconds]
+// For names inside the wasm, build once with them kept:
+//   KEEP_NAMES=1 scripts/build.sh sync-worker --out sync-worker/build-names
+// What the inspector itself makes slow shows too large: promises, microtasks and timers above all.
+import { existsSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { functions, inspect } from "./inspector.mjs";
+import { newSpace, row, startPeers } from "./peers.mjs";
+
+const [what, name = "tidewire", seconds = "4"] = process.argv.slice(2);
+const build = name.startsWith("tidewire") && existsSync("sync-worker/build-names/index.js") ? "build-names" : undefined;
+const [peer] = await startPeers([name], { inspector: true, build });
+const space = newSpace();
+const text = "x".repeat(120);
+let mark = 0;
+const publishes = (subscribers, to, count) => ({
+  open: () =>
+    peer.load.open(
+      space,
+      peer.sockets(space, 0, subscribers, to ? { tag: (at) => `team:${Math.floor(at / 10)}` } : {}),
+      { strict: !to },
+    ),
+  step: async () => {
+    const options = to ? { to: [`team:${(mark * 7919) % (subscribers / 10)}`] } : {};
+    await Promise.all([peer.load.wait(space, mark, count), peer.publish(space, row(mark++, 200), options)]);
+    return 1;
+  },
+});
+const works = {
+  fanout: publishes(1_000, false, 1_000),
+  scoped: publishes(1_000, true, 10),
+  mutations: {
+    open: () => peer.load.open(space, peer.sockets(space, 0, 50, { channel: null })),
+    step: async () => {
+      await peer.load.mutate(space, { each: 20, window: 20, channel: "bench", run: `r${mark++}`, text });
+      return 1_000;
+    },
+  },
+};
+const work = works[what];
+await work.open();
+for (let at = 0; at < 5; at += 1) await work.step();
+const session = await inspect(peer.workerd, peer.kind.worker);
+let units = 0;
+const cpu = peer.cpu();
+const profile = await session.profile(async () => {
+  const end = performance.now() + seconds * 1000;
+  while (performance.now() < end) units += await work.step();
+});
+const used = peer.cpu() - cpu;
+session.close();
+writeFileSync(join(tmpdir(), `${what}-${name}.cpuprofile`), JSON.stringify(profile));
+const list = functions(profile);
+const idle = list.find(({ name }) => name.startsWith("(idle)"))?.self ?? 0;
+const busy = list.reduce((sum, { self }) => sum + self, 0) - idle;
+const each = (us) => (us / units).toFixed(1);
+console.log(`${what}, ${name}: ${units} units, ${each(used)} µs of CPU each, ${each(busy)} µs of it in the isolate`);
+console.log("   self µs   total µs  a unit");
+for (const { name, self, total } of list.slice(0, 60)) {
+  console.log(`${(self / units).toFixed(2).padStart(10)} ${(total / units).toFixed(2).padStart(10)}  ${name}`);
+}
+await peer.stop();
+process.exit();

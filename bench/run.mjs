@@ -1,0 +1,136 @@
+// Runs the scenarios and writes docs/performance.md: its tables between marks, its plots, the numbers behind them.
+//   node bench/run.mjs [--short] [--only NAME] [--rounds N]
+// With --short all is done with tiny numbers, for correctness alone, and nothing is written.
+import { readFileSync, writeFileSync } from "node:fs";
+import { cpus, loadavg, release, totalmem } from "node:os";
+import { parseArgs } from "node:util";
+import * as batch from "./scenarios/batch.mjs";
+import * as catchup from "./scenarios/catchup.mjs";
+import * as fanout from "./scenarios/fanout.mjs";
+import * as libraries from "./scenarios/libraries.mjs";
+import * as mutations from "./scenarios/mutations.mjs";
+import * as scoped from "./scenarios/scoped.mjs";
+import * as size from "./scenarios/size.mjs";
+import * as waking from "./scenarios/waking.mjs";
+import { number, spread, table } from "./format.mjs";
+import { hasProc } from "./workerd.mjs";
+
+/** Each scenario with its numbers in full and in short. A socket takes two of workerd's file descriptors. */
+const scenarios = [
+  [
+    fanout,
+    { rounds: 7, subscribers: [1_000, 2_000, 3_500, 5_000, 7_000, 9_000], bytes: [200, 4_096], messages: 15_000 },
+    { rounds: 1, subscribers: [20, 50], bytes: [200, 4_096], messages: 200 },
+  ],
+  [
+    scoped,
+    { rounds: 9, subscribers: [1_000, 5_000, 9_000], publishes: 100, warm: 1_000 },
+    { rounds: 1, subscribers: [20, 50], publishes: 20, warm: 5 },
+  ],
+  [batch, { rounds: 5, subscribers: 1_000, changes: 100 }, { rounds: 1, subscribers: 20, changes: 100 }],
+  [
+    mutations,
+    { rounds: 9, clients: 50, each: 60, window: 20, warm: 200 },
+    { rounds: 1, clients: 5, each: 20, window: 5, warm: 1 },
+  ],
+  [catchup, { rounds: 7, sizes: [10_000, 100_000], times: 100 }, { rounds: 1, sizes: [500, 2_000], times: 3 }],
+  [waking, { rounds: 5, sockets: 5_000 }, { rounds: 1, sockets: 50 }],
+  [
+    libraries,
+    { rounds: 5, subscribers: 1_000, messages: 15, rows: 10_000, names: ["tinybase", "livestore"] },
+    { rounds: 1, subscribers: 20, messages: 2, rows: 500, names: ["tinybase"] },
+  ],
+  [size, { rounds: 5 }, { rounds: 1 }],
+];
+
+const { values: options } = parseArgs({
+  options: { short: { type: "boolean" }, only: { type: "string" }, rounds: { type: "string" } },
+});
+const root = new URL("../", import.meta.url);
+const results = new URL("docs/performance/results.json", root);
+const document = new URL("docs/performance.md", root);
+
+if (!hasProc) {
+  console.error("the CPU of workerd is read from /proc, which this system does not have: nothing can be measured here");
+  process.exit(options.short ? 0 : 1);
+}
+if (options.only !== undefined && !scenarios.some(([{ name }]) => name === options.only)) {
+  console.error(`no scenario ${options.only}: ${scenarios.map(([{ name }]) => name).join(", ")}`);
+  process.exit(2);
+}
+
+const measured = options.short ? {} : previous();
+for (const [scenario, full, short] of scenarios) {
+  if (options.only !== undefined && options.only !== scenario.name) continue;
+  const began = performance.now();
+  const load = loadavg()[0];
+  const numbers = { ...(options.short ? short : full), ...(options.rounds ? { rounds: Number(options.rounds) } : {}) };
+  const data = await scenario.run(numbers);
+  const seconds = (performance.now() - began) / 1000;
+  measured[scenario.name] = { at: new Date().toISOString(), load, data };
+  console.log(`${scenario.name}: ${seconds.toFixed(1)} s`);
+  const { tables, floors } = scenario.report(data);
+  if (!options.short) console.log(`${tables.join("\n\n")}\n\n${floors.map(floorLine).join("\n")}\n`);
+}
+if (!options.short) write();
+// What is left are the connections of the clients, which their servers have closed.
+process.exit();
+
+function previous() {
+  try {
+    return JSON.parse(readFileSync(results, "utf8")).measured;
+  } catch {
+    return {};
+  }
+}
+
+function floorLine({ what, measured, bound, met, plain }) {
+  const value = plain ? number(measured.median) : spread(measured, " ×");
+  return `| ${what} | ${value} | ${bound} | ${met ? "met" : "**missed**"} |`;
+}
+
+/** Puts tables between their marks and writes the plots. */
+function write() {
+  let text = readFileSync(document, "utf8");
+  const put = (name, content) => {
+    const [begin, end] = [`<!-- bench ${name} -->`, `<!-- end ${name} -->`];
+    const [from, to] = [text.indexOf(begin), text.indexOf(end)];
+    if (from < 0 || to < from) throw new Error(`docs/performance.md has no place for ${name}`);
+    text = `${text.slice(0, from + begin.length)}\n${content}\n${text.slice(to)}`;
+  };
+  const floors = [];
+  for (const [scenario] of scenarios) {
+    const done = measured[scenario.name];
+    if (done === undefined) continue;
+    const report = scenario.report(done.data);
+    floors.push(...report.floors);
+    const images = Object.keys(report.plots).map((file) => `![${report.title}](performance/${file})`);
+    put(scenario.name, [...report.tables, ...images].join("\n\n"));
+    for (const [file, svg] of Object.entries(report.plots))
+      writeFileSync(new URL(`docs/performance/${file}`, root), svg);
+  }
+  put("floors", [table(["floor", "measured", "must be", ""], []), ...floors.map(floorLine)].join("\n"));
+  const machine = describe();
+  put("machine", machine);
+  writeFileSync(document, text);
+  writeFileSync(results, `${JSON.stringify({ machine, measured })}\n`);
+}
+
+/** What the numbers are of. */
+function describe() {
+  const version = (path) => JSON.parse(readFileSync(new URL(`${path}/package.json`, root), "utf8")).version;
+  const [{ model }] = cpus();
+  const loads = Object.values(measured).map(({ load }) => load);
+  const days = Object.values(measured)
+    .map(({ at }) => at.slice(0, 10))
+    .toSorted();
+  const [first, last] = [days[0], days.at(-1)];
+  const when = first === last ? first : `${first} to ${last}`;
+  return [
+    `Measured ${when} on ${cpus().length} cores (${model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB,`,
+    `Linux ${release()}, Node ${process.versions.node}, workerd ${version("node_modules/workerd")},`,
+    `partyserver ${version("bench/node_modules/partyserver")}, TinyBase ${version("bench/node_modules/tinybase")},`,
+    `LiveStore ${version("bench/livestore/node_modules/@livestore/sync-cf")}. Load average when the scenarios`,
+    `began: ${number(Math.min(...loads))}–${number(Math.max(...loads))}.`,
+  ].join("\n");
+}
