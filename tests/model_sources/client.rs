@@ -7,6 +7,7 @@ use serde_json::Value;
 use tidewire::{ConnId, Topics};
 
 use super::coverage::Coverage;
+use super::presence::Picture;
 use super::truth::{Row, Truth};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(crate) enum Kind {
     Legacy,
     /// Pages over HTTP.
     Pages,
+    /// Pages over HTTP as soon as there is news.
+    Waits,
     /// A stream of one channel over HTTP.
     Stream(&'static str),
 }
@@ -118,6 +121,11 @@ pub(crate) struct Client {
     pub(crate) paging: Option<&'static str>,
     /// What its own mutations name.
     pub(crate) named: Vec<String>,
+    /// Whether it is present, with a state, or watches, and whom it was told of.
+    pub(crate) present: Option<Option<Value>>,
+    pub(crate) picture: Picture,
+    /// Whether it has just said that it is present, and was not refused.
+    pub(crate) moves: bool,
 }
 
 impl Client {
@@ -137,6 +145,9 @@ impl Client {
             newest: BTreeMap::new(),
             paging: None,
             named: Vec::new(),
+            present: None,
+            picture: Picture::new(),
+            moves: false,
         }
     }
 
@@ -148,6 +159,7 @@ impl Client {
     pub(crate) fn gone(&mut self) {
         self.conn = None;
         self.paging = None;
+        self.present = None;
         // What was asked for over HTTP has answers of its own.
         self.requests.retain(|request| request.conn.is_some());
         for copy in self.copies.values_mut() {
@@ -244,7 +256,10 @@ impl Client {
         (truth, cov): (&Truth, &mut Coverage),
         now: u64,
     ) {
-        let (legacy, live) = (self.kind == Kind::Legacy, self.kind != Kind::Pages);
+        let (legacy, http) = (
+            self.kind == Kind::Legacy,
+            matches!(self.kind, Kind::Pages | Kind::Waits),
+        );
         let full = match legacy {
             true => page["isDelta"] == false,
             false => page["mode"] == "full",
@@ -281,7 +296,7 @@ impl Client {
         }
         (copy.forgotten, copy.leaving) = (false, false);
         copy.more = page["more"] == true;
-        copy.live = live && !copy.more;
+        copy.live = !http && !copy.more;
         copy.cursor = Some(cursor);
         if let Some(view) = page["view"].as_str() {
             copy.view = Some(view.to_owned());
