@@ -299,8 +299,11 @@ impl Client {
         copy.live = !http && !copy.more;
         copy.cursor = Some(cursor);
         if let Some(view) = page["view"].as_str() {
+            // A page that only says to ask again is at the place of before.
+            if copy.view.as_deref() != Some(view) {
+                copy.eyes = Some(eyes);
+            }
             copy.view = Some(view.to_owned());
-            copy.eyes = Some(eyes);
         }
         copy.since = Some(now);
         if legacy {

@@ -237,7 +237,7 @@ impl World {
     }
 
     /// Does what a host does with the effects of a turn.
-    fn perform(&mut self, effects: Effects) -> Option<Reply> {
+    pub fn perform(&mut self, effects: Effects) -> Option<Reply> {
         for (conn, attachment) in effects.saves {
             if self.crashes_here("crashes before a save") {
                 return self.crash();
@@ -324,15 +324,9 @@ impl World {
     fn wake(&mut self) -> Result<(), SqlError> {
         self.questions.clear();
         self.replies.clear();
-        self.engine = open(&self.config, &self.sqlite, self.now)?;
+        self.engine = self.open()?;
         self.cut_readers();
-        let open = self
-            .sockets
-            .iter()
-            .filter(|(_, socket)| socket.closed.is_none());
-        let open: Vec<_> = open
-            .map(|(conn, socket)| (*conn, socket.attachment.clone()))
-            .collect();
+        let open = self.attachments();
         let interrupted = std::mem::take(&mut self.marked);
         let closes = self.engine.wake(interrupted, open);
         self.closed_by_waking = closes.len();
@@ -342,6 +336,19 @@ impl World {
         self.asked = None;
         self.schedule(self.engine.due(self.now));
         Ok(())
+    }
+
+    /// An engine over what there is, which knows nobody yet.
+    pub fn open(&self) -> Result<tidewire::Engine<Sqlite>, SqlError> {
+        open(&self.config, &self.sqlite, self.now)
+    }
+
+    /// The sockets with what the host keeps for them.
+    pub fn attachments(&self) -> Vec<(ConnId, Option<Vec<u8>>)> {
+        let open = self.sockets.iter();
+        let open = open.filter(|(_, socket)| socket.closed.is_none());
+        open.map(|(conn, socket)| (*conn, socket.attachment.clone()))
+            .collect()
     }
 
     /// Connects a user, or nobody, with topics; the token lasts for a day.
