@@ -3,7 +3,8 @@
 //!
 //! *Every permitted change exactly once and in order, and nothing forbidden, not even a key.*
 //!
-//! `MODEL_HISTORIES`, `MODEL_STEPS` and `MODEL_SEED` change how many, how long and which. A
+//! `MODEL_HISTORIES`, `MODEL_STEPS` and `MODEL_SEED` change how many, how long and which,
+//! `MODEL_THREADS` on how many threads; `scripts/torture.sh model` plays a million steps. A
 //! history that fails is cut down to what it needs and printed with its seed; its line belongs
 //! into `seeds.txt`, which is played first in every run.
 

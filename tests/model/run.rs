@@ -18,6 +18,9 @@ pub(crate) struct Plan {
     pub(crate) kept: (&'static str, &'static str),
 }
 
+/// How many steps were played.
+static PLAYED: AtomicU64 = AtomicU64::new(0);
+
 pub(crate) fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
@@ -33,6 +36,7 @@ fn try_history(
     coverage: &mut Coverage,
 ) -> Result<(), String> {
     let steps = step::history(seed, length, choice);
+    PLAYED.fetch_add(steps.len() as u64, Ordering::Relaxed);
     if let Ok(seen) = shrink::play(&steps) {
         coverage.add(&seen);
         return Ok(());
@@ -87,7 +91,8 @@ pub(crate) fn run(plan: &Plan) {
                 .inspect_err(|_| next.store(histories, Ordering::Relaxed))?;
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = setting("MODEL_THREADS").map_or(most, |threads| threads as usize);
     let ends: Vec<Result<Coverage, String>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers
@@ -99,6 +104,7 @@ pub(crate) fn run(plan: &Plan) {
     for end in ends {
         coverage.add(&end.unwrap_or_else(|why| panic!("MODEL_SEED={base}\n{why}")));
     }
+    println!("{:>8} steps", PLAYED.load(Ordering::Relaxed));
     for (what, count) in &coverage.0 {
         println!("{count:>8} {what}");
     }
