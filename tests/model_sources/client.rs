@@ -126,6 +126,8 @@ pub(crate) struct Client {
     pub(crate) picture: Picture,
     /// Whether it has just said that it is present, and was not refused.
     pub(crate) moves: bool,
+    /// Whether it was told to wait with that.
+    pub(crate) hurries: bool,
 }
 
 impl Client {
@@ -148,6 +150,7 @@ impl Client {
             present: None,
             picture: Picture::new(),
             moves: false,
+            hurries: false,
         }
     }
 

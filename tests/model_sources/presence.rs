@@ -83,12 +83,11 @@ impl Game {
         if !std::mem::take(&mut client.moves) {
             // The channel has changed outside: it is not live, and is told so now or soon.
             assert!(was.is_none(), "{} is present", client.name);
-            assert!(
-                self.outside.contains_key(PRESENT),
-                "nothing has changed outside"
-            );
-            let client = &mut self.clients[place];
-            client.present = None;
+            let outside = self.outside.contains_key(PRESENT);
+            assert!(outside, "nothing has changed outside");
+            self.clients[place].present = None;
+        } else if std::mem::take(&mut client.hurries) && client.conn.is_some() {
+            client.present = was;
         }
     }
 

@@ -197,7 +197,10 @@ impl Game {
             "error" if client.moves && message["error"]["code"] == "invalid" => {
                 client.moves = false
             }
-            // Of what has no id: it still gets what it wanted to leave.
+            // Of what has no id: it is not present, or still gets what it wanted to leave.
+            "error" if client.moves && message["error"]["code"] == "rate_limited" => {
+                client.hurries = true;
+            }
             "error" if message["error"]["code"] == "rate_limited" => {}
             _ => panic!("{} got {message}", client.name),
         }
