@@ -107,7 +107,7 @@ mutant "subscriptions do not outlive sleep" $e/subscribe.rs 's/self\.dirty\.push
 # Nothing twice, nothing half.
 mutant "no deduplication" $e/mutate.rs 's/(outcome\(owner, message\.id\.as_str\(\)\)\?)/$1.filter(|_| false)/'
 mutant "no deduplication, nothing remembered" $e/mutate.rs 's/store\.put_outcome\([^;]*;//'
-mutant "an id with other content is repeated" $e/mutate.rs 's/if outcome\.hash != request\.hash/if false/'
+mutant "an id with other content is repeated" $e/mutate.rs 's/if outcome\.hash != hash/if false/'
 mutant "outcomes end with the day" src/store/outcomes.rs 's/let is_yesterdays = /let is_yesterdays = false \&\& /'
 mutant "no idempotency" $e/call.rs 's/(outcome\(once\.owner, once\.key\.as_str\(\)\)\?)/$1.filter(|_| false)/'
 mutant "no idempotency, nothing remembered" $e/call.rs 's/store\.put_outcome\([^;]*;//'
@@ -120,7 +120,7 @@ mutant "events: an edit keeps nothing of before" $e/change.rs 's/if before\.is_s
 mutant "events: a move is told as an edit" $e/change.rs 's/let moved = before\.filter\([^;]*;/let moved: Option<\&Audience> = None;/'
 mutant "events: hidden states on pages" $e/page.rs 's/let sees = row\.audience\(\)\.sees\(topics\)/let sees = true/'
 mutant "events: a full page tells of what is gone" $e/page.rs 's/if !there && /if false \&\& !there \&\& /'
-mutant "events: the key of a deleted one is free" $e/mutate.rs 's/events \|\| row\.data\.is_some\(\)/row.data.is_some()/'
+mutant "events: the key of a deleted one is free" $e/draft.rs 's/events \|\| row\.data\.is_some\(\)/row.data.is_some()/'
 mutant "events: the key of one is free to publishers" $e/publish.rs 's/\(Action::Create, Some\(_\)\) => Err\(used\(\)\)/(Action::Create, Some(_)) => Ok(())/'
 mutant "events: no floor by trimming" src/store/events.rs 's/self\.raise_trimmed\(channel, floor\)\n/Ok(())\n/'
 mutant "events: trimming overtakes a paged answer" $e/subscribe.rs 's/if cursor\.page\.is_some\(\) && /if false \&\& /'
