@@ -83,7 +83,7 @@ fn subscribers(w: &mut World, count: usize) -> Vec<ConnId> {
 /// A row as an app would have it: about 200 bytes.
 fn row(n: u32) -> Value {
     json!({
-        "title": format!("number {n}"), "done": n % 2 == 0, "position": n,
+        "title": format!("number {n}"), "done": n.is_multiple_of(2), "position": n,
         "text": "the quick brown fox jumps over the lazy dog, and then it sits down for a while",
         "tags": ["home", "garden"], "author": { "name": "somebody", "id": 4711 }
     })

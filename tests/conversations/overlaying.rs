@@ -346,7 +346,7 @@ fn what_the_log_learns_of_meanwhile_and_does_not_show_is_told_as_gone() {
     });
     w.send(carol, create.clone());
     // It was done, and nobody heard of it.
-    w.look();
+    let _ = w.look();
     w.sleep();
     w.slow = false;
     let (carol, alice) = (w.user("carol"), w.user("alice"));

@@ -172,8 +172,9 @@ impl Client {
 
     /// A row as the server has shown it. Newer than any that this client had, unless a race excuses.
     ///
-    /// What the first pages of an answer show does not count as had: they are the source's, which may be
-    /// ahead of the log, and what the log has had since comes after them.
+    /// What the first pages of an answer show does not count as had, and may be older: they are the
+    /// source's, which may be ahead of the log, or behind what a live reader has heard since it asked;
+    /// what the log has had since comes after them.
     pub(crate) fn sees(&mut self, channel: &'static str, row: &Value, truth: &Truth, how: &Value) {
         let value = row["v"].as_str().unwrap_or_else(|| panic!("no row: {how}"));
         let state = truth
@@ -188,7 +189,7 @@ impl Client {
         }
         let newest = self.newest.entry(state.row.clone()).or_default();
         assert!(
-            state.nth >= *newest || truth.is_raced(&state.row, *newest),
+            first || state.nth >= *newest || truth.is_raced(&state.row, *newest),
             "{}: {value} is older than what it had of {:?}: {how}",
             self.name,
             state.row

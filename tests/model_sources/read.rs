@@ -217,6 +217,10 @@ impl Game {
                 }
                 let granted = self.granted(self.clients[place].identity);
                 let client = &mut self.clients[place];
+                if client.requests.iter().any(|r| r.conn.is_some()) && granted != client.topics {
+                    // Whose eyes an answer is for, it could not tell.
+                    return;
+                }
                 (client.topics, client.issued) = (granted, self.w.now.0);
                 // It is asked for before it is known which connection asks.
                 client.requests.push(request.clone());
