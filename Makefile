@@ -34,7 +34,7 @@ fuzz: ## Fuzz the decoders and the engine [SECONDS=600] [TARGET=one of them]
 mutants: setup ## Break one promise at a time and demand that the model test fails
 	@scripts/mutants.sh
 
-torture: build ## Convergence, evictions, storms, scale and an hour's soak in workerd [SEED=] [MINUTES=]
+torture: build ## Models, convergence, evictions, storms, scale and an hour's soak in workerd [SEED=] [MINUTES=]
 	@scripts/torture.sh
 
 check: build ## Formatting, lints, documentation, licences, and both deployments as a dry run

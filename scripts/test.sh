@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# All tests: native ones on cargo, half a minute for each fuzz target, those of the npm package, then
-# tests/workerd/ against the built Workers in workerd, among them a sync Worker that panics on demand
-# and the examples.
+# All tests: native ones on cargo, the engine's instructions, half a minute for each fuzz target, those of
+# the npm package, then tests/workerd/ against the built Workers in workerd, among them a sync Worker that
+# panics on demand and the examples.
 source "$(dirname "$0")/env.sh"
 
 say "Native tests"
 cargo test --workspace --locked --quiet
 
+scripts/instructions.sh
 scripts/fuzz.sh quick
 
 say "Tests of the npm package"

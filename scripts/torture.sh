@@ -2,6 +2,7 @@
 # What takes too long for every test run, all of it or one by its name: torture.sh [NAME [OPTIONS]].
 # `make test` has a short form of each. Each prints its seed, which SEED= gives again, and what it counted;
 # MINUTES= and others set how much. The Workers must be built (`make build`).
+#   model        both model tests of the engine, natively: STEPS=1000000 each, on THREADS=2
 #   convergence  five clients that go offline, crash and come back end equal to each other and to the server
 #   evictions    evictions, aborts and panics between any two frames
 #   storm        thousands come back at once while others publish
@@ -13,10 +14,23 @@ source "$(dirname "$0")/env.sh"
 # Sockets take file descriptors: here, and two each in workerd.
 ulimit -n "$(ulimit -Hn)"
 
+# Prints the steps that were played and what they came across; a failure with its history.
+model() { # suite steps-in-a-history
+  MODEL_HISTORIES=$((${STEPS:-1000000} / $2 + 1)) MODEL_THREADS=${THREADS:-2} MODEL_SEED=${SEED:-$(date +%s)000000} \
+    cargo test --profile torture --locked --quiet --test "$1" -- --nocapture
+}
+
 play() { # name [option...]
   local name=$1
   shift
   case $name in
+    model)
+      say "Torture: $name"
+      # A history of so many steps has more, which are added to these.
+      model model 220
+      model model_sources 250
+      return
+      ;;
     convergence | storm | scale | costs | soak) ;;
     evictions) scripts/build.sh sync-worker --out sync-worker/build-faults --features faults ;;
     *) die "no such torture: $name" ;;
@@ -28,5 +42,5 @@ play() { # name [option...]
 if [ $# -gt 0 ]; then
   play "$@"
 else
-  for name in convergence evictions storm scale costs soak; do play "$name"; done
+  for name in model convergence evictions storm scale costs soak; do play "$name"; done
 fi

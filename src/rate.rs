@@ -48,8 +48,9 @@ struct Flow {
     /// When all that pages have brought it will have been read, in microseconds, if it reads as
     /// fast as it should.
     read_at: u64,
-    /// When it last asked, in microseconds: a clock that jumps back must not lock it out.
-    asked_at: u64,
+    /// When it last asked or was answered, in microseconds: a clock that jumps back must not lock it
+    /// out.
+    counted_at: u64,
     /// How often it has asked for which channel lately.
     asked: SmallMap<Channel, Bucket>,
     /// The channels of which it was given a page that is not the last.
@@ -83,9 +84,9 @@ impl Flow {
         const DEPTH_US: u64 =
             limits::ANSWER_BYTES_BURST * 1_000_000 / limits::ANSWER_BYTES_PER_SECOND;
         let now = now.0.saturating_mul(1000);
-        let back = self.asked_at.saturating_sub(now);
+        let back = self.counted_at.saturating_sub(now);
         self.read_at = self.read_at.saturating_sub(back);
-        self.asked_at = now;
+        self.counted_at = now;
         let late = self.read_at.saturating_sub(now);
         match late.checked_sub(DEPTH_US) {
             None | Some(0) => Ok(()),
@@ -99,6 +100,7 @@ impl Flow {
         let takes = (bytes as u64).saturating_mul(1_000_000) / limits::ANSWER_BYTES_PER_SECOND;
         let now = now.0.saturating_mul(1000);
         self.read_at = self.read_at.max(now).saturating_add(takes);
+        self.counted_at = self.counted_at.max(now);
     }
 
     fn take(
@@ -187,7 +189,9 @@ impl Rates {
     /// When too many came before the time to wait was over: close the connection.
     pub(crate) fn frame(&mut self, conn: ConnId, now: Millis) -> Result<(), Persists> {
         let flow = self.flows.entry(conn).or_default();
-        if now >= flow.wait_until {
+        // Only a clock that has jumped back has it wait longer than anybody is told to.
+        let most = 1000 * limits::BURST_SECONDS + limits::RATE_RETRY_MS;
+        if now >= flow.wait_until || flow.wait_until > now.plus(most) {
             flow.hasty = 0;
             return Ok(());
         }
@@ -476,6 +480,14 @@ mod tests {
             Ok(()),
             "the clock jumped back"
         );
+        let (waited, late) = (NOW.plus(wait), NOW.plus(3_600_000));
+        assert_eq!(rates.reads(&Sender::Conn(B), waited), Ok(()));
+        rates.answered(&Sender::Conn(B), 1, late);
+        assert_eq!(
+            rates.reads(&Sender::Conn(B), Millis(0)),
+            Ok(()),
+            "since it was answered"
+        );
     }
 
     #[test]
@@ -490,5 +502,15 @@ mod tests {
         assert_eq!(rates.frame(A, later), Ok(()));
         burst(&mut rates, A, None, &l, later);
         assert_eq!(rates.frame(A, later), Ok(()), "counted anew");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_has_nobody_wait_for_it() {
+        let (mut rates, l) = (Rates::default(), limits(1, 1));
+        let late = NOW.plus(24 * 60 * 60 * 1000);
+        burst(&mut rates, A, None, &l, late);
+        for _ in 0..=limits::HASTY_FRAMES {
+            assert_eq!(rates.frame(A, NOW), Ok(()));
+        }
     }
 }

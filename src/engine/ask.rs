@@ -136,6 +136,12 @@ struct Lane {
     queue: VecDeque<Waiting>,
 }
 
+impl Lane {
+    fn bytes(&self) -> usize {
+        self.queue.iter().map(Waiting::bytes).sum()
+    }
+}
+
 /// A message that waits.
 #[derive(Debug)]
 struct Waiting {
@@ -227,6 +233,12 @@ impl Asking {
         Some(waiting)
     }
 
+    /// The connection that has most of what waits.
+    fn greediest(&self) -> Option<ConnId> {
+        let most = self.lanes.iter().max_by_key(|(_, lane)| lane.bytes());
+        most.map(|(conn, _)| *conn)
+    }
+
     /// Whether anything of a connection is under way or waits.
     fn is_busy(&self, conn: ConnId) -> bool {
         let busy = |lane: &Lane| lane.writes || !lane.channels.is_empty() || !lane.queue.is_empty();
@@ -315,8 +327,12 @@ impl<S: Sql> Engine<S> {
         let lane = asking.lanes.or_default(conn);
         asking.waiting_bytes += waiting.bytes();
         lane.queue.push_back(waiting);
-        let bytes: usize = lane.queue.iter().map(Waiting::bytes).sum();
-        if bytes > limits::HELD_BYTES || asking.waiting_bytes > limits::HELD_BYTES_OF_SPACE {
+        let too_much = match lane.bytes() > limits::HELD_BYTES {
+            true => Some(conn),
+            false if asking.waiting_bytes > limits::HELD_BYTES_OF_SPACE => asking.greediest(),
+            false => None,
+        };
+        if let Some(conn) = too_much {
             // Nothing is lost: it resumes from its cursors, and its mutations have ids.
             self.close(conn, Close::RateLimited, now);
         }
@@ -649,8 +665,7 @@ impl<S: Sql> Engine<S> {
     /// Forgets who has gone. A write that is under way is not undone by that.
     pub(super) fn forget_asker(&mut self, conn: ConnId) {
         let lane = self.asking.lanes.remove(&conn).unwrap_or_default();
-        let waiting: usize = lane.queue.iter().map(Waiting::bytes).sum();
-        self.asking.waiting_bytes = self.asking.waiting_bytes.saturating_sub(waiting);
+        self.asking.waiting_bytes = self.asking.waiting_bytes.saturating_sub(lane.bytes());
         let is_its = |who: Who| matches!(who, Who::Socket(its) | Who::Stream(its) if its == conn);
         let its: Vec<AskId> = match lane.channels.is_empty() && !self.readers.contains_key(&conn) {
             true => Vec::new(),

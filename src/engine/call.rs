@@ -1,5 +1,7 @@
 //! Calls of publishers and operators: each happens once per idempotency key, or not at all.
 
+use std::collections::BTreeSet;
+
 use super::ask::Who;
 use super::renew::{self, Renewal};
 use super::room::Room;
@@ -91,7 +93,7 @@ impl Call {
 /// Who is to be told that a channel has changed outside.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
-    to: Vec<ConnId>,
+    to: BTreeSet<ConnId>,
     /// When somebody was told last.
     told: Millis,
 }
@@ -216,9 +218,7 @@ impl<S: Sql> Engine<S> {
         let Some(notices) = self.notices.get_mut(channel) else {
             return false;
         };
-        let count = notices.to.len();
-        notices.to.retain(|other| *other != conn);
-        let was_owed = notices.to.len() < count;
+        let was_owed = notices.to.remove(&conn);
         if was_owed {
             self.note_busy(Who::Socket(conn));
         }
@@ -234,7 +234,7 @@ impl<S: Sql> Engine<S> {
         for (channel, notices) in self.notices.iter_mut() {
             if !notices.to.is_empty() && is_old(notices) {
                 notices.told = now;
-                let to = std::mem::take(&mut notices.to);
+                let to = std::mem::take(&mut notices.to).into_iter().collect();
                 frames.extend(notice(to, protocol::channel_change(channel), Place::Same));
             }
         }

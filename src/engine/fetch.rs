@@ -4,7 +4,7 @@
 //! first of them: its changes are newer than anything that the source may have said. So the last
 //! page leaves its reader at the head of the log, whatever came between question and answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::ask::{Asks, Step, Who};
@@ -12,6 +12,7 @@ use super::page::{PageBounds, Reader, Start, read_page};
 use super::read::HttpReader;
 use super::subscribe::Answer;
 use super::{Engine, Failure, fanout, legacy};
+use crate::audience::Topics;
 use crate::channel::Rule;
 use crate::cursor::{At, Cursor, Epoch, PageOf, Place};
 use crate::limits;
@@ -401,7 +402,7 @@ impl<S: Sql> Engine<S> {
         };
         let cursor = if let Some(at) = place {
             snapshot.more = true;
-            packed.append_to(&mut snapshot, &BTreeSet::new());
+            packed.append_to(&mut snapshot, &BTreeMap::new());
             let since = kept.since;
             self.cursor_in_source(channel, head, &kept.view, Place { since, at })
         } else {
@@ -502,7 +503,7 @@ impl<S: Sql> Engine<S> {
                 full: gathered.frames.is_empty(),
                 ..Snapshot::default()
             };
-            packed.append_to(&mut snapshot, &BTreeSet::new());
+            packed.append_to(&mut snapshot, &BTreeMap::new());
             gathered.deleted.append(&mut snapshot.deleted);
             let id = message.id.as_ref();
             gathered
@@ -531,7 +532,8 @@ impl<S: Sql> Engine<S> {
                 Some(gathered),
             )));
         }
-        gathered.deleted = self.still_deleted(channel, gathered.deleted, head)?;
+        let topics = &session.grant.topics;
+        gathered.deleted = self.still_deleted(channel, gathered.deleted, head, topics)?;
         let start = Start {
             after: head,
             began: head,
@@ -540,6 +542,8 @@ impl<S: Sql> Engine<S> {
         let since_asked = self.legacy_pages(session, message, start, gathered.bytes)?;
         let (frames, mut deleted) = since_asked;
         gathered.frames.extend(frames);
+        let told: BTreeSet<&str> = gathered.deleted.iter().map(String::as_str).collect();
+        deleted.retain(|key| !told.contains(key.as_str()));
         gathered.deleted.append(&mut deleted);
         let cursor = Cursor::at(self.store.epoch(), self.store.head());
         let deletes = fanout::legacy_deletes(channel, &gathered.deleted, now, &cursor);
@@ -553,12 +557,13 @@ impl<S: Sql> Engine<S> {
         }))
     }
 
-    /// The keys of which the log has not heard anything newer since a seq.
+    /// The keys of which the log has not shown a reader with these topics anything since a seq.
     fn still_deleted(
         &self,
         channel: &Channel,
         mut deleted: Vec<String>,
         head: Seq,
+        topics: &Topics,
     ) -> Result<Vec<String>, Failure> {
         if deleted.is_empty() || !self.store.has_after(channel, head)? {
             return Ok(deleted);
@@ -567,7 +572,10 @@ impl<S: Sql> Engine<S> {
         for text in deleted.drain(..) {
             let key = Key::parse(&text).ok();
             let row = key.map(|key| self.store.row(channel, &key)).transpose()?;
-            if row.flatten().is_none_or(|row| row.seq <= head) {
+            let shown = row.flatten().is_some_and(|row| {
+                row.seq > head && row.data.is_some() && row.audience.sees(topics)
+            });
+            if !shown {
                 still.push(text);
             }
         }
@@ -633,17 +641,18 @@ impl Leftover {
 }
 
 impl Packed<'_> {
-    /// Puts the items on a page, but those that the log knows better.
-    fn append_to(&self, snapshot: &mut Snapshot, newer: &BTreeSet<String>) {
+    /// Puts the items on a page, but those that the log knows better. A key that is gone is told unless
+    /// the log tells of it: what is not in the reader's sight, the log may never have had there.
+    fn append_to(&self, snapshot: &mut Snapshot, newer: &BTreeMap<String, bool>) {
         for (_, row) in self
             .rows
             .iter()
-            .filter(|(key, _)| !newer.contains(key.as_str()))
+            .filter(|(key, _)| !newer.contains_key(key.as_str()))
         {
             snapshot.push_row(row);
         }
         let deleted = self.deleted.iter().map(Key::as_str);
-        let deleted = deleted.filter(|key| !newer.contains(*key));
+        let deleted = deleted.filter(|key| newer.get(*key) != Some(&true));
         snapshot.deleted.extend(deleted.map(str::to_owned));
     }
 }

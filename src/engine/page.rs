@@ -1,7 +1,7 @@
 //! One page of a channel: rows that a reader may see, and keys that are gone for it; where events
 //! are edited, also what happened.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::fanout::Sight;
@@ -80,8 +80,9 @@ pub(super) struct Reader<'a> {
 pub(super) struct Page {
     pub(super) snapshot: Snapshot,
     pub(super) cursor: Cursor,
-    /// The keys of all that was read, where it is the rest of a page.
-    pub(super) keys: BTreeSet<String>,
+    /// The keys of all that was read, where it is the rest of a page, and whether the reader is told
+    /// of them.
+    pub(super) keys: BTreeMap<String, bool>,
     /// What was read for it, in rows.
     pub(super) scanned: usize,
 }
@@ -103,7 +104,7 @@ pub(super) fn read_page<S: Sql>(
     };
     let mut reached = start.after;
     let (mut items, mut bytes, mut scanned) = (0, 0, 0);
-    let mut keys = BTreeSet::new();
+    let mut keys = BTreeMap::new();
     let mut each = |row: PageRow<'_>| {
         if scanned >= bounds.scan {
             snapshot.more = true;
@@ -111,10 +112,6 @@ pub(super) fn read_page<S: Sql>(
         }
         scanned += row.cost();
         let seq = row.seq();
-        if bounds.continues {
-            // Also of what its reader may not see: it may have been in its sight before.
-            keys.insert(row.key());
-        }
         let (item, change) = match bounds.changes {
             false => (
                 Item::of(&row, reader.topics, start.began, bounds.meta),
@@ -122,6 +119,10 @@ pub(super) fn read_page<S: Sql>(
             ),
             true => entry(&row, reader.topics, start.began, bounds.meta),
         };
+        if bounds.continues {
+            // Also of what its reader may not see: it may have been in its sight before.
+            keys.insert(row.key(), item.is_some());
+        }
         let len = item.as_ref().map_or(0, Item::len) + change.as_ref().map_or(0, String::len);
         if len == 0 {
             reached = seq;

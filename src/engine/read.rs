@@ -429,9 +429,9 @@ impl<S: Sql> Engine<S> {
         });
     }
 
-    /// Has a reader go on with the view of its new topics, once the rows that it stands for have
-    /// been told.
-    pub(super) fn renew_reader(&mut self, conn: ConnId, resets: bool) {
+    /// Has a reader go on with the view of its new topics, as the last of the rows that it stands for
+    /// is told.
+    pub(super) fn renew_reader(&mut self, conn: ConnId, last: Option<String>, resets: bool) {
         let Some(session) = self.hub.session(conn) else {
             return;
         };
@@ -452,7 +452,7 @@ impl<S: Sql> Engine<S> {
             true => Place::Lost,
             false => Place::At(self.store.cursor(channel, edits, self.store.head())),
         };
-        let (to, text) = (vec![conn], "".into());
+        let (to, text) = (vec![conn], last.unwrap_or_default().into());
         self.out.send(Outgoing { to, text, place });
     }
 

@@ -145,10 +145,14 @@ impl<S: Sql> Engine<S> {
             self.hub.insert(renewal.conn, session);
             self.dirty.push(renewal.conn);
         }
-        for frame in renewal.frames {
+        let mut frames = renewal.frames;
+        // A stream that breaks off before it is told where it is has the rows of other topics, and
+        // comes back as if it had not.
+        let last = frames.pop_if(|_| self.readers.contains_key(&renewal.conn));
+        for frame in frames {
             self.out.send_one(renewal.conn, frame);
         }
-        self.renew_reader(renewal.conn, renewal.resets);
+        self.renew_reader(renewal.conn, last, renewal.resets);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tidewire::source::{Answer, Page};
-use tidewire::{ConnId, Key};
+use tidewire::{Call, ConnId, Key};
 
 use super::world::World;
 use super::{NOTHING, gist, ids, seq};
@@ -330,4 +330,49 @@ fn a_rest_that_was_kept_is_not_the_whole_where_the_channel_changes_outside_meanw
         seen.extend(ids(&page).into_iter().map(str::to_owned));
     }
     assert!(seen.contains(&"out".to_owned()), "{seen:?}");
+}
+
+/// Alice returns to a row that was taken away from her while the log did not hold it. Before her
+/// source answers, its writer repeats the mutation whose first answer was lost, and the log learns of
+/// the row as it is now.
+#[test]
+fn what_the_log_learns_of_meanwhile_and_does_not_show_is_told_as_gone() {
+    let mut w = World::elsewhere();
+    let carol = w.user("carol");
+    w.slow = true;
+    let create = json!({
+        "type": "mutate", "id": "m1", "channel": "notes", "action": "create",
+        "data": { "id": "n", "ownerId": ["alice", "carol"] }
+    });
+    w.send(carol, create.clone());
+    // It was done, and nobody heard of it.
+    let _ = w.look();
+    w.sleep();
+    w.slow = false;
+    let (carol, alice) = (w.user("carol"), w.user("alice"));
+    let page = w.subscribe(alice, "notes");
+    assert_eq!(ids(&page), ["n"]);
+    w.drop(alice);
+    w.advance(1_000);
+    w.put("notes", json!({ "id": "n", "ownerId": "carol" }));
+    w.call(Call::BroadcastChange, json!({ "channel": "notes" }));
+    let alice = w.user("alice");
+    w.slow = true;
+    w.send(
+        alice,
+        json!({
+            "type": "subscribe", "id": "s", "channel": "notes",
+            "cursor": page["cursor"], "view": page["view"]
+        }),
+    );
+    let (ask, answer) = w.look();
+    w.send(carol, create);
+    w.settle();
+    w.answered(ask, answer);
+    w.settle();
+    let page = w.one(alice);
+    assert_eq!(
+        (&page["mode"], &page["deleted"]),
+        (&json!("delta"), &json!(["n"]))
+    );
 }

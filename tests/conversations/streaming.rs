@@ -1,5 +1,7 @@
 //! Streams: the snapshot and then every change, each with an id from which it resumes.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use tidewire::{Call, ConnId, limits};
 
@@ -406,5 +408,49 @@ fn a_crash_cuts_streams_which_resume_and_miss_nothing() {
             }
             assert_eq!(keys.len(), usize::from(committed), "crash at {at}");
         }
+    }
+}
+
+/// The keys that a stream's events leave in a copy.
+fn copied(keys: &mut BTreeSet<String>, events: &[Value]) {
+    for event in events {
+        if event["mode"] == "full" || event["type"] == "channel-reset" {
+            keys.clear();
+        }
+        if event["type"] == "snapshot" {
+            keys.extend(ids(event).into_iter().map(str::to_owned));
+        }
+        let one = (event["type"] == "change").then_some(event);
+        for change in event["changes"].as_array().into_iter().flatten().chain(one) {
+            let key = change["key"].as_str().unwrap().to_owned();
+            match change["action"] == "delete" {
+                true => _ = keys.remove(&key),
+                false => _ = keys.insert(key),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_off_as_its_topics_change_has_every_row_when_it_is_back() {
+    for at in 0..4 {
+        let mut w = World::new();
+        w.broadcast(json!({
+            "channel": "todos", "action": "create", "key": "r", "data": {}, "to": ["red"]
+        }));
+        let read = || reads("bob", "todos").topics(&["red"]);
+        let bob = w.stream(&read());
+        let mut keys = BTreeSet::new();
+        copied(&mut keys, &w.stream_events(bob));
+        w.crash_after = Some(at);
+        let body = json!({ "identity": "bob", "remove": ["red"] });
+        w.try_call(Call::Topics, &body.to_string(), None);
+        w.crash_after = None;
+        copied(&mut keys, &w.stream_events(bob));
+        // A token of later gives it back.
+        w.advance(1);
+        let back = again(&mut w, read(), bob);
+        copied(&mut keys, &w.stream_events(back));
+        assert_eq!(keys, BTreeSet::from(["r".to_owned()]), "crash at {at}");
     }
 }

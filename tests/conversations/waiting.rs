@@ -222,3 +222,17 @@ fn a_space_holds_1000_readers_and_an_identity_100() {
         "their places are free"
     );
 }
+
+#[test]
+fn a_clock_that_jumps_back_has_no_reader_wait_for_it() {
+    let mut w = World::new();
+    let at = place(&mut w, "bob", "todos");
+    let bob = w.wait(&reads("bob", "todos").with("wait", 25).after(&at));
+    let before = w.now;
+    w.advance(60 * 60 * 1000);
+    w.ring_readers();
+    let page = w.answer(bob).unwrap().clone();
+    w.now = before;
+    let again = reads("bob", "todos").after(&page);
+    assert_eq!(w.page(&again).0, 200, "it was answered an hour from now");
+}

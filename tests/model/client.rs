@@ -82,11 +82,32 @@ impl Expected {
     }
 }
 
+/// How a client is in touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    Socket,
+    /// One page at a time.
+    Page,
+    /// A page as soon as there is news.
+    Wait,
+    /// Server-sent events.
+    Stream,
+    /// It only writes, over HTTP.
+    Post,
+}
+
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) name: &'static str,
     pub(crate) space: usize,
     pub(crate) legacy: bool,
+    pub(crate) via: Via,
+    /// The channel that it reads over HTTP.
+    pub(crate) reads: &'static str,
+    pub(crate) limit: u64,
+    /// Over HTTP: its time to wait is over; it has other topics.
+    pub(crate) is_over: bool,
+    pub(crate) moved: bool,
     /// Whether it has said anything on this connection.
     pub(crate) spoke: bool,
     pub(crate) eyes: Eyes,
@@ -117,6 +138,11 @@ impl Client {
             name,
             space,
             legacy,
+            via: Via::Socket,
+            reads: "",
+            limit: 0,
+            is_over: false,
+            moved: false,
             spoke: false,
             eyes: Eyes {
                 identity,
@@ -131,6 +157,14 @@ impl Client {
             named: Vec::new(),
             present: BTreeMap::new(),
             pictures: BTreeMap::new(),
+        }
+    }
+
+    /// The same, over HTTP.
+    pub(crate) fn over_http(via: Via, name: &'static str, identity: Option<&'static str>) -> Self {
+        Self {
+            via,
+            ..Self::new(name, 0, identity, false)
         }
     }
 
@@ -151,6 +185,7 @@ impl Client {
     pub(crate) fn gone(&mut self) {
         (self.conn, self.closing, self.expires_at) = (None, None, None);
         self.expected.clear();
+        (self.is_over, self.moved) = (false, false);
         self.present.clear();
         self.pictures.clear();
         for copy in self.copies.values_mut() {
@@ -194,7 +229,7 @@ impl Client {
     }
 
     /// Holds a message against what must come, and applies it. Whether that is done with.
-    fn meet(
+    pub(crate) fn meet(
         &mut self,
         expected: &Expected,
         message: &Value,
@@ -202,7 +237,8 @@ impl Client {
         cov: &mut Coverage,
         now: u64,
     ) -> bool {
-        let (name, kind) = (self.name, message["type"].as_str().unwrap_or("?"));
+        let (name, via) = (self.name, self.via);
+        let kind = message["type"].as_str().unwrap_or("?");
         let wrong = || panic!("{name} was to get {expected:#?}\nand got {message}");
         let is = |right: bool| {
             if !right {
@@ -233,7 +269,7 @@ impl Client {
                     (copy.cursor, copy.since, copy.forgotten) = (None, None, true);
                     copy.began = None;
                 }
-                if *ends {
+                if *ends || (kind == "channel-reset" && via == Via::Stream) {
                     copy.live = false;
                 }
             }
@@ -288,7 +324,7 @@ impl Client {
             }
             (Expected::Error { code }, "error") => is(message["error"]["code"] == *code),
             (Expected::Snapshot { channel, id, ask }, "snapshot") => {
-                is(message["id"] == id.as_str());
+                is(message["id"].as_str().unwrap_or_default() == id.as_str());
                 let (eyes, legacy) = (self.eyes.clone(), self.legacy);
                 ask.meet(
                     self.copy(channel),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidewire::Millis;
 
-use super::client::{Client, Expected};
+use super::client::{Client, Expected, Via};
 use super::copy::Copy;
 use super::game::{Game, topics};
 use super::oracle::Space;
@@ -27,7 +27,7 @@ impl Client {
 }
 
 /// What a hello client asks for, as its message and as what must be answered.
-fn ask(
+pub(crate) fn ask(
     space: &Space,
     client: &Client,
     channel: &'static str,
@@ -120,7 +120,7 @@ fn iso(ms: u64) -> String {
 
 impl Game {
     pub(crate) fn connect(&mut self, place: usize, bits: u64, life: u64, resume: bool) {
-        if self.clients[place].conn.is_some() {
+        if self.clients[place].conn.is_some() || self.clients[place].via != Via::Socket {
             return;
         }
         let (s, identity) = (self.clients[place].space, self.clients[place].eyes.identity);
@@ -204,7 +204,7 @@ impl Game {
     }
 
     pub(crate) fn unsubscribe(&mut self, place: usize, channel: &'static str) {
-        let Some((s, conn)) = self.conn(place) else {
+        let Some((s, conn)) = self.conn(place).filter(|_| self.is_socket(place)) else {
             return;
         };
         let turn = self.turn(s, |w| {
@@ -229,7 +229,7 @@ impl Game {
         limit: u64,
         meta: bool,
     ) {
-        let Some((s, conn)) = self.conn(place) else {
+        let Some((s, conn)) = self.conn(place).filter(|_| self.is_socket(place)) else {
             return;
         };
         let (id, now) = (self.name("s"), self.now(s));

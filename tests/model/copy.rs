@@ -16,7 +16,11 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     pub(crate) fn of(message: &Value) -> Self {
-        let text = message["cursor"].as_str().expect("a cursor").to_owned();
+        Self::parse(message["cursor"].as_str().expect("a cursor"))
+    }
+
+    pub(crate) fn parse(text: &str) -> Self {
+        let text = text.to_owned();
         let mut parts = text.split('.');
         Self {
             epoch: parts.next().unwrap().to_owned(),

@@ -3,12 +3,12 @@
 use serde_json::Value;
 use tidewire::{ConnId, Millis};
 
-use super::client::{Client, Expected};
+use super::client::{Client, Expected, Via};
 use super::coverage::Coverage;
 use super::oracle::{Change, Space};
 use super::publish::Call;
 use super::rules::{CHANNELS, Topics};
-use super::step::{HOUR, MINUTE, Step, USUAL};
+use super::step::{DAY, HOUR, MINUTE, Step, USUAL};
 use super::world::World;
 use super::write::Sent;
 
@@ -27,6 +27,10 @@ pub(crate) struct Game {
     /// The head before the step.
     pub(crate) heads: [u64; 2],
     slept: [bool; 2],
+    /// Whether the object sleeps after each of its turns.
+    drowsy: [bool; 2],
+    /// Whether the clock has jumped back lately.
+    pub(crate) jumped: [bool; 2],
 }
 
 /// What became of one input.
@@ -68,6 +72,12 @@ impl Game {
             Client::new("7 alice, elsewhere", 1, Some("alice"), false),
             Client::new("8 bob, elsewhere", 1, Some("bob"), false),
             Client::new("9 carol, elsewhere, legacy", 1, Some("carol"), true),
+            Client::over_http(Via::Stream, "10 alice, streams", Some("alice")),
+            Client::over_http(Via::Stream, "11 bob, streams", Some("bob")),
+            Client::over_http(Via::Wait, "12 carol, waits", Some("carol")),
+            Client::over_http(Via::Wait, "13 nobody, waits", None),
+            Client::over_http(Via::Page, "14 bob, pages", Some("bob")),
+            Client::over_http(Via::Post, "15 whoever posts", None),
         ]
     }
 
@@ -89,6 +99,8 @@ impl Game {
             names: 0,
             heads: [0; 2],
             slept: [false; 2],
+            drowsy: [false; 2],
+            jumped: [false; 2],
         }
     }
 
@@ -104,11 +116,13 @@ impl Game {
 
     /// Gives a world one input.
     pub(crate) fn turn<R>(&mut self, s: usize, input: impl FnOnce(&mut World) -> R) -> Turn<R> {
-        let now = self.now(s);
+        let (now, waits) = (self.now(s), self.has_waiting(s));
         let w = &mut self.worlds[s];
         let handled = w.crash_after != Some(0);
         let crashes = w.crashes;
-        let fails = self.failing[s].take().filter(|_| w.crash_after.is_none());
+        let fails = self.failing[s]
+            .take()
+            .filter(|_| w.crash_after.is_none() && !waits);
         if let Some(statements) = fails {
             w.sqlite.fail_after(statements);
         }
@@ -199,7 +213,7 @@ impl Game {
         committed
     }
 
-    fn time(&mut self, s: usize, now: u64) {
+    pub(crate) fn time(&mut self, s: usize, now: u64) {
         self.worlds[s].now = Millis(now);
         self.spaces[s].latest = self.spaces[s].latest.max(now);
     }
@@ -209,11 +223,12 @@ impl Game {
         match step {
             Step::Sleep { space } => {
                 let s = *space;
+                self.cut_readers(s);
                 let live = self.clients.iter().any(|c| c.space == s && c.is_open());
                 self.cov.hit_if("sleeps with clients", live);
                 self.worlds[s].sleep();
                 self.slept[s] = true;
-                let expired = |c: &Client| c.space == s && c.is_open();
+                let expired = |c: &Client| c.space == s && c.is_open() && c.via == Via::Socket;
                 for client in self.clients.iter().filter(|c| expired(c)) {
                     assert_eq!(
                         self.worlds[s].closed(client.conn.unwrap()),
@@ -226,11 +241,34 @@ impl Game {
                 self.worlds[s].sleep();
                 self.slept[s] = true;
             }
+            Step::Drowsy { space, on } => self.drowsy[*space] = *on,
+            Step::Read {
+                client,
+                channel,
+                limit,
+                life,
+            } => self.read(*client, channel, *limit, *life),
+            Step::ReadOn { client } => self.read_on(*client),
+            Step::Post {
+                identity,
+                items,
+                back,
+            } => self.post(identity, items, *back),
             Step::Crash { space, effects } => self.worlds[*space].crash_after = Some(*effects),
             Step::Fail { space, statements } => self.failing[*space] = Some(*statements),
-            Step::Advance { space, ms } => self.time(*space, self.now(*space) + ms),
+            Step::Advance { space, ms } => {
+                self.time(*space, self.now(*space) + ms);
+                self.cov.hit_if("jumps ahead by days", *ms >= DAY);
+                self.ring_readers(*space);
+            }
             Step::JumpBack { space, ms } => {
                 self.time(*space, self.now(*space) - ms);
+                self.jumped[*space] = true;
+                self.cov.hit(match *ms {
+                    0..MINUTE => "jumps back by seconds",
+                    MINUTE..DAY => "jumps back by minutes and hours",
+                    _ => "jumps back by days",
+                });
                 if *ms > MINUTE {
                     self.forget_times(*space);
                 }
@@ -314,7 +352,17 @@ impl Game {
         }
     }
 
+    /// The object sleeps if nothing keeps it awake: what comes next finds it asleep.
+    pub(crate) fn doze(&mut self, s: usize) {
+        if self.drowsy[s] && !self.has_readers(s) {
+            self.worlds[s].sleep();
+            self.slept[s] = true;
+            self.cov.hit("sleeps between two turns");
+        }
+    }
+
     fn ring(&mut self, s: usize) {
+        self.ring_readers(s);
         for _ in 0..5 {
             let due = self.worlds[s].alarm.is_some_and(|at| at.0 <= self.now(s));
             if !due {
@@ -338,6 +386,10 @@ impl Game {
         for place in 0..self.clients.len() {
             let s = self.clients[place].space;
             self.heads[s] = self.spaces[s].head;
+            if self.clients[place].via != Via::Socket {
+                self.read_up(place, 3);
+                continue;
+            }
             if !self.clients[place].is_open() {
                 self.connect(place, USUAL, HOUR, place % 2 == 0);
             }
@@ -357,6 +409,10 @@ impl Game {
             self.ring(s);
             self.is_trimmed(s);
         }
+    }
+
+    pub(crate) fn is_socket(&self, place: usize) -> bool {
+        self.clients[place].via == Via::Socket
     }
 
     pub(crate) fn conn(&self, place: usize) -> Option<(usize, ConnId)> {

@@ -73,9 +73,14 @@ impl Ask {
             Full::Must(why) if first => {
                 assert!(full, "must be full ({why}): {page}");
                 cov.hit(why);
+                let trimmed = why == "full: events trimmed";
+                cov.hit_if("trimmed between two pages", trimmed && self.goes_on);
             }
             Full::MustNot => assert!(!full, "must be a delta: {page}"),
-            Full::May => cov.hit_if("full: trimmed", full),
+            Full::May => {
+                cov.hit_if("full: trimmed", full);
+                cov.hit_if("trimmed between two pages", full && self.goes_on);
+            }
             Full::Must(_) => assert!(!full, "a second full page: {page}"),
         }
         let (after, began) = if full {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::client::{Client, Expected};
+use super::client::{Client, Expected, Via};
 use super::coverage::Coverage;
 use super::game::Game;
 use super::rules::{self, CHANNELS};
@@ -91,7 +91,7 @@ impl Client {
 
 impl Game {
     pub(crate) fn be(&mut self, place: usize, channel: &'static str, how: Be) {
-        let Some((s, conn)) = self.conn(place) else {
+        let Some((s, conn)) = self.conn(place).filter(|_| self.is_socket(place)) else {
             return;
         };
         let state = json!({ "of": place, "name": self.name("p") });
@@ -137,7 +137,11 @@ impl Game {
 
     fn wave(&mut self, s: usize, from: usize, channel: &'static str, message: &Value) {
         for (place, client) in self.clients.iter_mut().enumerate() {
-            if client.space == s && place != from && client.is_live(channel) {
+            if client.space == s
+                && place != from
+                && client.via == Via::Socket
+                && client.is_live(channel)
+            {
                 self.cov.hit("signals");
                 let message = message.clone();
                 client.expected.push(Expected::Signal { channel, message });

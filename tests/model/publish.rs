@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tidewire::{Call as Path, Reply};
 
+use super::client::Via;
 use super::copy::Cursor;
 use super::game::{Game, Turn};
 use super::operate::{audience, wire};
@@ -202,6 +203,13 @@ impl Game {
     pub(crate) fn bulk(&mut self, s: usize) {
         const ROWS: u64 = 8;
         let filler = "x".repeat(120_000);
+        for place in super::http::READERS {
+            // Nor any that somebody waits for.
+            let client = &self.clients[place];
+            if client.via == Via::Wait && client.space == s && client.reads == "todos" {
+                self.leave(place);
+            }
+        }
         // Once more for each crash and failure that may be on its way: no page may meet these rows.
         for action in [
             Action::Create,

@@ -10,7 +10,7 @@ use super::world::{self, World};
 
 impl Game {
     pub(crate) fn renew(&mut self, place: usize, bits: u64, life: u64, token: Token) {
-        let Some((s, conn)) = self.conn(place) else {
+        let Some((s, conn)) = self.conn(place).filter(|_| self.is_socket(place)) else {
             return;
         };
         if self.clients[place].legacy {
@@ -71,6 +71,7 @@ impl Game {
         let before = client.eyes.clone();
         client.eyes.topics = topics;
         client.expires_at = Some(expires_at);
+        client.moved = true;
         let eyes = client.eyes.clone();
         let live: Vec<_> = client
             .copies

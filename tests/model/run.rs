@@ -18,6 +18,9 @@ pub(crate) struct Plan {
     pub(crate) kept: (&'static str, &'static str),
 }
 
+/// How many steps were played.
+static PLAYED: AtomicU64 = AtomicU64::new(0);
+
 pub(crate) fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
@@ -29,11 +32,11 @@ pub(crate) fn setting(name: &str) -> Option<u64> {
 /// Plays a history. When it fails: its seed, and what is left of it.
 fn try_history(
     plan: &Plan,
-    seed: u64,
-    length: usize,
+    (seed, length, choice): (u64, usize, u32),
     coverage: &mut Coverage,
 ) -> Result<(), String> {
-    let steps = step::history(seed, length);
+    let steps = step::history(seed, length, choice);
+    PLAYED.fetch_add(steps.len() as u64, Ordering::Relaxed);
     if let Ok(seen) = shrink::play(&steps) {
         coverage.add(&seen);
         return Ok(());
@@ -41,19 +44,20 @@ fn try_history(
     let (steps, why) = shrink::shrink(steps);
     let lines: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
     Err(format!(
-        "history {seed} {length} fails (a line for {}); cut down to {} steps:\n{}\n\n{why}",
+        "history {seed} {length} {choice} fails (a line for {}); cut down to {} steps:\n{}\n\n{why}",
         plan.kept.1,
         steps.len(),
         lines.join("\n")
     ))
 }
 
-/// The histories that once failed: seed and length.
-fn kept(plan: &Plan) -> Vec<(u64, usize)> {
+/// The histories that once failed: seed, length, and the choice of steps that they were found with.
+fn kept(plan: &Plan) -> Vec<(u64, usize, u32)> {
     let lines = plan.kept.0.lines();
     let read = |line: &str| {
-        let (seed, length) = line.split_once(' ').unwrap();
-        (seed.parse().unwrap(), length.parse().unwrap())
+        let mut words = line.split(' ').map(|word| word.parse::<u64>().unwrap());
+        let mut next = || words.next().unwrap();
+        (next(), next() as usize, next() as u32)
     };
     lines
         .filter(|line| !line.starts_with('#'))
@@ -71,9 +75,8 @@ pub(crate) fn run(plan: &Plan) {
     let histories = setting("MODEL_HISTORIES").unwrap_or(plan.histories);
     let steps = setting("MODEL_STEPS").map_or(plan.steps, |steps| steps as usize);
     println!("MODEL_SEED={base} MODEL_HISTORIES={histories} MODEL_STEPS={steps}");
-    for (seed, length) in kept(plan) {
-        try_history(plan, seed, length, &mut Coverage::default())
-            .unwrap_or_else(|why| panic!("{why}"));
+    for history in kept(plan) {
+        try_history(plan, history, &mut Coverage::default()).unwrap_or_else(|why| panic!("{why}"));
     }
     let next = AtomicU64::new(0);
     let work = || {
@@ -83,11 +86,13 @@ pub(crate) fn run(plan: &Plan) {
             if place >= histories {
                 return Ok(coverage);
             }
-            try_history(plan, base.wrapping_add(place), steps, &mut coverage)
+            let history = (base.wrapping_add(place), steps, step::CHOICE);
+            try_history(plan, history, &mut coverage)
                 .inspect_err(|_| next.store(histories, Ordering::Relaxed))?;
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = setting("MODEL_THREADS").map_or(most, |threads| threads as usize);
     let ends: Vec<Result<Coverage, String>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers
@@ -99,6 +104,7 @@ pub(crate) fn run(plan: &Plan) {
     for end in ends {
         coverage.add(&end.unwrap_or_else(|why| panic!("MODEL_SEED={base}\n{why}")));
     }
+    println!("{:>8} steps", PLAYED.load(Ordering::Relaxed));
     for (what, count) in &coverage.0 {
         println!("{count:>8} {what}");
     }

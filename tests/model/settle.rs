@@ -1,9 +1,9 @@
 //! After each input: what has come is held against what must come.
 
 use serde_json::{Value, json};
-use tidewire::limits;
+use tidewire::{ConnId, limits};
 
-use super::client::{Client, Expected};
+use super::client::{Client, Expected, Via};
 use super::game::{Game, Turn};
 use super::marks::marks;
 use super::world::World;
@@ -21,6 +21,11 @@ impl Game {
             else {
                 continue;
             };
+            if self.clients[place].via != Via::Socket {
+                let (some, lacks) = self.settle_reader(s, place, conn, turn);
+                (whole, cut) = (whole + usize::from(some), cut + usize::from(lacks));
+                continue;
+            }
             for frame in self.worlds[s].frames(conn) {
                 self.scan(place, &frame);
                 let client = &mut self.clients[place];
@@ -68,11 +73,16 @@ impl Game {
         }
         self.check_pictures(s);
         self.cov.hit_if("crashes", turn.crashed);
+        if turn.crashed {
+            self.cov.hit(self.worlds[s].crashed_at);
+        }
         self.cov.hit_if(
             "crashes in mid-fan-out",
             turn.crashed && whole > 0 && cut > 0,
         );
         let open = self.clients.iter().filter(|c| c.space == s && c.is_open());
+        // Readers have timers of their own.
+        let open = open.filter(|c| c.via == Via::Socket);
         if let Some(due) = open.filter_map(|c| c.expires_at).min() {
             // Alarms ring on whole minutes; what is overdue waits for the next.
             let minute = limits::ALARM_GRAIN_MS;
@@ -83,10 +93,48 @@ impl Game {
                 "the alarm {alarm:?} is after {latest}"
             );
         }
+        self.doze(s);
+    }
+
+    /// The same for a reader over HTTP. Whether it got anything, and whether anything is missing.
+    fn settle_reader<R>(
+        &mut self,
+        s: usize,
+        place: usize,
+        conn: ConnId,
+        turn: &Turn<R>,
+    ) -> (bool, bool) {
+        let ended = match self.clients[place].via {
+            Via::Stream => self.stream_events(s, place, conn, turn.crashed),
+            Via::Wait | Via::Page | Via::Socket | Via::Post => self.waited(s, place, conn),
+        };
+        let client = &mut self.clients[place];
+        client.named.clear();
+        client.moved = false;
+        let some = std::mem::take(&mut client.received) > 0;
+        let missing = std::mem::take(&mut client.expected);
+        assert!(
+            turn.crashed || missing.is_empty(),
+            "{} never got {missing:#?}",
+            client.name
+        );
+        let reset = client.copies.get(client.reads).is_some_and(|c| c.forgotten);
+        let right = ended || !(client.closing.is_some() || reset);
+        assert!(right, "{} was to end", client.name);
+        let stays = client.via == Via::Stream && client.closing.is_none() && !reset;
+        assert!(
+            !ended || turn.crashed || !stays,
+            "{} has ended",
+            client.name
+        );
+        if ended {
+            client.gone();
+        }
+        (some, !missing.is_empty())
     }
 
     /// No frame names a key or holds a value that its receiver may not know of.
-    fn scan(&self, place: usize, frame: &str) {
+    pub(crate) fn scan(&self, place: usize, frame: &str) {
         let client = &self.clients[place];
         let space = &self.spaces[client.space];
         for key in marks(frame, "k~") {

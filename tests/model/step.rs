@@ -181,6 +181,28 @@ pub(crate) enum Step {
     Ring {
         space: usize,
     },
+    /// The object sleeps after each of its turns from here on, or no more.
+    Drowsy {
+        space: usize,
+        on: bool,
+    },
+    /// Somebody asks over HTTP: for a page, for news, or for a stream.
+    Read {
+        client: usize,
+        channel: &'static str,
+        limit: u64,
+        life: u64,
+    },
+    /// A stream has read what it got.
+    ReadOn {
+        client: usize,
+    },
+    /// Mutations over HTTP: new ones, and perhaps an earlier one.
+    Post {
+        identity: &'static str,
+        items: Vec<Item>,
+        back: Option<usize>,
+    },
 }
 
 /// As topics: those that the client usually has.
@@ -283,18 +305,138 @@ fn limit(rng: &mut Rng) -> u64 {
     rng.weighted(&[(3, 1), (3, 2), (2, 3), (4, 500)])
 }
 
-pub(crate) fn history(seed: u64, length: usize) -> Vec<Step> {
+/// The newest choice of steps. A history that was found with an earlier one is made with that.
+pub(crate) const CHOICE: u32 = 2;
+
+pub(crate) fn history(seed: u64, length: usize, choice: u32) -> Vec<Step> {
     let mut rng = Rng(seed);
     // Of chance of its own, so that the other steps of a seed stay as they were.
     let mut present = Rng(!seed);
+    let mut other = Rng(seed.rotate_left(32));
     let mut steps = Vec::new();
     for _ in 0..length {
         if present.percent(20) {
             be(&mut present, &mut steps);
         }
+        if choice > 1 && other.percent(20) {
+            over_http(&mut other, &mut steps);
+        }
         steps.push(one(&mut rng));
     }
     steps
+}
+
+/// Something over HTTP, or one of what else no step of `one` does.
+fn over_http(rng: &mut Rng, steps: &mut Vec<Step>) {
+    let client = rng.weighted(&[(4, 10), (3, 11), (4, 12), (2, 13), (2, 14)]);
+    let space = space(rng);
+    match rng.below(100) {
+        0..50 => {
+            let read = Step::Read {
+                client,
+                channel: channel(rng),
+                limit: limit(rng),
+                life: life(rng),
+            };
+            if rng.percent(30) {
+                steps.push(Step::Leave { client });
+            }
+            // Whoever waits needs what there is first.
+            let pages = if client >= 12 { 1 + rng.below(3) } else { 1 };
+            steps.extend(vec![read; pages as usize]);
+        }
+        50..72 => steps.push(Step::ReadOn { client }),
+        72..76 => steps.push(Step::Leave { client }),
+        76..90 => steps.push(Step::Post {
+            identity: rng.pick(&PEOPLE),
+            items: (0..rng.below(3))
+                .map(|_| {
+                    let channel = channel(rng);
+                    item(rng, channel)
+                })
+                .collect(),
+            back: rng.percent(50).then(|| rng.below(3) as usize),
+        }),
+        90..94 => {
+            let on = rng.percent(40);
+            steps.push(Step::Drowsy { space, on });
+        }
+        94..96 => steps.push(Step::JumpBack {
+            space,
+            ms: rng.pick(&[5 * MINUTE, DAY, 8 * DAY]),
+        }),
+        96..97 => steps.push(Step::Advance { space, ms: 8 * DAY }),
+        _ => scene(rng, client, steps),
+    }
+}
+
+/// What seldom meets by chance.
+fn scene(rng: &mut Rng, client: usize, steps: &mut Vec<Step>) {
+    let (space, channel) = (usize::from((7..10).contains(&client)), channel(rng));
+    match rng.percent(60) {
+        // The object crashes as it ends what is open.
+        true => {
+            let channel = rng.pick(&["open", "room:1", "todos", channel]);
+            steps.extend([
+                Step::Leave { client },
+                Step::Read {
+                    client,
+                    channel,
+                    limit: 500,
+                    life: 3 * HOUR,
+                },
+                Step::Read {
+                    client,
+                    channel,
+                    limit: 500,
+                    life: 3 * HOUR,
+                },
+                Step::Crash {
+                    space,
+                    effects: rng.below(5) as u32,
+                },
+                rng.pick(
+                    &[
+                        Step::Disconnect {
+                            space,
+                            identity: None,
+                        },
+                        Step::Disconnect {
+                            space,
+                            identity: Some("bob"),
+                        },
+                        Step::Epoch { space },
+                        Step::Reset {
+                            space,
+                            channel,
+                            to: None,
+                        },
+                    ]
+                    .each_ref(),
+                )
+                .clone(),
+            ]);
+        }
+        // What is old is trimmed between two pages.
+        false => {
+            let place = super::step::client(rng);
+            let page = Step::Subscribe {
+                client: place,
+                channel: rng.pick(&["talk:1", "news", channel]),
+                from: From::Copy,
+                limit: 1,
+                meta: false,
+            };
+            let space = usize::from(place >= 7);
+            steps.extend([
+                page.clone(),
+                Step::Advance { space, ms: 8 * DAY },
+                Step::Ring { space },
+                page.clone(),
+                page,
+            ]);
+        }
+    }
 }
 
 /// Somebody does something about its presence, mostly where it has subscribed, and perhaps asks for

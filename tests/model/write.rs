@@ -14,15 +14,21 @@ use super::step::{Action, Item};
 pub(crate) struct Sent {
     space: usize,
     owner: String,
-    id: String,
-    message: Value,
-    wish: Wish,
+    pub(crate) id: String,
+    pub(crate) message: Value,
+    pub(crate) wish: Wish,
     /// The connection that it was sent on.
     conn: u32,
 }
 
 const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
 const TEAMS: [&str; 3] = ["a", "b", "c"];
+
+impl Sent {
+    pub(crate) fn is_of(&self, space: usize, owner: &str) -> bool {
+        self.space == space && self.owner == owner
+    }
+}
 
 impl Game {
     /// What an item asks for, with values that nothing else has.
@@ -64,10 +70,20 @@ impl Game {
     }
 
     pub(crate) fn mutate(&mut self, place: usize, item: &Item) {
-        let Some((s, conn)) = self.conn(place) else {
+        let Some((s, conn)) = self.conn(place).filter(|_| self.is_socket(place)) else {
             return;
         };
-        let wish = self.wish(s, item);
+        let owner = match self.clients[place].eyes.identity {
+            Some(identity) => format!("i{identity}"),
+            None => format!("c{}", conn.0),
+        };
+        let sent = self.mutation(s, item, owner, conn.0);
+        self.send_mutation(place, &sent);
+    }
+
+    /// A new mutation of an owner.
+    pub(crate) fn mutation(&mut self, space: usize, item: &Item, owner: String, conn: u32) -> Sent {
+        let wish = self.wish(space, item);
         let id = self.name("m");
         let mut message = json!({
             "type": "mutate", "id": id, "channel": wish.channel, "action": wish.action.name()
@@ -83,24 +99,20 @@ impl Game {
             }
             Action::Delete => message["key"] = json!(wish.key),
         }
-        let owner = match self.clients[place].eyes.identity {
-            Some(identity) => format!("i{identity}"),
-            None => format!("c{}", conn.0),
-        };
         let sent = Sent {
-            space: s,
+            space,
             owner,
             id,
             message,
             wish,
-            conn: conn.0,
+            conn,
         };
         self.sent.push(sent.clone());
-        self.send_mutation(place, &sent);
+        sent
     }
 
     pub(crate) fn repeat(&mut self, place: usize, back: usize, altered: bool) {
-        let Some((s, conn)) = self.conn(place) else {
+        let Some((s, conn)) = self.conn(place).filter(|_| self.is_socket(place)) else {
             return;
         };
         let identity = self.clients[place].eyes.identity;
@@ -160,7 +172,7 @@ impl Game {
     /// What a mutation does and is answered with.
     ///
     /// Whether an outcome of more than 24 hours ago is still `remembered` is the engine's affair.
-    fn answer(&mut self, place: usize, sent: &Sent, remembered: bool) {
+    pub(crate) fn answer(&mut self, place: usize, sent: &Sent, remembered: bool) {
         let s = sent.space;
         let (eyes, channel, wish) = (
             self.clients[place].eyes.clone(),

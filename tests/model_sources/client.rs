@@ -7,6 +7,7 @@ use serde_json::Value;
 use tidewire::{ConnId, Topics};
 
 use super::coverage::Coverage;
+use super::presence::Picture;
 use super::truth::{Row, Truth};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(crate) enum Kind {
     Legacy,
     /// Pages over HTTP.
     Pages,
+    /// Pages over HTTP as soon as there is news.
+    Waits,
     /// A stream of one channel over HTTP.
     Stream(&'static str),
 }
@@ -118,6 +121,13 @@ pub(crate) struct Client {
     pub(crate) paging: Option<&'static str>,
     /// What its own mutations name.
     pub(crate) named: Vec<String>,
+    /// Whether it is present, with a state, or watches, and whom it was told of.
+    pub(crate) present: Option<Option<Value>>,
+    pub(crate) picture: Picture,
+    /// Whether it has just said that it is present, and was not refused.
+    pub(crate) moves: bool,
+    /// Whether it was told to wait with that.
+    pub(crate) hurries: bool,
 }
 
 impl Client {
@@ -137,6 +147,10 @@ impl Client {
             newest: BTreeMap::new(),
             paging: None,
             named: Vec::new(),
+            present: None,
+            picture: Picture::new(),
+            moves: false,
+            hurries: false,
         }
     }
 
@@ -148,6 +162,7 @@ impl Client {
     pub(crate) fn gone(&mut self) {
         self.conn = None;
         self.paging = None;
+        self.present = None;
         // What was asked for over HTTP has answers of its own.
         self.requests.retain(|request| request.conn.is_some());
         for copy in self.copies.values_mut() {
@@ -157,8 +172,9 @@ impl Client {
 
     /// A row as the server has shown it. Newer than any that this client had, unless a race excuses.
     ///
-    /// What the first pages of an answer show does not count as had: they are the source's, which may be
-    /// ahead of the log, and what the log has had since comes after them.
+    /// What the first pages of an answer show does not count as had, and may be older: they are the
+    /// source's, which may be ahead of the log, or behind what a live reader has heard since it asked;
+    /// what the log has had since comes after them.
     pub(crate) fn sees(&mut self, channel: &'static str, row: &Value, truth: &Truth, how: &Value) {
         let value = row["v"].as_str().unwrap_or_else(|| panic!("no row: {how}"));
         let state = truth
@@ -173,7 +189,7 @@ impl Client {
         }
         let newest = self.newest.entry(state.row.clone()).or_default();
         assert!(
-            state.nth >= *newest || truth.is_raced(&state.row, *newest),
+            first || state.nth >= *newest || truth.is_raced(&state.row, *newest),
             "{}: {value} is older than what it had of {:?}: {how}",
             self.name,
             state.row
@@ -244,7 +260,10 @@ impl Client {
         (truth, cov): (&Truth, &mut Coverage),
         now: u64,
     ) {
-        let (legacy, live) = (self.kind == Kind::Legacy, self.kind != Kind::Pages);
+        let (legacy, http) = (
+            self.kind == Kind::Legacy,
+            matches!(self.kind, Kind::Pages | Kind::Waits),
+        );
         let full = match legacy {
             true => page["isDelta"] == false,
             false => page["mode"] == "full",
@@ -281,11 +300,14 @@ impl Client {
         }
         (copy.forgotten, copy.leaving) = (false, false);
         copy.more = page["more"] == true;
-        copy.live = live && !copy.more;
+        copy.live = !http && !copy.more;
         copy.cursor = Some(cursor);
         if let Some(view) = page["view"].as_str() {
+            // A page that only says to ask again is at the place of before.
+            if copy.view.as_deref() != Some(view) {
+                copy.eyes = Some(eyes);
+            }
             copy.view = Some(view.to_owned());
-            copy.eyes = Some(eyes);
         }
         copy.since = Some(now);
         if legacy {

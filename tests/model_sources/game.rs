@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidewire::{Topics, limits};
+use tidewire::{Millis, Topics, limits};
 
 use super::client::{Client, Kind};
 use super::coverage::Coverage;
 use super::source::Asked;
-use super::step::{CHANNELS, HOUR, Step, world};
+use super::step::{CHANNELS, DAY, HOUR, MINUTE, Step, world};
 use super::truth::{Row, Truth};
 use super::world::World;
 use super::write::{Posted, Sent};
@@ -42,6 +42,14 @@ pub(crate) struct Game {
     pub(crate) epoch: String,
     /// The latest time.
     pub(crate) latest: u64,
+    /// The home's clock, which never jumps.
+    pub(crate) home: Millis,
+    /// Whether it has had no turn since it woke; whether a second loss of memory then hid whom the
+    /// first one had closed.
+    asleep: bool,
+    pub(crate) blind: bool,
+    /// Whether the object sleeps after each turn that leaves nothing under way.
+    drowsy: bool,
     /// So many statements of the next input succeed.
     failing: Option<u32>,
     names: u64,
@@ -57,7 +65,7 @@ pub(crate) struct Turn<R> {
     pub(crate) crashed: bool,
 }
 
-pub(crate) const CAST: usize = 9;
+pub(crate) const CAST: usize = 10;
 
 fn cast() -> [Client; CAST] {
     [
@@ -70,6 +78,7 @@ fn cast() -> [Client; CAST] {
         Client::new("6 bob, pages", Kind::Pages, "bob"),
         Client::new("7 alice, stream", Kind::Stream("team:x"), "alice"),
         Client::new("8 carol, stream", Kind::Stream("notes"), "carol"),
+        Client::new("9 alice, waits", Kind::Waits, "alice"),
     ]
 }
 
@@ -88,6 +97,10 @@ impl Game {
         let epoch = w.stats()["epoch"].as_str().unwrap().to_owned();
         Self {
             latest: w.now.0,
+            home: w.now,
+            asleep: false,
+            blind: false,
+            drowsy: false,
             w,
             truth: Truth::default(),
             clients: cast().into(),
@@ -119,6 +132,7 @@ impl Game {
     pub(crate) fn turn<R>(&mut self, input: impl FnOnce(&mut World) -> R) -> Turn<R> {
         self.give_up();
         self.turns += 1;
+        self.asleep = false;
         let w = &mut self.w;
         let handled = w.crash_after != Some(0);
         let crashes = w.crashes;
@@ -137,6 +151,7 @@ impl Game {
         }
         if crashed {
             self.cov.hit("crashes");
+            self.cov.hit(self.w.crashed_at);
             self.lose_memory();
         }
         Turn {
@@ -149,6 +164,7 @@ impl Game {
 
     /// The object has lost its memory: nobody waits for the answers to its questions any more.
     fn lose_memory(&mut self) {
+        self.asleep = true;
         // No answer outlives the life that asked.
         for mut asked in std::mem::take(&mut self.asked) {
             if !std::mem::take(&mut asked.open) {
@@ -171,6 +187,7 @@ impl Game {
     }
 
     pub(crate) fn time(&mut self, now: u64) {
+        self.home = self.home.plus(now.saturating_sub(self.w.now.0));
         self.w.now.0 = now;
         self.latest = self.latest.max(now);
     }
@@ -196,7 +213,7 @@ impl Game {
                 channel,
                 from_nothing,
                 limit,
-            } => self.subscribe(*client, channel, *from_nothing, *limit),
+            } => self.subscribe(*client, channel, *from_nothing, *limit, true),
             Step::Unsubscribe { client, channel } => self.unsubscribe(*client, channel),
             Step::CatchUp { client, limit } => self.catch_up(*client, *limit),
             Step::Mutate { client, item } => self.mutate(*client, item),
@@ -223,6 +240,7 @@ impl Game {
             Step::Sleep => {
                 // No life begins in the millisecond of another: its questions are counted from there.
                 self.time(self.w.now.0 + 1);
+                self.blind |= self.asleep && self.w.closed_by_waking > 0;
                 self.w.sleep();
                 self.lose_memory();
                 self.settle();
@@ -233,18 +251,45 @@ impl Game {
                 self.w.crash_after = Some(*effects);
             }
             Step::Fail { statements } => self.failing = Some(*statements),
-            Step::Advance { ms } => self.time(self.w.now.0 + ms),
-            Step::JumpBack => {
-                // Sources are asked for a minute more than was missed, for clocks that differ.
-                let now = self.w.now.0.saturating_sub(9_973);
-                self.time(now.max(self.latest - 50_000));
-                self.cov.hit("jumps back");
+            Step::Advance { ms } => {
+                self.time(self.w.now.0 + ms);
+                self.cov.hit_if("jumps ahead by days", *ms >= DAY);
+                self.ring_readers();
+            }
+            Step::Be { client, how } => self.be(*client, *how),
+            Step::Drowsy { on } => self.drowsy = *on,
+            Step::JumpBack { ms } => {
+                self.time(self.w.now.0 - ms);
+                self.cov.hit(match *ms {
+                    0..MINUTE => "jumps back by seconds",
+                    MINUTE..DAY => "jumps back by minutes and hours",
+                    _ => "jumps back by days",
+                });
+                // A legacy client's times mean nothing then.
+                let copies = self.clients.iter_mut().flat_map(|c| c.copies.values_mut());
+                copies.for_each(|copy| copy.since = None);
             }
             Step::Ring => self.ring(),
         }
     }
 
+    /// The object sleeps if nothing keeps it awake: what comes next finds it asleep.
+    pub(crate) fn doze(&mut self) {
+        let open = |client: &Client| {
+            client.stream.is_some() || client.requests.iter().any(|r| r.conn.is_some())
+        };
+        let waits = self.asked.iter().any(|asked| asked.open) || !self.posted.is_empty();
+        if !self.drowsy || self.asleep || waits || self.clients.iter().any(open) {
+            return;
+        }
+        self.time(self.w.now.0 + 1);
+        self.w.sleep();
+        self.lose_memory();
+        self.cov.hit("sleeps between two turns");
+    }
+
     fn ring(&mut self) {
+        self.ring_readers();
         for _ in 0..5 {
             if self.w.alarm.is_none_or(|at| at > self.w.now) {
                 break;
@@ -302,6 +347,7 @@ impl Game {
         self.notices();
         self.nudge();
         self.answer_all();
+        self.check_pictures();
         for client in self.clients.iter().filter(|client| client.conn.is_some()) {
             let live = client
                 .copies

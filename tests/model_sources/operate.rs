@@ -22,7 +22,7 @@ impl Game {
             .rows
             .get(&place)
             .and_then(|row| row.data.clone());
-        let (now, row) = (self.w.now, Self::row(item.channel, &key));
+        let (now, row) = (self.home, Self::row(item.channel, &key));
         if item.action == Action::Delete {
             held.as_ref()?;
             self.race(item.channel, &key);

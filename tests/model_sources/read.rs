@@ -5,9 +5,13 @@ use tidewire::Reply;
 
 use super::client::{Client, Cursor, Kind, Request, Wanted};
 use super::game::{Game, usual};
+use super::presence::PRESENT;
 use super::source::Asked;
 use super::step::{CHANNELS, DAY};
 use super::world::readers::{Read, reads};
+
+/// For how many seconds who waits is ready to.
+const WAIT: u64 = 20;
 
 impl Client {
     pub(crate) fn is_connected(&self) -> bool {
@@ -62,7 +66,7 @@ impl Game {
         let (kind, identity) = (self.clients[place].kind, self.clients[place].identity);
         match kind {
             Kind::Socket | Kind::Legacy if self.clients[place].conn.is_none() => {}
-            Kind::Socket | Kind::Legacy | Kind::Pages | Kind::Stream(_) => return,
+            Kind::Socket | Kind::Legacy | Kind::Pages | Kind::Waits | Kind::Stream(_) => return,
         }
         let until = Some(self.w.now.plus(40 * DAY));
         let granted = self.granted(identity);
@@ -127,6 +131,24 @@ impl Game {
         }
     }
 
+    /// Whoever waits over HTTP waits no longer.
+    fn break_off(&mut self, place: usize) {
+        let requests = std::mem::take(&mut self.clients[place].requests);
+        for conn in requests.into_iter().filter_map(|request| request.conn) {
+            self.left.insert(self.clients[place].identity);
+            self.turn(|w| w.drop(conn));
+            self.settle();
+        }
+    }
+
+    /// The timers of readers ring.
+    pub(crate) fn ring_readers(&mut self) {
+        for conn in self.w.overdue() {
+            self.turn(|w| w.time_over(conn));
+            self.settle();
+        }
+    }
+
     pub(crate) fn unsubscribe(&mut self, place: usize, channel: &'static str) {
         let client = &mut self.clients[place];
         let Some(conn) = client.conn else { return };
@@ -139,6 +161,7 @@ impl Game {
         (copy.live, copy.leaving) = (false, true);
         self.turn(|w| w.send(conn, json!({ "type": "unsubscribe", "channel": channel })));
         self.settle();
+        self.clients[place].present.take_if(|_| channel == PRESENT);
         self.cov.hit("unsubscribes");
     }
 
@@ -148,12 +171,13 @@ impl Game {
         channel: &'static str,
         from_nothing: bool,
         limit: u64,
+        wait: bool,
     ) {
         let id = self.name("s");
         let client = &mut self.clients[place];
         let channel = match client.kind {
             Kind::Stream(of) => of,
-            Kind::Socket | Kind::Legacy | Kind::Pages => channel,
+            Kind::Socket | Kind::Legacy | Kind::Pages | Kind::Waits => channel,
         };
         let pages = |request: &&Request| matches!(request.wanted, Wanted::Pages { .. });
         let mut asked = client.requests.iter().filter(pages);
@@ -181,15 +205,22 @@ impl Game {
                     self.clients[place].requests.pop();
                 }
             }
-            Kind::Pages | Kind::Stream(_) if waits => return,
-            Kind::Pages | Kind::Stream(_) => {
-                let streams = client.kind != Kind::Pages;
+            Kind::Pages | Kind::Waits | Kind::Stream(_) if waits => return,
+            Kind::Pages | Kind::Waits | Kind::Stream(_) => {
+                let streams = matches!(client.kind, Kind::Stream(_));
                 if client.stream.is_some() {
                     return;
                 }
-                let read = client.reads(&message);
+                let mut read = client.reads(&message);
+                if wait && client.kind == Kind::Waits {
+                    read = read.with("wait", WAIT);
+                }
                 let granted = self.granted(self.clients[place].identity);
                 let client = &mut self.clients[place];
+                if client.requests.iter().any(|r| r.conn.is_some()) && granted != client.topics {
+                    // Whose eyes an answer is for, it could not tell.
+                    return;
+                }
                 (client.topics, client.issued) = (granted, self.w.now.0);
                 // It is asked for before it is known which connection asks.
                 client.requests.push(request.clone());
@@ -253,13 +284,16 @@ impl Game {
     pub(crate) fn catch_up(&mut self, place: usize, limit: u64) {
         self.connect(place, false);
         self.answer_all();
+        if self.clients[place].kind == Kind::Waits {
+            self.break_off(place);
+        }
         for channel in CHANNELS {
             for round in 0.. {
                 let client = &mut self.clients[place];
                 if matches!(client.kind, Kind::Stream(of) if of != channel) {
                     break;
                 }
-                let pages = client.kind == Kind::Pages;
+                let pages = matches!(client.kind, Kind::Pages | Kind::Waits);
                 let connected =
                     client.is_connected() || pages || matches!(client.kind, Kind::Stream(_));
                 let copy = client.copy(channel);
@@ -271,7 +305,7 @@ impl Game {
                     break;
                 }
                 assert!(round < 100, "{} never has all of {channel}", client.name);
-                self.subscribe(place, channel, false, limit);
+                self.subscribe(place, channel, false, limit, false);
                 self.answer_all();
                 let streams = self.clients[place].stream.is_some();
                 if streams || round % 10 == 9 {
@@ -335,7 +369,7 @@ impl Game {
                 let asks = match client.kind {
                     Kind::Legacy => client.conn.is_some(),
                     Kind::Stream(of) => of == channel && (client.stream.is_some() || needs(client)),
-                    Kind::Pages => needs(client),
+                    Kind::Pages | Kind::Waits => needs(client),
                     Kind::Socket => false,
                 };
                 client.identity == identity && asks

@@ -1,6 +1,7 @@
 //! After each input: all that has come is held against what may come.
 
 use serde_json::Value;
+use tidewire::ConnId;
 
 use super::client::{Client, Cursor, Kind, Request, Wanted};
 use super::game::{CAST, Game};
@@ -58,6 +59,7 @@ impl Game {
             "nobody waits for {:?}",
             self.w.replies
         );
+        self.doze();
     }
 
     /// What has come over HTTP.
@@ -70,6 +72,8 @@ impl Game {
             };
             if let Some(reply) = self.w.reply(conn) {
                 self.read_answered(place, &request, &reply);
+            } else if self.clients[place].kind == Kind::Waits && self.w.reader_began(conn) {
+                self.wait_answered(place, request, conn);
             } else if self.w.reader_began(conn) {
                 self.clients[place].stream = Some(conn);
             } else {
@@ -95,6 +99,22 @@ impl Game {
             client.stream = None;
             client.copy(channel).live = false;
             self.cov.hit("streams that ended");
+        }
+    }
+
+    /// What whoever waits got, if it did.
+    fn wait_answered(&mut self, place: usize, request: Request, conn: ConnId) {
+        match self.w.answer(conn).cloned() {
+            None if self.w.reader_ended(conn) => {}
+            None => {
+                self.cov.hit("turns that somebody waits over");
+                self.clients[place].requests.push(request);
+            }
+            Some(page) => {
+                self.scan(place, &page.to_string());
+                self.cov.hit("waits answered");
+                self.take_page(place, &request, &page);
+            }
         }
     }
 
@@ -170,10 +190,17 @@ impl Game {
                 self.cov.hit("channel-resets");
             }
             "snapshot" => self.take_snapshot(place, message),
+            "presence" => client.looks(message, &mut self.cov),
             "ack" => self.take_ack(place, message),
             "reject" => self.take_reject(place, message),
             "error" if client.stream.is_some() => {}
-            // Of what has no id: it still gets what it wanted to leave.
+            "error" if client.moves && message["error"]["code"] == "invalid" => {
+                client.moves = false
+            }
+            // Of what has no id: it is not present, or still gets what it wanted to leave.
+            "error" if client.moves && message["error"]["code"] == "rate_limited" => {
+                client.hurries = true;
+            }
             "error" if message["error"]["code"] == "rate_limited" => {}
             _ => panic!("{} got {message}", client.name),
         }
@@ -203,7 +230,7 @@ impl Game {
                 },
                 conn: None,
             },
-            Kind::Legacy | Kind::Socket | Kind::Pages => {
+            Kind::Legacy | Kind::Socket | Kind::Pages | Kind::Waits => {
                 let id = message["id"].as_str();
                 // A legacy client is not told which of two was refused.
                 let any = client.kind == Kind::Legacy;

@@ -172,7 +172,7 @@ impl Game {
         if asked.executed.is_some() {
             return;
         }
-        let mut answer = self.w.home.answer(&asked.question, self.w.now);
+        let mut answer = self.w.home.answer(&asked.question, self.home);
         if let Ok(Answer::Written(written)) = &mut answer {
             if asked.channel == "notes" {
                 // It leaves to the rule who sees it.

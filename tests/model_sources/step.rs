@@ -23,7 +23,7 @@ pub(crate) fn world() -> World {
         "notes": {
             "read": "user", "write": "user", "scope": { "field": "ownerId" }, "source": source
         },
-        "team:*": { "read": "user", "write": "user", "source": source }
+        "team:*": { "read": "user", "write": "user", "presence": true, "source": source }
     });
     let limits = limits.to_string();
     let config = super::world::config_with(&channels, &[("SYNC_LIMITS", &limits)]);
@@ -76,6 +76,14 @@ pub(crate) enum How {
     Refused,
     /// It says what it was not asked for.
     Wrong,
+}
+
+/// What a client does about its presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Be {
+    Here,
+    Watching,
+    Gone,
 }
 
 #[derive(Debug, Clone)]
@@ -166,7 +174,18 @@ pub(crate) enum Step {
     Advance {
         ms: u64,
     },
-    JumpBack,
+    JumpBack {
+        ms: u64,
+    },
+    /// Somebody does something about its presence.
+    Be {
+        client: usize,
+        how: Be,
+    },
+    /// The object sleeps after each of its turns from here on, or no more.
+    Drowsy {
+        on: bool,
+    },
     Ring,
 }
 
@@ -187,16 +206,79 @@ fn limit(rng: &mut Rng) -> u64 {
     rng.weighted(&[(3, 1), (3, 2), (4, 500)])
 }
 
-pub(crate) fn history(seed: u64, length: usize) -> Vec<Step> {
+/// The newest choice of steps. A history that was found with an earlier one is made with that.
+pub(crate) const CHOICE: u32 = 2;
+
+pub(crate) fn history(seed: u64, length: usize, choice: u32) -> Vec<Step> {
     let mut rng = Rng(seed);
     let calm = rng.percent(50);
+    // Of chance of its own, so that the other steps of a seed stay as they were.
+    let mut chance = Rng(!seed);
     let mut steps = Vec::new();
     for _ in 0..length {
         if rng.percent(2) {
             scene(&mut rng, &mut steps);
         }
+        if choice > 1 && chance.percent(10) {
+            let more = other(&mut chance).into_iter();
+            steps.extend(more.filter(|step| !calm || !step.heals()));
+        }
         steps.extend(Some(one(&mut rng)).filter(|step| !calm || !step.heals()));
     }
+    steps
+}
+
+/// What no step of `one` does.
+fn other(rng: &mut Rng) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let step = match rng.below(100) {
+        0..40 => Step::Subscribe {
+            client: 9,
+            channel: rng.pick(&CHANNELS),
+            from_nothing: rng.percent(5),
+            limit: limit(rng),
+        },
+        40..80 => Step::Be {
+            client: rng.below(6) as usize,
+            how: rng.weighted(&[(6, Be::Here), (2, Be::Watching), (2, Be::Gone)]),
+        },
+        80..88 => Step::Drowsy {
+            on: rng.percent(50),
+        },
+        88..94 => Step::JumpBack {
+            ms: rng.pick(&[5 * MINUTE, 3 * HOUR, DAY, 8 * DAY]),
+        },
+        94..95 => Step::Advance { ms: 8 * DAY },
+        // The object crashes as it ends what is open.
+        _ => {
+            let client = 7 + rng.below(3) as usize;
+            steps.extend([
+                Step::CatchUp { client, limit: 500 },
+                Step::Subscribe {
+                    client,
+                    channel: "notes",
+                    from_nothing: false,
+                    limit: 500,
+                },
+                Step::Answer {
+                    nth: LAST,
+                    how: How::Truth,
+                },
+                Step::Crash {
+                    effects: rng.below(5) as u32,
+                },
+            ]);
+            match rng.percent(50) {
+                true => Step::Epoch,
+                false => Step::Topics {
+                    identity: rng.pick(&PEOPLE),
+                    add: rng.below(8),
+                    remove: rng.below(8),
+                },
+            }
+        }
+    };
+    steps.push(step);
     steps
 }
 
@@ -272,7 +354,7 @@ impl Step {
 }
 
 fn one(rng: &mut Rng) -> Step {
-    let client = rng.below(super::game::CAST as u64) as usize;
+    let client = rng.below(9) as usize;
     let channel = rng.pick(&CHANNELS);
     let nth = rng.weighted(&[(5, 0), (2, 1), (1, 2), (1, 3)]);
     match rng.below(1000) {
@@ -348,7 +430,7 @@ fn one(rng: &mut Rng) -> Step {
                 (1, 7 * DAY + HOUR),
             ]),
         },
-        962..966 => Step::JumpBack,
+        962..966 => Step::JumpBack { ms: 9_973 },
         _ => Step::Ring,
     }
 }

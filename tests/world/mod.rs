@@ -125,6 +125,10 @@ pub struct World {
     pub crash_after: Option<u32>,
     /// How often it has crashed.
     pub crashes: u32,
+    /// Before which effect it last did, as coverage counts it.
+    pub crashed_at: &'static str,
+    /// How many sockets were closed as it last woke, of which the next turn tells.
+    pub closed_by_waking: usize,
     /// The host's mark: a turn has begun and not ended.
     marked: bool,
     config: Rc<Config>,
@@ -132,7 +136,7 @@ pub struct World {
     readers: BTreeMap<ConnId, Reader>,
     next: u32,
     sessions: u32,
-    seeds: u8,
+    seeds: u32,
 }
 
 pub fn config(channels: &Value) -> Rc<Config> {
@@ -204,16 +208,18 @@ impl World {
             readers: BTreeMap::new(),
             next: 0,
             sessions: 0,
-            seeds: 100,
+            seeds: 0,
             crash_after: None,
             crashes: 0,
+            crashed_at: "",
+            closed_by_waking: 0,
             marked: false,
         }
     }
 
     pub fn input(&mut self, input: Input<'_>) -> Option<Reply> {
         self.marked = true;
-        if self.crashes_here() {
+        if self.crashes_here("crashes before a turn") {
             return self.crash();
         }
         let request = match &input {
@@ -231,9 +237,9 @@ impl World {
     }
 
     /// Does what a host does with the effects of a turn.
-    fn perform(&mut self, effects: Effects) -> Option<Reply> {
+    pub fn perform(&mut self, effects: Effects) -> Option<Reply> {
         for (conn, attachment) in effects.saves {
-            if self.crashes_here() {
+            if self.crashes_here("crashes before a save") {
                 return self.crash();
             }
             assert!(attachment.len() <= limits::ATTACHMENT_BYTES);
@@ -243,7 +249,7 @@ impl World {
         for frame in effects.frames {
             assert!(frame.text.len() <= limits::FRAME_OUT_BYTES);
             for conn in frame.to {
-                if self.crashes_here() {
+                if self.crashes_here("crashes before a frame") {
                     return self.crash();
                 }
                 let socket = self.sockets.get_mut(&conn).unwrap();
@@ -255,7 +261,7 @@ impl World {
             self.begin_reader(stays);
         }
         for event in effects.stream_events {
-            if self.crashes_here() {
+            if self.crashes_here("crashes before a stream's event") {
                 return self.crash();
             }
             self.pass_on(&event);
@@ -264,18 +270,18 @@ impl World {
             self.reader_lacks_a_page(conn, ms);
         }
         for end in effects.ends {
-            if self.crashes_here() {
+            if self.crashes_here("crashes before the end of a reader") {
                 return self.crash();
             }
             self.end_reader(end);
         }
         for closing in effects.closes {
-            if self.crashes_here() {
+            if self.crashes_here("crashes before a close") {
                 return self.crash();
             }
             self.close(closing);
         }
-        if self.crashes_here() {
+        if self.crashes_here("crashes at the end of a turn") {
             return self.crash();
         }
         self.marked = false;
@@ -297,8 +303,11 @@ impl World {
         socket.attachment = None;
     }
 
-    fn crashes_here(&mut self) -> bool {
+    fn crashes_here(&mut self, what: &'static str) -> bool {
         let here = self.crash_after == Some(0);
+        if here {
+            self.crashed_at = what;
+        }
         self.crash_after = self.crash_after.and_then(|left| left.checked_sub(1));
         here
     }
@@ -315,22 +324,31 @@ impl World {
     fn wake(&mut self) -> Result<(), SqlError> {
         self.questions.clear();
         self.replies.clear();
-        self.engine = open(&self.config, &self.sqlite, self.now)?;
+        self.engine = self.open()?;
         self.cut_readers();
-        let open = self
-            .sockets
-            .iter()
-            .filter(|(_, socket)| socket.closed.is_none());
-        let open: Vec<_> = open
-            .map(|(conn, socket)| (*conn, socket.attachment.clone()))
-            .collect();
+        let open = self.attachments();
         let interrupted = std::mem::take(&mut self.marked);
-        for closing in self.engine.wake(interrupted, open) {
+        let closes = self.engine.wake(interrupted, open);
+        self.closed_by_waking = closes.len();
+        for closing in closes {
             self.close(closing);
         }
         // The turn that follows schedules the alarm.
         self.asked = None;
         Ok(())
+    }
+
+    /// An engine over what there is, which knows nobody yet.
+    pub fn open(&self) -> Result<tidewire::Engine<Sqlite>, SqlError> {
+        open(&self.config, &self.sqlite, self.now)
+    }
+
+    /// The sockets with what the host keeps for them.
+    pub fn attachments(&self) -> Vec<(ConnId, Option<Vec<u8>>)> {
+        let open = self.sockets.iter();
+        let open = open.filter(|(_, socket)| socket.closed.is_none());
+        open.map(|(conn, socket)| (*conn, socket.attachment.clone()))
+            .collect()
     }
 
     /// Connects a user, or nobody, with topics; the token lasts for a day.
@@ -556,6 +574,20 @@ impl World {
         (reply.status, reply.body)
     }
 
+    /// Chance that never comes again.
+    fn seed(&mut self) -> Seed {
+        // The third would bring the first epoch again.
+        let number = match self.seeds {
+            2 => 2 | 1 << 15,
+            other => other,
+        };
+        let digit = |i: usize| (number >> (5 * i) & 31) as u8;
+        let more = |i: usize| if i > 0 { digit(i) } else { 0 };
+        let seed = Seed(std::array::from_fn(|i| 101 + digit(0) + more(i % 4)));
+        self.seeds += 1;
+        seed
+    }
+
     /// A call; no reply if the object crashed over it.
     pub fn try_call(
         &mut self,
@@ -563,14 +595,13 @@ impl World {
         body: &str,
         idempotency_key: Option<&str>,
     ) -> Option<Reply> {
-        self.seeds = self.seeds.wrapping_add(1);
-        let publisher = self.publisher.clone();
+        let (seed, publisher) = (self.seed(), self.publisher.clone());
         self.input(Input::Call {
             call,
             publisher: &publisher,
             body,
             idempotency_key,
-            seed: Seed([self.seeds; 32]),
+            seed,
         })
     }
 
@@ -670,13 +701,12 @@ impl World {
 
     /// As [`Self::import_at`]; no reply if the object crashed over it.
     pub fn try_import(&mut self, line: u64, text: &str) -> Option<Reply> {
-        self.seeds = self.seeds.wrapping_add(1);
-        let publisher = self.publisher.clone();
+        let (seed, publisher) = (self.seed(), self.publisher.clone());
         self.input(Input::Import {
             publisher: &publisher,
             line,
             text,
-            seed: Seed([self.seeds; 32]),
+            seed,
         })
     }
 

@@ -117,11 +117,16 @@ impl World {
         self.read(read, true)
     }
 
+    /// Whether a stream wants another page, and may have it.
+    pub fn lacks_a_page(&self, conn: ConnId) -> bool {
+        let reader = &self.readers[&conn];
+        reader.lacks && !reader.ended && reader.lacks_at <= self.now
+    }
+
     /// The reader has read all that was sent; whether it then wants another page.
     pub fn next_page(&mut self, conn: ConnId) -> bool {
-        let reader = self.readers.get_mut(&conn).unwrap();
-        let lacks = reader.lacks && !reader.ended && reader.lacks_at <= self.now;
-        reader.lacks &= !lacks;
+        let lacks = self.lacks_a_page(conn);
+        self.readers.get_mut(&conn).unwrap().lacks &= !lacks;
         if lacks {
             self.input(Input::NextPage { conn });
         }
@@ -177,16 +182,22 @@ impl World {
         }
     }
 
+    /// The readers whose timers are to ring.
+    pub fn overdue(&self) -> Vec<ConnId> {
+        let due = |reader: &Reader| !reader.ended && reader.until.is_some_and(|at| at <= self.now);
+        let due = self.readers.iter().filter(|(_, reader)| due(reader));
+        due.map(|(conn, _)| *conn).collect()
+    }
+
+    /// A reader's timer rings.
+    pub fn time_over(&mut self, conn: ConnId) {
+        self.input(Input::TimeOver { conn });
+    }
+
     /// The timers of readers ring.
     pub fn ring_readers(&mut self) {
-        let due = |reader: &Reader| !reader.ended && reader.until.is_some_and(|at| at <= self.now);
-        let readers = self.readers.iter();
-        let due: Vec<ConnId> = readers
-            .filter(|(_, reader)| due(reader))
-            .map(|(conn, _)| *conn)
-            .collect();
-        for conn in due {
-            self.input(Input::TimeOver { conn });
+        for conn in self.overdue() {
+            self.time_over(conn);
         }
     }
 
