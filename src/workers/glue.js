@@ -5,8 +5,9 @@ export class Database {
   #storage;
   #cursor;
   #rows;
+  #isRead = false;
   #written = 0;
-  // By number: the text of a statement, and whether it has rows, once it has run.
+  // By number: the text of a statement, whether it only reads, and whether it has rows, once it has run.
   #statements = [];
   // When the alarm rings: a promise of a time or null, once it was asked for.
   #alarm;
@@ -17,7 +18,7 @@ export class Database {
 
   /** Names a statement by a number from 0 on: its text crosses once. */
   prepare(text) {
-    return this.#statements.push({ text, hasRows: undefined }) - 1;
+    return this.#statements.push({ text, isRead: /^\s*SELECT\b/i.test(text), hasRows: undefined }) - 1;
   }
 
   /**
@@ -46,6 +47,7 @@ export class Database {
       this.#written += this.#cursor.rowsWritten;
       return undefined;
     }
+    this.#isRead = statement.isRead;
     this.#rows = this.#cursor.raw();
     return this.more(most);
   }
@@ -56,7 +58,8 @@ export class Database {
     for (let count = 0; count < most; count += 1) {
       const next = this.#rows.next();
       if (next.done) {
-        this.#written += this.#cursor.rowsWritten;
+        // To ask costs as much as the statement.
+        if (!this.#isRead) this.#written += this.#cursor.rowsWritten;
         break;
       }
       (chunk ??= []).push(next.value);
