@@ -2,6 +2,10 @@
 import assert from "node:assert/strict";
 import { mutation } from "../workerd/harness.mjs";
 
+/** A write as its client has sent it: content that is otherwise would be refused. */
+const again = ({ id, channel, action, key, data }) =>
+  action === "create" ? { type: "mutate", id, channel, action, data } : mutation(id, channel, action, key, data);
+
 const seqOf = (cursor) => Number(cursor.split(".")[1]);
 
 export class Journal {
@@ -85,7 +89,7 @@ export class Journal {
       const client = await space.join(identity);
       for (let at = 0; at < own.length; at += 100) {
         const some = own.slice(at, at + 100);
-        client.send(some.map(({ id, channel, action, key, data }) => ({ ...mutation(id, channel, action, key, data), ...(action === "create" && { data, key: undefined }) })));
+        client.send(some.map(again));
         await client.pending(some.length, 20_000);
         const byId = new Map(client.inbox.splice(0).map((answer) => [answer.id, answer]));
         for (const write of some) answers.push([write, byId.get(write.id)]);

@@ -64,7 +64,16 @@ await asking;
 const isolate = after.heap + after.wasm;
 const each = Object.fromEntries(["rss", "heap", "wasm"].map((name) => [name, Math.round((after[name] - before[name]) / count)]));
 const sorted = waits.toSorted((a, b) => a - b);
-console.log(`  ${JSON.stringify({ sockets: count, connectsPerSecond: Math.round(count / connected), deliveredToAllMs: delivered, rssMiB: inMiB(after.rss), heapMiB: inMiB(after.heap), wasmMiB: inMiB(after.wasm), bytesEach: each, answers: waits.length, answerMs: { median: sorted[Math.floor(sorted.length / 2)], worst: sorted.at(-1) } })}`);
+const counted = {
+  sockets: count,
+  connectsPerSecond: Math.round(count / connected),
+  deliveredToAllMs: delivered,
+  mebibytes: { rss: inMiB(after.rss), heap: inMiB(after.heap), wasm: inMiB(after.wasm) },
+  bytesEach: each,
+  answers: waits.length,
+  answerMs: { median: sorted[Math.floor(sorted.length / 2)], worst: sorted.at(-1) },
+};
+console.log(`  ${JSON.stringify(counted)}`);
 const limit = Math.floor((ISOLATE - before.heap - before.wasm) / (each.heap + each.wasm));
 console.log(`  the isolate holds ${inMiB(isolate)} of 128 MiB; at this rate it is full at ${limit} sockets`);
 assert.ok(isolate < ISOLATE, "more than an isolate may hold");

@@ -71,7 +71,9 @@ for (const one of followers) {
 const sorted = waits.toSorted((a, b) => a - b);
 const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
 const comebacks = followers.reduce((sum, one) => sum + one.comebacks, 0);
-console.log(`  ${JSON.stringify({ storms, comebacks, publishes: total, answerMs: { median: at(0.5), p99: at(0.99), worst: at(1) }, events: followers.reduce((sum, one) => sum + one.copies.feed.events.length, 0) })}`);
+const events = followers.reduce((sum, one) => sum + one.copies.feed.events.length, 0);
+const answerMs = { median: at(0.5), p99: at(0.99), worst: at(1) };
+console.log(`  ${JSON.stringify({ storms, comebacks, publishes: total, answerMs, events })}`);
 for (const one of followers) one.stop();
 await workers.stop();
 process.exit(0);
