@@ -292,7 +292,11 @@ impl Game {
                     // Whatever it is told, it is told by this page.
                     let copy = client.copy(client.reads);
                     copy.forgotten = false;
-                    let (_, ask) = client.next(&self.spaces[s], now);
+                    let (_, mut ask) = client.next(&self.spaces[s], now);
+                    // What was trimmed while it waited it has seen, or was not to see.
+                    if ask.full == Full::Must("full: events trimmed") {
+                        ask.full = Full::May;
+                    }
                     client.page(&ask, &page, &mut self.spaces[s], &mut self.cov);
                 }
             }
