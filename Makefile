@@ -50,4 +50,4 @@ clean: ## Delete build output and local state; keep the fetched tools
 	@rm -rf target fuzz/target app-worker/build* app-worker/demo/page.html sync-worker/build* examples/*/build* client/dist .wrangler .state
 
 distclean: clean ## Delete the fetched tools too
-	@rm -rf .tools node_modules
+	@rm -rf .tools node_modules bench/node_modules bench/livestore/node_modules

@@ -27,12 +27,15 @@ inputs() { # worker [cargo option...]
 # Builds those of `workers` that are not up to date, into `out` or each into its folder build/, with
 # `options` for cargo.
 build() {
-  local worker folder stale=() packages=()
+  local at worker folder want stale=() wants=() packages=()
   for worker in "${workers[@]}"; do
     folder=${out:-$worker/build}
-    [ "$(cat "$folder/.stamp" 2>/dev/null)" = "$(inputs "$worker" ${options[@]+"${options[@]}"})" ] && continue
+    want=$(inputs "$worker" ${options[@]+"${options[@]}"})
+    [ "$(cat "$folder/.stamp" 2>/dev/null)" = "$want" ] && continue
     rm -f "$folder/.stamp"
     stale+=("$worker")
+    # As of now: what is edited while this builds is built the next time.
+    wants+=("$want")
     packages+=(-p "${worker##*/}")
   done
   [ ${#stale[@]} -gt 0 ] || return 0
@@ -43,12 +46,12 @@ build() {
   # worker-build sets: without it all compiles twice.
   WASM_BINDGEN_USE_JS_SYS=1 cargo build "${packages[@]}" --lib --release --locked \
     --target wasm32-unknown-unknown ${options[@]+"${options[@]}"}
-  for worker in "${stale[@]}"; do
-    folder=${out:-$worker/build}
+  for at in "${!stale[@]}"; do
+    worker=${stale[at]} folder=${out:-${stale[at]}/build}
     quietly worker-build "$worker" --release --out-dir "$PWD/$folder" --locked ${options[@]+"${options[@]}"}
     # Profiles want them.
     [ -n "${KEEP_NAMES:-}" ] || node scripts/strip-names.mjs "$folder/index_bg.wasm"
-    inputs "$worker" ${options[@]+"${options[@]}"} >"$folder/.stamp"
+    echo "${wants[at]}" >"$folder/.stamp"
   done
 }
 

@@ -1,12 +1,13 @@
 // Builds the demo of the app Worker: app-worker/demo/, with the client in it, as one page.
 import { readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const folder = new URL("../app-worker/demo/", import.meta.url);
 const read = (name) => readFileSync(new URL(name, folder), "utf8");
 
 const { outputFiles } = await build({
-  entryPoints: [new URL("main.tsx", folder).pathname, new URL("style.css", folder).pathname],
+  entryPoints: ["main.tsx", "style.css"].map((name) => fileURLToPath(new URL(name, folder))),
   bundle: true,
   minify: true,
   format: "esm",
