@@ -24,6 +24,8 @@ mod cursor;
 mod digest;
 mod engine;
 mod hub;
+#[cfg(any(target_arch = "wasm32", test))]
+mod inbox;
 mod lanes;
 pub mod limits;
 mod names;

@@ -12,6 +12,13 @@ pub const FRAME_OUT_BYTES: usize = 900_000;
 /// Messages in one inbound array, so that one frame cannot hold the object's thread for long.
 pub const FRAME_MESSAGES: usize = 1_000;
 
+/// Frames that are handled in one go, because they came while others were being handled. They share a
+/// commit; more would keep what else has come waiting.
+pub const GATHERED_FRAMES: usize = 64;
+
+/// Their texts together. Longer frames gain less from sharing.
+pub const GATHERED_BYTES: usize = 64 * 1024;
+
 /// What one turn may prepare to send: texts, and 4 bytes a receiver. A frame of 1,000 small
 /// messages can ask for far more; what comes after that is put off, not done.
 pub const TURN_OUT_BYTES: usize = 16 * 1024 * 1024;

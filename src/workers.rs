@@ -11,6 +11,7 @@
 //! - `readers` — open answers of readers over HTTP.
 //! - `log` — what becomes of events; `inspector` — the page that shows them.
 //! - `demo` — the page that people can touch, for development alone; `page` — how pages are served.
+//! - `http` — requests and responses inside the sync Worker.
 //! - `internal` — the path between router and host, defined once for both.
 
 mod authenticator;
@@ -23,6 +24,7 @@ mod glue;
 mod handler;
 mod hooks;
 pub mod host;
+mod http;
 pub mod inspector;
 mod internal;
 mod keep;

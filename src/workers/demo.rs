@@ -6,7 +6,7 @@ use serde::Serialize;
 use worker::{Env, Method, Request, Response, Result};
 
 use super::router::now;
-use super::{glue, page, respond};
+use super::{glue, http, page, respond};
 use crate::auth::{Jwt, Secret};
 use crate::protocol::{Code, Problem};
 
@@ -56,12 +56,12 @@ pub fn answer(request: &Request, env: &Env, html: &str) -> Result<Option<Respons
     match is_open(env) {
         Ok(true) => {}
         Ok(false) => return Ok(None),
-        Err(problem) => return respond::misconfigured(&problem).map(Some),
+        Err(problem) => return respond::misconfigured(&problem).map(|made| Some(made.into())),
     }
     match (request.method(), path.as_str()) {
         (Method::Get, PAGE) => page::html(html),
-        (Method::Post, TOKEN) => sign_in(request, env),
-        _ => respond::wrong_method(allowed),
+        (Method::Post, TOKEN) => sign_in(request, env).map(Response::from),
+        _ => respond::wrong_method(allowed).map(Response::from),
     }
     .map(Some)
 }
@@ -79,7 +79,7 @@ fn is_open(env: &Env) -> core::result::Result<bool, Problem> {
 }
 
 /// A token for one of the users.
-fn sign_in(request: &Request, env: &Env) -> Result<Response> {
+fn sign_in(request: &Request, env: &Env) -> Result<http::Response> {
     let secret = glue::setting(env, "JWT_SECRET").ok().flatten();
     let Some(secret) = secret.filter(|secret| !secret.is_empty()) else {
         let message = "JWT_SECRET: is not set, the demo signs its tokens with it";

@@ -5,8 +5,9 @@
 mod armed {
     use std::cell::Cell;
 
-    use worker::{Request, Response, Result};
+    use worker::Result;
 
+    use crate::workers::http::{self, Request, Response};
     use crate::workers::{glue, respond};
 
     /// Carries after how many points to panic.
@@ -19,7 +20,7 @@ mod armed {
 
     /// Arms (or, without a number, disarms) the next panic.
     pub(in crate::workers) fn arm(request: &Request) -> Result<Response> {
-        let at = request.headers().get(AT_HEADER)?;
+        let at = http::header(request, AT_HEADER);
         let at = at.and_then(|at| at.parse().ok());
         let left = REMAINING.with(|remaining| remaining.replace(at));
         respond::json(200, format!("{{\"left\":{}}}", left.map_or(-1, i64::from)))

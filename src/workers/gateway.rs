@@ -91,12 +91,15 @@ pub async fn forward(request: Request, env: &Env) -> Result<Response> {
         Ok(target) => target,
         Err(problem) => {
             worker::console_error!("{problem}");
-            return respond::problem(&problem);
+            return respond::problem(&problem).map(Response::from);
         }
     };
     match pass(&request, &target).await {
         Ok(response) => Ok(response),
-        Err(error) => respond::unavailable("the sync Worker did not answer", &error.to_string()),
+        Err(error) => {
+            let made = respond::unavailable("the sync Worker did not answer", &error.to_string());
+            made.map(Response::from)
+        }
     }
 }
 
@@ -118,5 +121,6 @@ async fn pass(request: &Request, target: &Target) -> Result<Response> {
         set.push(&Array::of2(&"accept-encoding".into(), &"identity".into()));
     }
     let passed = glue::forwarded(request.inner(), &to, &strip, &set)?;
-    within(&target.fetcher(), &passed).await
+    let answer = within(&target.fetcher(), &passed).await?;
+    Ok(answer.into())
 }

@@ -120,14 +120,20 @@ export class Database {
   }
 }
 
-// What outlives a reset of the wasm instance: the objects that are in the middle of a turn.
+// What outlives a reset of the wasm instance: the objects that are in the middle of a turn, and those that
+// keep frames which they have not handled yet.
 const interrupted = (globalThis.__tidewireInterrupted ??= new Set());
+const keeping = (globalThis.__tidewireKeeping ??= new Set());
 
 // Requests that this Worker has not answered yet, or not to the end.
 const unanswered = new Set();
 
+// How many wasm instances are no more.
+let instances = 0;
+
 /** Gives up what waits in a wasm instance that is no more. */
 export function giveUp() {
+  instances += 1;
   for (const answer of unanswered) answer();
   unanswered.clear();
 }
@@ -174,6 +180,8 @@ export class Sockets {
   #name;
   #byNumber = new Map();
   #numbers = new Map();
+  /** Whether a microtask is to find out if the turns before it have ended. */
+  #isWatched = false;
 
   constructor(state) {
     this.#state = state;
@@ -238,17 +246,26 @@ export class Sockets {
    */
   begin() {
     interrupted.add(this.#name);
+    if (this.#isWatched) return;
+    this.#isWatched = true;
     queueMicrotask(() => {
-      if (!interrupted.delete(this.#name)) return;
-      for (const socket of this.open()) closeSocket(socket, RESTART, "restart");
-      // Whoever waits for the turn's answer would wait in vain. The object ends as soon as what it
-      // wrote is durable: that tells them at once, and the next one finds it made anew. Where the turn
-      // was the alarm's, the alarm must ring again.
-      const { storage } = this.#state;
-      const end = () => this.#state.abort("restart");
-      const again = async () => (await storage.getAlarm()) ?? storage.setAlarm(Date.now() + ALARM_AGAIN_MS);
-      again().catch(() => {}).then(() => storage.sync()).then(end, end);
+      this.#isWatched = false;
+      if (interrupted.delete(this.#name)) this.#giveUp();
     });
+  }
+
+  /**
+   * Closes all sockets, which resume, and ends the object as soon as what it wrote is durable: whoever waits
+   * for an answer would wait in vain, and is told at once. The next object finds it made anew. Where an
+   * alarm's turn did not end, the alarm must ring again.
+   */
+  #giveUp() {
+    for (const socket of this.open()) closeSocket(socket, RESTART, "restart");
+    const { storage } = this.#state;
+    const again = async () => (await storage.getAlarm()) ?? storage.setAlarm(Date.now() + ALARM_AGAIN_MS);
+    const written = again().catch(() => {}).then(() => storage.sync());
+    // Once the sockets have been looked at, the close frames are out as well.
+    written.catch(() => {}).then(() => sleep(0)).then(() => this.#state.abort("restart"));
   }
 
   /** Ends the object, which the next question makes anew. Whoever asks for it gets no answer. */
@@ -262,9 +279,30 @@ export class Sockets {
     interrupted.delete(this.#name);
   }
 
-  /** Whether a reset interrupted a turn of this object. */
+  /** Says that the object keeps frames which it has not handled, or no more. */
+  keeps(waiting) {
+    if (waiting) keeping.add(this.#name);
+    else keeping.delete(this.#name);
+  }
+
+  /**
+   * Ends when the runtime has looked at its sockets, and whatever has come has been handed over. Should the
+   * wasm instance be reset meanwhile, those whose frames it kept must not wait in vain.
+   */
+  looked() {
+    const now = instances;
+    return new Promise((resolve) => {
+      setTimeout(() => {
+        if (now === instances) resolve();
+        else if (keeping.delete(this.#name)) this.#giveUp();
+      }, 0);
+    });
+  }
+
+  /** Whether a reset interrupted a turn of this object, or took frames that it kept. */
   wasInterrupted() {
-    return interrupted.delete(this.#name);
+    const hasLost = keeping.delete(this.#name);
+    return interrupted.delete(this.#name) || hasLost;
   }
 }
 
@@ -313,7 +351,8 @@ export async function bodyText(request, limit) {
   }
 }
 
-const decoded = (bytes) => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const decoded = (bytes) => utf8.decode(bytes);
 
 /** As `bodyText` of a request or response, read up to `most` bytes. */
 async function textOf(request, limit, most) {
@@ -470,17 +509,39 @@ export function sleep(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Fetches, but waits no longer than `ms` for the response to begin. */
-export async function fetchWithin(fetcher, request, ms) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no response within ${ms} ms`)), ms);
+/** What comes of a promise, if it comes within `ms`. */
+function within(promise, ms) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`no response within ${ms} ms`)), ms);
+    const end = (settle) => (value) => {
+      clearTimeout(timer);
+      settle(value);
+    };
+    promise.then(end(resolve), end(reject));
   });
-  try {
-    return await Promise.race([fetcher ? fetcher.fetch(request) : fetch(request), late]);
-  } finally {
-    clearTimeout(timer);
-  }
+}
+
+/** Fetches, but waits no longer than `ms` for the response to begin. */
+export function fetchWithin(fetcher, request, ms) {
+  return within(fetcher ? fetcher.fetch(request) : fetch(request), ms);
+}
+
+/**
+ * Asks the object of a space. `headers` are names and values by turns, a line each; with a body it is a POST.
+ */
+export function fetchObject(objects, space, url, headers, body, ms) {
+  const lines = headers === "" ? [] : headers.split("\n");
+  const named = {};
+  for (let at = 0; at < lines.length; at += 2) named[lines[at]] = lines[at + 1];
+  const init = { method: body === undefined ? "GET" : "POST", headers: named, body: body ?? undefined };
+  return within(objects.getByName(space).fetch(url, init), ms);
+}
+
+/** An answer with a body of text that nobody keeps. */
+export function response(status, kind, body, retryAfter) {
+  const headers = { "content-type": kind, "cache-control": "no-store" };
+  if (retryAfter !== undefined) headers["retry-after"] = `${retryAfter}`;
+  return new Response(body, { status, headers });
 }
 
 /** How often a question to an object is asked that did not answer. Each pause is longer. */

@@ -93,6 +93,14 @@ extern "C" {
     #[wasm_bindgen(method)]
     pub(super) fn end(this: &Sockets);
 
+    /// Says that frames wait, or that none does any more.
+    #[wasm_bindgen(method)]
+    pub(super) fn keeps(this: &Sockets, waiting: bool);
+
+    /// Ends when the runtime has looked at its sockets.
+    #[wasm_bindgen(method)]
+    pub(super) async fn looked(this: &Sockets);
+
     #[wasm_bindgen(method, catch)]
     pub(super) async fn restart(this: &Sockets) -> Result<JsValue, JsValue>;
 
@@ -122,6 +130,24 @@ extern "C" {
     ) -> Result<web_sys::Request, JsValue>;
 
     pub(super) async fn sleep(ms: u32);
+
+    #[wasm_bindgen(catch)]
+    pub(super) fn response(
+        status: u16,
+        kind: &str,
+        body: &str,
+        retry_after: Option<f64>,
+    ) -> Result<web_sys::Response, JsValue>;
+
+    #[wasm_bindgen(js_name = fetchObject, catch)]
+    pub(super) async fn fetch_object(
+        objects: &JsValue,
+        space: &str,
+        url: &str,
+        headers: &str,
+        body: JsValue,
+        ms: u32,
+    ) -> Result<JsValue, JsValue>;
 
     /// An URL.
     #[derive(Clone)]

@@ -5,18 +5,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use futures_channel::oneshot::{Sender, channel};
-use futures_util::future::join;
 use js_sys::Uint8Array;
-use wasm_bindgen::JsCast;
+use wasm_bindgen::{JsCast, JsValue};
 use worker::worker_sys::web_sys;
-use worker::{
-    Env, Request, Response, ResponseBuilder, Result, State, WebSocket, WebSocketIncomingMessage,
-    WebSocketPair,
-};
+use worker::{Env, ResponseBuilder, Result, State, WebSocketPair};
 
 use super::authenticator::{Authenticator, Configured};
 use super::database::Database;
 use super::handler::Handlers;
+use super::http::{self, Request, Response, header};
 use super::internal::{
     IDEMPOTENCY_HEADER, Route, SUBPROTOCOL_HEADER, grant_of, may_create, not_created, owner_of,
     publisher_of,
@@ -28,6 +25,7 @@ use crate::auth::Claims;
 use crate::config::{Credentials, Log, Publisher};
 use crate::digest::hex;
 use crate::engine::{Call, Effects, Engine, Input, Reply};
+use crate::inbox::{Arrival, Inbox, Taken};
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, SessionId, Space};
 use crate::observe::{Event, Observer};
@@ -50,6 +48,8 @@ pub struct Host<A = Configured, O = ()> {
     /// The space, by the name of the object.
     named: Option<Space>,
     life: Rc<RefCell<Life>>,
+    /// Frames that wait for others.
+    inbox: Rc<RefCell<Inbox>>,
     /// Who keeps rows in Rust.
     pub(super) handlers: Handlers,
     /// Requests over HTTP whose answer waits for a source.
@@ -79,6 +79,7 @@ impl<A, O> Clone for Host<A, O> {
             dataset: self.dataset.clone(),
             named: self.named.clone(),
             life: Rc::clone(&self.life),
+            inbox: Rc::clone(&self.inbox),
             handlers: self.handlers.clone(),
             waiting: Rc::clone(&self.waiting),
             instance: Rc::clone(&self.instance),
@@ -141,6 +142,7 @@ impl<A: Authenticator> Host<A> {
             dataset: glue::dataset(env),
             named: state.id().name().and_then(|name| Space::parse(&name).ok()),
             life: Rc::new(RefCell::new(Life::New)),
+            inbox: Rc::default(),
             handlers: Handlers::default(),
             waiting: Rc::default(),
             instance: random_name().into(),
@@ -172,6 +174,7 @@ impl<A: Authenticator> Host<A> {
             dataset: self.dataset,
             named: self.named,
             life: self.life,
+            inbox: self.inbox,
             handlers: self.handlers,
             waiting: self.waiting,
             instance: self.instance,
@@ -234,9 +237,11 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
                 let Some(publisher) = publisher_of(&request) else {
                     return respond::not_found();
                 };
-                let body = glue::body_text(request.inner(), limits::BODY_BYTES as u32).await?;
-                let body = body.as_string().unwrap_or_default();
-                let key = request.headers().get(IDEMPOTENCY_HEADER)?;
+                let body = match http::body(&request, limits::BODY_BYTES).await? {
+                    Ok(body) => body,
+                    Err(problem) => return respond::problem(&problem),
+                };
+                let key = header(&request, IDEMPOTENCY_HEADER);
                 self.call(call, &publisher, &body, key.as_deref(), began)
             }
             (Some(Route::Members), _) => self.members(&request).await,
@@ -249,7 +254,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             }),
             (Some(Route::Metrics), _) => self.metrics(),
             (Some(Route::Inspect), _) => {
-                let since = glue::body_text(request.inner(), limits::ID_BYTES as u32).await?;
+                let since = glue::body_text(&request, limits::ID_BYTES as u32).await?;
                 let since = since.as_string().and_then(|since| since.parse().ok());
                 self.reply(Input::Inspect {
                     instance: &self.instance,
@@ -317,14 +322,14 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         let mut response = ResponseBuilder::new()
             .with_status(101)
             .with_websocket(client);
-        let offered = request.headers().get(SUBPROTOCOL_HEADER)?;
+        let offered = header(request, SUBPROTOCOL_HEADER);
         // A browser that offers subprotocols hangs up on a server that chooses none.
         let offered = offered.unwrap_or_default();
         let mut names = offered.split(',').map(str::trim);
         if let Some(first) = names.find(|name| !name.is_empty()) {
             response = response.with_header(SUBPROTOCOL_HEADER, first)?;
         }
-        Ok(response.empty())
+        Ok(response.empty().into())
     }
 
     fn call(
@@ -335,7 +340,12 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         key: Option<&str>,
         began: Millis,
     ) -> Result<Response> {
-        match seed() {
+        // Chance is dear, and only a new epoch needs it.
+        let seed = match call {
+            Call::Epoch => seed(),
+            _ => Ok(Seed::default()),
+        };
+        match seed {
             Ok(seed) => {
                 let input = Input::Call {
                     call,
@@ -352,7 +362,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
 
     /// Who is present in the channel that the body names.
     async fn members(&self, request: &Request) -> Result<Response> {
-        let body = glue::body_text(request.inner(), limits::CHANNEL_BYTES as u32).await?;
+        let body = glue::body_text(request, limits::CHANNEL_BYTES as u32).await?;
         let channel = Channel::parse(&body.as_string().unwrap_or_default());
         match (publisher_of(request), channel) {
             (Some(publisher), Ok(channel)) => self.reply(Input::Members {
@@ -396,36 +406,74 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         }
     }
 
-    /// A frame came. Ends when the tokens in it have been judged, and what it asks sources is answered.
-    pub async fn message(&self, socket: &WebSocket, message: &WebSocketIncomingMessage) {
-        let Some(number) = self.sockets.number(socket.as_ref()) else {
-            return glue::close_socket(
-                socket.as_ref(),
-                Close::Restart.code(),
-                Close::Restart.reason(),
-            );
+    /// A frame came: handles it at once, or with those that come at the same time, see [`Inbox`].
+    pub fn message(&self, socket: &web_sys::WebSocket, message: &JsValue) {
+        let Some(number) = self.sockets.number(socket) else {
+            return glue::close_socket(socket, Close::Restart.code(), Close::Restart.reason());
         };
-        let (conn, began) = (ConnId(number), now());
-        let input = match message {
-            WebSocketIncomingMessage::String(text) => Input::Frame { conn, text },
-            WebSocketIncomingMessage::Binary(_) => Input::Binary { conn },
+        let arrival = Arrival {
+            conn: ConnId(number),
+            text: message.as_string(),
+            at: now(),
+        };
+        let taken = self.inbox.borrow_mut().take(arrival);
+        match taken {
+            Taken::Alone(arrival) => {
+                self.look_again();
+                self.frame(arrival);
+            }
+            Taken::Full(arrivals) => self.frames(arrivals),
+            Taken::Waits => self.sockets.keeps(true),
+        }
+    }
+
+    /// Handles the frames that come until the runtime has looked at its sockets once without finding
+    /// any.
+    fn look_again(&self) {
+        let host = self.clone();
+        wasm_bindgen_futures::spawn_local(async move {
+            loop {
+                host.sockets.looked().await;
+                let arrivals = host.inbox.borrow_mut().look();
+                if arrivals.is_empty() {
+                    break;
+                }
+                host.frames(arrivals);
+            }
+        });
+    }
+
+    /// Handles frames, each in a turn of its own. Nothing is awaited in between: they share a commit.
+    fn frames(&self, arrivals: Vec<Arrival>) {
+        self.sockets.keeps(false);
+        for arrival in arrivals {
+            self.frame(arrival);
+        }
+    }
+
+    fn frame(&self, Arrival { conn, text, at }: Arrival) {
+        let input = match &text {
+            Some(text) => Input::Frame { conn, text },
+            None => Input::Binary { conn },
         };
         let Rest {
-            mut asks,
-            questions,
-            ..
-        } = self.run(input, began);
-        let judging = async {
-            let mut released = Vec::new();
-            while let Some((conn, token)) = asks.pop() {
-                let answer = self.judge(&token).await;
-                let rest = self.run(Input::Authenticated { conn, answer }, began);
-                asks.extend(rest.asks);
-                released.extend(rest.questions);
-            }
-            self.drive(released, began).await;
-        };
-        join(judging, self.drive(questions, began)).await;
+            asks, questions, ..
+        } = self.run(input, at);
+        self.follow(questions, at);
+        if !asks.is_empty() {
+            let host = self.clone();
+            wasm_bindgen_futures::spawn_local(async move { host.judge_all(asks, at).await });
+        }
+    }
+
+    /// Has tokens judged one after the other, and those that come up meanwhile.
+    async fn judge_all(&self, mut asks: Vec<(ConnId, String)>, began: Millis) {
+        while let Some((conn, token)) = asks.pop() {
+            let answer = self.judge(&token).await;
+            let rest = self.run(Input::Authenticated { conn, answer }, began);
+            asks.extend(rest.asks);
+            self.follow(rest.questions, began);
+        }
     }
 
     /// Asks the authenticator for the token of an `auth` message.
@@ -440,19 +488,20 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
     }
 
     /// A socket has closed, or broken. Completes the close handshake, which the platform does not.
-    pub fn closed(&self, socket: &WebSocket, code: usize) {
+    pub fn closed(&self, socket: &web_sys::WebSocket, code: u16) {
         // 1005, 1006 and 1015 mean that no code was sent; they may not be sent either.
-        let code = u16::try_from(code)
-            .ok()
-            .filter(|code| !matches!(code, 1005 | 1006 | 1015));
-        let number = self.sockets.number(socket.as_ref());
+        let code = Some(code).filter(|code| !matches!(code, 1005 | 1006 | 1015));
+        let number = self.sockets.number(socket);
         if let Some(number) = number {
+            // What it sent comes before its end.
+            let arrivals = self.inbox.borrow_mut().all();
+            self.frames(arrivals);
             self.sockets.remove(number);
             let conn = ConnId(number);
             let rest = self.run(Input::Closed { conn }, now());
             self.follow(rest.questions, now());
         }
-        glue::close_socket(socket.as_ref(), code.unwrap_or(1000), "");
+        glue::close_socket(socket, code.unwrap_or(1000), "");
     }
 
     /// The alarm rang. The next one is set once, after the work, because each time costs a row: where

@@ -24,7 +24,7 @@ pub fn page(request: &Request, env: &Env) -> Result<Option<Response>> {
     match page::is_open(env, SETTING) {
         Ok(false) => Ok(None),
         Ok(true) if request.method() == Method::Get => page::html(PAGE).map(Some),
-        Ok(true) => respond::wrong_method("GET").map(Some),
-        Err(problem) => respond::misconfigured(&problem).map(Some),
+        Ok(true) => respond::wrong_method("GET").map(|made| Some(made.into())),
+        Err(problem) => respond::misconfigured(&problem).map(|made| Some(made.into())),
     }
 }

@@ -1,9 +1,11 @@
 //! The path between sync Worker and object. It is never reachable from outside: the router makes
 //! every request to an object itself and passes no path and no header of a peer on.
 
-use worker::{Env, Headers, Method, ObjectNamespace, Request, RequestInit, Response, Result};
+use wasm_bindgen::JsValue;
+use worker::{Env, Headers, Result};
 
 use super::glue;
+use super::http::{self, Request, Response, header, response_of};
 use crate::config::Publisher;
 use crate::engine::Call;
 use crate::limits;
@@ -98,8 +100,11 @@ impl Route {
 
     /// What a request asks of the object that got it.
     pub(super) fn of(request: &Request) -> Option<Self> {
-        let path = request.path();
+        let url = request.url();
+        let path = url.strip_prefix(ORIGIN)?;
         [
+            // What an object is asked most.
+            Self::Call(Call::Broadcast),
             Self::Connect,
             Self::Session,
             Self::Read,
@@ -119,18 +124,18 @@ impl Route {
         ]
         .into_iter()
         .find(|route| route.path() == path)
-        .or_else(|| Call::of_path(&path).map(Self::Call))
+        .or_else(|| Call::of_path(path).map(Self::Call))
     }
 }
 
 /// The grant that the router verified.
 pub(super) fn grant_of(request: &Request) -> Option<Grant> {
-    Grant::from_header(&request.headers().get(GRANT_HEADER).ok()??)
+    Grant::from_header(&header(request, GRANT_HEADER)?)
 }
 
 /// Whose key the router found a call to come with.
 pub(super) fn publisher_of(request: &Request) -> Option<Publisher> {
-    let value = request.headers().get(PUBLISHER_HEADER).ok()??;
+    let value = header(request, PUBLISHER_HEADER)?;
     match value.split_once(' ') {
         None => (value == UNSCOPED).then_some(Publisher::Unscoped),
         Some((NAMED, name)) => Some(Publisher::Named(name.into())),
@@ -141,29 +146,54 @@ pub(super) fn publisher_of(request: &Request) -> Option<Publisher> {
 const UNSCOPED: &str = "unscoped";
 const NAMED: &str = "named";
 
-/// The headers that say whose key it was.
+/// Headers of a request to an object, as they cross to JavaScript: names and values by turns, a line each.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn of(publisher: &Publisher) -> Self {
+        match publisher {
+            Publisher::Unscoped => Self::default().with(PUBLISHER_HEADER, UNSCOPED),
+            Publisher::Named(name) => {
+                Self::default().with(PUBLISHER_HEADER, &format!("{NAMED} {name}"))
+            }
+        }
+    }
+
+    /// A value of more than one line would be another header.
+    fn with(mut self, name: &str, value: &str) -> Self {
+        let value = value.lines().next().unwrap_or_default();
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        self.0.extend([name, "\n", value]);
+        self
+    }
+}
+
+/// The same as an object of the platform, for what takes many requests.
 fn headers_of(publisher: &Publisher) -> Result<Headers> {
     let headers = Headers::new();
-    match publisher {
-        Publisher::Unscoped => headers.set(PUBLISHER_HEADER, UNSCOPED)?,
-        Publisher::Named(name) => headers.set(PUBLISHER_HEADER, &format!("{NAMED} {name}"))?,
+    let lines = Lines::of(publisher).0;
+    if let Some((name, value)) = lines.split_once('\n') {
+        headers.set(name, value)?;
     }
     Ok(headers)
 }
 
 /// Who wants to bring a space into being.
 pub(super) fn owner_of(request: &Request) -> Option<String> {
-    request.headers().get(OWNER_HEADER).ok()?
+    header(request, OWNER_HEADER)
 }
 
 /// The number of the first line of a piece of an import.
 pub(super) fn line_of(request: &Request) -> Option<u64> {
-    request.headers().get(LINE_HEADER).ok()??.parse().ok()
+    header(request, LINE_HEADER)?.parse().ok()
 }
 
 /// Whether a connection may bring the space into being.
 pub(super) fn may_create(request: &Request) -> bool {
-    matches!(request.headers().get(NEW_SPACE_HEADER), Ok(Some(_)))
+    header(request, NEW_SPACE_HEADER).is_some()
 }
 
 /// What a visitor with a verified grant asks for.
@@ -178,14 +208,14 @@ pub(super) enum Visit<'a> {
 
 /// The answer of an object that holds nothing yet to a connection that may not change that.
 pub(super) fn not_created() -> Result<Response> {
-    let mut response = Response::empty()?;
-    response.headers_mut().set(NEW_SPACE_HEADER, "ask")?;
+    let response = Response::new()?;
+    response.headers().set(NEW_SPACE_HEADER, "ask")?;
     Ok(response)
 }
 
 /// The object of a space.
 pub(super) struct Object {
-    namespace: ObjectNamespace,
+    objects: JsValue,
     space: Space,
 }
 
@@ -196,8 +226,11 @@ impl Object {
     }
 
     pub(super) fn of(env: &Env, space: Space) -> Result<Self> {
-        let namespace = env.durable_object(NAMESPACE)?;
-        Ok(Self { namespace, space })
+        let objects = glue::binding(env, NAMESPACE);
+        match objects.is_object() {
+            true => Ok(Self { objects, space }),
+            false => Err(format!("the binding {NAMESPACE} is missing").into()),
+        }
     }
 
     /// Passes on what a visitor asks for. The response must be returned unchanged; `None` where the
@@ -208,57 +241,51 @@ impl Object {
         visit: &Visit<'_>,
         may_create: bool,
     ) -> Result<Option<Response>> {
-        let headers = Headers::new();
+        let mut headers = Lines::default().with(GRANT_HEADER, &grant.to_header()?);
         if may_create {
-            headers.set(NEW_SPACE_HEADER, "yes")?;
+            headers = headers.with(NEW_SPACE_HEADER, "yes");
         }
-        headers.set(GRANT_HEADER, &grant.to_header()?)?;
-        let (route, method, body) = match visit {
+        let (route, body) = match visit {
             Visit::Connect { subprotocol } => {
-                headers.set("upgrade", "websocket")?;
+                headers = headers.with("upgrade", "websocket");
                 if let Some(subprotocol) = subprotocol {
-                    headers.set(SUBPROTOCOL_HEADER, subprotocol)?;
+                    headers = headers.with(SUBPROTOCOL_HEADER, subprotocol);
                 }
-                (Route::Connect, Method::Get, None)
+                (Route::Connect, None)
             }
-            Visit::Read(request) => (Route::Read, Method::Post, Some(request.as_str())),
-            Visit::Write(mutations) => (Route::Write, Method::Post, Some(mutations.as_str())),
+            Visit::Read(request) => (Route::Read, Some(request.as_str())),
+            Visit::Write(mutations) => (Route::Write, Some(mutations.as_str())),
         };
-        let response = self.fetch(route, method, headers, body).await?;
-        let created = !response.headers().has(NEW_SPACE_HEADER)?;
+        let response = self.fetch(route, headers, body).await?;
+        let created = may_create || !response.headers().has(NEW_SPACE_HEADER)?;
         Ok(created.then_some(response))
     }
 
     /// Asks the default space, which keeps count, whether somebody may bring one more space into
     /// being. 200, or a refusal.
     pub(super) async fn count_new_space(env: &Env, owner: &str) -> Result<Response> {
-        let headers = Headers::new();
-        headers.set(OWNER_HEADER, owner)?;
+        let headers = Lines::default().with(OWNER_HEADER, owner);
         let object = Self::of(env, Space::default_space())?;
-        object
-            .fetch(Route::NewSpace, Method::Get, headers, None)
-            .await
+        object.fetch(Route::NewSpace, headers, None).await
     }
 
     pub(super) async fn session(&self, grant: &Grant) -> Result<Response> {
-        let headers = Headers::new();
-        headers.set(GRANT_HEADER, &grant.to_header()?)?;
-        self.fetch(Route::Session, Method::Get, headers, None).await
+        let headers = Lines::default().with(GRANT_HEADER, &grant.to_header()?);
+        self.fetch(Route::Session, headers, None).await
     }
 
     pub(super) async fn call(
         &self,
         call: Call,
         publisher: &Publisher,
-        body: &str,
+        body: JsValue,
         idempotency_key: Option<String>,
     ) -> Result<Response> {
-        let headers = headers_of(publisher)?;
+        let mut headers = Lines::of(publisher);
         if let Some(key) = idempotency_key {
-            headers.set(IDEMPOTENCY_HEADER, &key)?;
+            headers = headers.with(IDEMPOTENCY_HEADER, &key);
         }
-        self.fetch(Route::Call(call), Method::Post, headers, Some(body))
-            .await
+        self.ask(Route::Call(call), headers, body).await
     }
 
     /// Asks who is present in a channel. Its name is the body: in an URL it could not be told from
@@ -268,54 +295,48 @@ impl Object {
         channel: &Channel,
         publisher: &Publisher,
     ) -> Result<Response> {
-        let (headers, body) = (headers_of(publisher)?, channel.as_str());
-        self.fetch(Route::Members, Method::Post, headers, Some(body))
-            .await
+        let body = Some(channel.as_str());
+        self.fetch(Route::Members, Lines::of(publisher), body).await
     }
 
     pub(super) async fn stats(&self) -> Result<Response> {
-        self.fetch(Route::Stats, Method::Get, Headers::new(), None)
-            .await
+        self.fetch(Route::Stats, Lines::default(), None).await
     }
 
     pub(super) async fn metrics(&self) -> Result<Response> {
-        self.fetch(Route::Metrics, Method::Get, Headers::new(), None)
-            .await
+        self.fetch(Route::Metrics, Lines::default(), None).await
     }
 
     /// Looks into the object; `since` is the number of the last event that was seen.
     pub(super) async fn inspect(&self, since: u64) -> Result<Response> {
         let body = since.to_string();
-        self.fetch(Route::Inspect, Method::Post, Headers::new(), Some(&body))
+        self.fetch(Route::Inspect, Lines::default(), Some(&body))
             .await
     }
 
     /// The space as a file, streamed.
-    pub(super) async fn export(&self, env: &Env, publisher: &Publisher) -> Result<Response> {
-        let objects = glue::binding(env, NAMESPACE);
+    pub(super) async fn export(&self, publisher: &Publisher) -> Result<Response> {
         let headers = headers_of(publisher)?;
         let url = url_of(Route::Export);
-        response_of(glue::exported(&objects, self.space.as_str(), &url, &headers.0).await)
+        response_of(glue::exported(&self.objects, self.space.as_str(), &url, &headers.0).await)
     }
 
     /// Passes the lines of a file on, from `line` on.
     pub(super) async fn import(
         &self,
-        env: &Env,
         publisher: &Publisher,
         request: &Request,
         line: u64,
     ) -> Result<Response> {
-        let objects = glue::binding(env, NAMESPACE);
         let headers = headers_of(publisher)?;
         let url = url_of(Route::Import);
         let answer = glue::imported(
-            &objects,
+            &self.objects,
             self.space.as_str(),
             &url,
             &headers.0,
             LINE_HEADER,
-            request.inner(),
+            request,
             line as f64,
             limits::IMPORT_CHUNK_BYTES as u32,
         );
@@ -324,23 +345,21 @@ impl Object {
 
     /// Asks for the state of another time, which is there when the object is made anew.
     pub(super) async fn restore(&self, publisher: &Publisher, body: &str) -> Result<Response> {
-        let headers = headers_of(publisher)?;
-        self.fetch(Route::Restore, Method::Post, headers, Some(body))
+        self.fetch(Route::Restore, Lines::of(publisher), Some(body))
             .await
     }
 
     /// Ends the object, which the next question makes anew. It breaks off, and so does an answer that
     /// never reached it: only another [`Self::instance`] tells that it has ended.
     pub(super) async fn restart(&self, publisher: &Publisher) -> Result<()> {
-        let headers = headers_of(publisher)?;
-        let answer = self.fetch(Route::Restart, Method::Post, headers, None);
+        let answer = self.fetch(Route::Restart, Lines::of(publisher), None);
         answer.await.map(drop)
     }
 
     /// The name of the object's life.
     pub(super) async fn instance(&self) -> Result<String> {
-        let mut answer = self.stats().await?;
-        let stats = answer.text().await?;
+        let answer = self.stats().await?;
+        let stats = http::text(&answer).await?;
         let fields = Fields::parse(&stats).unwrap_or_default();
         let name = fields.get("instance").map(|name| name.get().to_owned());
         name.ok_or_else(|| "the object does not say which one it is".into())
@@ -348,49 +367,35 @@ impl Object {
 
     /// What the doctor sees in the rows of the channels after this one.
     pub(super) async fn doctor(&self, publisher: &Publisher, after: &str) -> Result<Response> {
-        let headers = headers_of(publisher)?;
-        self.fetch(Route::Doctor, Method::Post, headers, Some(after))
+        self.fetch(Route::Doctor, Lines::of(publisher), Some(after))
             .await
     }
 
     /// Arms a fault, see `faults`.
     #[cfg(feature = "faults")]
     pub(super) async fn arm_fault(&self, at: &str) -> Result<Response> {
-        let headers = Headers::new();
-        headers.set(super::faults::AT_HEADER, at)?;
-        self.fetch(Route::Faults, Method::Get, headers, None).await
+        let headers = Lines::default().with(super::faults::AT_HEADER, at);
+        self.fetch(Route::Faults, headers, None).await
     }
 
-    async fn fetch(
-        &self,
-        route: Route,
-        method: Method,
-        headers: Headers,
-        body: Option<&str>,
-    ) -> Result<Response> {
-        let mut init = RequestInit::new();
-        init.with_method(method)
-            .with_headers(headers)
-            .with_body(body.map(wasm_bindgen::JsValue::from));
-        let request = Request::new_with_init(&url_of(route), &init)?;
-        let stub: wasm_bindgen::JsValue =
-            self.namespace.get_by_name(self.space.as_str())?.into_rpc();
-        within(&stub, request.inner()).await
+    async fn fetch(&self, route: Route, headers: Lines, body: Option<&str>) -> Result<Response> {
+        let body = body.map_or(JsValue::UNDEFINED, JsValue::from);
+        self.ask(route, headers, body).await
+    }
+
+    /// The body is text, or a stream that is passed on.
+    async fn ask(&self, route: Route, headers: Lines, body: JsValue) -> Result<Response> {
+        let (space, url) = (self.space.as_str(), url_of(route));
+        let answer = glue::fetch_object(&self.objects, space, &url, &headers.0, body, DEADLINE_MS);
+        response_of(answer.await)
     }
 }
+
+/// What stands before the path of a request to an object.
+const ORIGIN: &str = "https://sync-engine";
 
 fn url_of(route: Route) -> String {
-    format!("https://sync-engine{}", route.path())
-}
-
-fn response_of(
-    answer: core::result::Result<wasm_bindgen::JsValue, wasm_bindgen::JsValue>,
-) -> Result<Response> {
-    use wasm_bindgen::JsCast;
-    let response = answer?
-        .dyn_into::<worker::worker_sys::web_sys::Response>()
-        .map_err(worker::Error::from)?;
-    Ok(response.into())
+    format!("{ORIGIN}{}", route.path())
 }
 
 /// Fetches from a Worker, an object, or (`fetcher` undefined) the network, in bounded time.

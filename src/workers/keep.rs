@@ -1,10 +1,11 @@
 //! A space as a whole: exported, imported, restored, examined. Both ends of it: what the router does
 //! with the calls, and what the object answers.
 
-use worker::{Request, Response, Result};
+use worker::Result;
 
 use super::authenticator::Authenticator;
 use super::host::{Host, seed};
+use super::http::{self, Request, Response};
 use super::internal::{Object, line_of, publisher_of};
 use super::router::{Answer, Call, now, space_named};
 use super::{glue, respond};
@@ -34,7 +35,7 @@ impl<A: Authenticator> Call<'_, A> {
         let publisher = self.publisher()?;
         let space = space_named(self.query("space").as_deref())?;
         let answer = self.keep(&publisher, &space, what).await?;
-        self.tell(match answer.status_code() {
+        self.tell(match answer.status() {
             200 => Outcome::Done,
             400 => Outcome::Refused(Code::Invalid),
             409 => Outcome::Refused(Code::Conflict),
@@ -48,7 +49,7 @@ impl<A: Authenticator> Call<'_, A> {
         self.config.check_keeps(publisher)?;
         let object = Object::of(self.env, space.clone())?;
         match what {
-            Keeping::Export => Ok(object.export(self.env, publisher).await?),
+            Keeping::Export => Ok(object.export(publisher).await?),
             Keeping::Import => {
                 let line = self.query("line").unwrap_or_else(|| "1".to_owned());
                 let line = line
@@ -56,7 +57,7 @@ impl<A: Authenticator> Call<'_, A> {
                     .ok()
                     .filter(|line| *line <= limits::SAFE_INTEGER);
                 let line = line.ok_or_else(|| Problem::invalid("line", "counts from 1"))?;
-                let answer = object.import(self.env, publisher, self.request, line);
+                let answer = object.import(publisher, self.request, line);
                 Ok(answer.await?)
             }
             Keeping::Restore => self.restore(publisher, space).await,
@@ -71,11 +72,11 @@ impl<A: Authenticator> Call<'_, A> {
         let object = Object::of(self.env, space.clone())?;
         // One that cannot work does not say; it may need the restore most.
         let before = object.instance().await.ok();
-        let mut answer = object.restore(publisher, &body).await?;
-        if answer.status_code() != 200 {
+        let answer = object.restore(publisher, &body).await?;
+        if answer.status() != 200 {
             return Ok(answer);
         }
-        let bookmarks = answer.text().await?;
+        let bookmarks = http::text(&answer).await?;
         for pause in RENEWAL_PAUSES_MS {
             glue::sleep(pause).await;
             // A new epoch counts only in the life that has begun with what was restored.
@@ -85,11 +86,11 @@ impl<A: Authenticator> Call<'_, A> {
                 _ = object.restart(publisher).await;
                 continue;
             }
-            let call = object.call(engine::Call::Epoch, publisher, "{}", None);
-            if let Ok(mut renewed) = call.await
-                && renewed.status_code() == 200
+            let call = object.call(engine::Call::Epoch, publisher, "{}".into(), None);
+            if let Ok(renewed) = call.await
+                && renewed.status() == 200
             {
-                let epoch = renewed.text().await?;
+                let epoch = http::text(&renewed).await?;
                 return Ok(respond::json(200, protocol::joined(&bookmarks, &epoch))?);
             }
         }
@@ -101,11 +102,11 @@ impl<A: Authenticator> Call<'_, A> {
     /// What is wrong or risky in the settings, and in the rows of the space.
     async fn doctor(&self, publisher: &Publisher, object: &Object) -> Answer {
         let after = self.query("after").unwrap_or_default();
-        let mut rows = object.doctor(publisher, &after).await?;
-        if rows.status_code() != 200 {
+        let rows = object.doctor(publisher, &after).await?;
+        if rows.status() != 200 {
             return Ok(rows);
         }
-        let rows = rows.text().await?;
+        let rows = http::text(&rows).await?;
         let settings = examine(&|name| glue::setting(self.env, name).ok().flatten(), A::OWN);
         let report = protocol::object(|o| {
             o.name("settings")
@@ -123,7 +124,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         request: &Request,
         most: usize,
     ) -> Result<Option<(Publisher, String)>> {
-        let body = glue::body_text(request.inner(), most as u32).await?;
+        let body = glue::body_text(request, most as u32).await?;
         // What is no text is no line and no place either.
         let body = body.as_string().unwrap_or_else(|| "\0".to_owned());
         Ok(publisher_of(request).map(|publisher| (publisher, body)))
@@ -202,7 +203,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         match publisher_of(request) {
             Some(Publisher::Unscoped) => {
                 self.sockets.restart().await?;
-                Response::empty()
+                Ok(Response::new()?)
             }
             Some(Publisher::Named(_)) | None => respond::not_found(),
         }

@@ -26,7 +26,7 @@ pub(super) fn is_open(env: &Env, setting: &str) -> core::result::Result<bool, Pr
 pub(super) fn html(page: &str) -> Result<Response> {
     let mut nonce = [0; 16];
     if getrandom::fill(&mut nonce).is_err() {
-        return respond::unavailable("no page", "there is no randomness");
+        return respond::unavailable("no page", "there is no randomness").map(Response::from);
     }
     let nonce = hex(&nonce);
     let policy = format!(

@@ -1,11 +1,11 @@
 //! Readers over HTTP that stay: their open answers, and what they want of the engine.
 
 use wasm_bindgen::prelude::*;
-use worker::worker_sys::web_sys;
-use worker::{Request, Response, Result};
+use worker::Result;
 
 use super::authenticator::Authenticator;
 use super::host::{Host, random_name};
+use super::http::{Request, Response};
 use super::router::now;
 use super::{faults, glue, respond};
 use crate::engine::{Effects, End, Input, Stays, StreamEvent};
@@ -31,7 +31,7 @@ extern "C" {
         until: Option<f64>,
         most: u32,
         seconds: u32,
-    ) -> web_sys::Response;
+    ) -> Response;
 
     #[wasm_bindgen(method, catch)]
     async fn next(this: &Readers, number: u32) -> core::result::Result<JsValue, JsValue>;
@@ -56,8 +56,7 @@ impl Readers {
     pub(super) fn answer(&self, stays: &Stays) -> Response {
         let until = stays.until.map(|Millis(at)| at as f64);
         let (most, seconds) = (limits::STREAM_BYTES as u32, limits::PING_SECONDS as u32);
-        let response = self.begin(stays.conn.0, stays.streams, until, most, seconds);
-        response.into()
+        self.begin(stays.conn.0, stays.streams, until, most, seconds)
     }
 
     /// Does what a turn has for readers.
@@ -90,7 +89,7 @@ impl Readers {
 impl<A: Authenticator, O: Observer> Host<A, O> {
     /// Answers a reader: at once, or with an answer that stays open.
     pub(super) async fn read(&self, request: &Request, grant: Grant) -> Result<Response> {
-        let body = glue::body_text(request.inner(), limits::BODY_BYTES as u32).await?;
+        let body = glue::body_text(request, limits::BODY_BYTES as u32).await?;
         let body = body.as_string().unwrap_or_default();
         let (Some(request), Ok(session)) = (
             ReadRequest::from_json(&body),
@@ -148,7 +147,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
     /// Answers mutations.
     pub(super) async fn write(&self, request: &Request, grant: Grant) -> Result<Response> {
         let most = limits::BODY_BYTES + 2 * limits::TOKEN_BYTES;
-        let body = glue::body_text(request.inner(), most as u32).await?;
+        let body = glue::body_text(request, most as u32).await?;
         let body = body.as_string().unwrap_or_default();
         let Ok(session) = SessionId::parse(&random_name()) else {
             return respond::unavailable("no session", "a random name is no name");

@@ -1,36 +1,28 @@
 //! HTTP answers: JSON bodies, and errors with their code and status.
 
-use worker::{Response, ResponseBuilder, Result};
+use worker::Result;
 
+use super::glue;
+use super::http::Response;
 use crate::engine::Reply;
 use crate::protocol::{Code, Problem};
 
 /// A JSON body with its status.
 pub(super) fn json(status: u16, body: String) -> Result<Response> {
-    Ok(ResponseBuilder::new()
-        .with_status(status)
-        .with_header("content-type", "application/json")?
-        .with_header("cache-control", "no-store")?
-        .fixed(body.into_bytes()))
+    Ok(glue::response(status, "application/json", &body, None)?)
 }
 
 /// The text format of Prometheus.
 pub(super) fn metrics(body: String) -> Result<Response> {
-    let mut response = json(200, body)?;
-    response
-        .headers_mut()
-        .set("content-type", "text/plain; version=0.0.4; charset=utf-8")?;
-    Ok(response)
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(glue::response(200, kind, &body, None)?)
 }
 
 /// The engine's answer.
 pub(super) fn reply(reply: Reply) -> Result<Response> {
-    let mut response = json(reply.status, reply.body)?;
-    if let Some(ms) = reply.retry_after_ms {
-        let seconds = ms.div_ceil(1000).to_string();
-        response.headers_mut().set("retry-after", &seconds)?;
-    }
-    Ok(response)
+    let seconds = reply.retry_after_ms.map(|ms| ms.div_ceil(1000) as f64);
+    let (status, body) = (reply.status, &reply.body);
+    Ok(glue::response(status, "application/json", body, seconds)?)
 }
 
 pub(super) fn problem(problem: &Problem) -> Result<Response> {
@@ -48,8 +40,8 @@ pub(super) fn not_found() -> Result<Response> {
 
 pub(super) fn wrong_method(allowed: &'static str) -> Result<Response> {
     let message = "this path takes another method";
-    let mut response = problem_with(405, Code::Invalid, message)?;
-    response.headers_mut().set("allow", allowed)?;
+    let response = problem_with(405, Code::Invalid, message)?;
+    response.headers().set("allow", allowed)?;
     Ok(response)
 }
 

@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 
 use js_sys::Promise;
-use worker::worker_sys::web_sys;
-use worker::{Env, Method, Request, Response, Result};
+use wasm_bindgen::JsValue;
+use worker::{Env, Result};
 
 use super::authenticator::{Authenticator, Configured};
 use super::gateway::ORIGIN_HEADER;
+use super::http::{self, Request, Response};
 use super::internal::{IDEMPOTENCY_HEADER, Object, SUBPROTOCOL_HEADER, Visit};
 use super::keep::Keeping;
 use super::{glue, log, respond};
@@ -73,20 +74,19 @@ pub(super) fn now() -> Millis {
 /// isolate ends the requests of all its spaces: each of them is then answered 503 at once.
 ///
 /// `#[event(fetch)]` cannot do that: it has no hold on the promise that it makes.
-pub fn serve(request: web_sys::Request, env: Env) -> Promise {
+pub fn serve(request: Request, env: Env) -> Promise {
     serve_with(request, env, Configured)
 }
 
 /// As [`serve`], with a team's own authenticator. The object needs the same one, see
 /// [`super::Host::wake_with`].
 pub fn serve_with<A: Authenticator + 'static>(
-    request: web_sys::Request,
+    request: Request,
     env: Env,
     authenticator: A,
 ) -> Promise {
     let answer = wasm_bindgen_futures::future_to_promise(async move {
-        let response = fetch(request.into(), &env, &authenticator).await?;
-        Ok(web_sys::Response::from(response).into())
+        Ok(fetch(request, &env, &authenticator).await?.into())
     });
     glue::answered(&answer)
 }
@@ -101,7 +101,7 @@ async fn fetch<A: Authenticator>(
     authenticator: &A,
 ) -> Result<Response> {
     let began = now();
-    let url = glue::Address::new(&request.inner().url())?;
+    let url = glue::Address::new(&request.url())?;
     let path = url.path();
     let path = path.as_str();
     let route = match path {
@@ -127,7 +127,7 @@ async fn fetch<A: Authenticator>(
         },
     };
     if request.method() != route.method() {
-        return respond::wrong_method(route.allowed());
+        return respond::wrong_method(route.method());
     }
     let config = match config::<A>(env) {
         Ok(config) => config,
@@ -194,9 +194,9 @@ enum Route<'a> {
 }
 
 impl Route<'_> {
-    fn method(&self) -> Method {
+    fn method(&self) -> &'static str {
         match self {
-            Self::Call(_) | Self::Mutate | Self::Import | Self::Restore => Method::Post,
+            Self::Call(_) | Self::Mutate | Self::Import | Self::Restore => "POST",
             Self::Health
             | Self::Connect(_)
             | Self::Session
@@ -206,16 +206,9 @@ impl Route<'_> {
             | Self::Metrics
             | Self::Inspect
             | Self::Export
-            | Self::Doctor => Method::Get,
+            | Self::Doctor => "GET",
             #[cfg(feature = "faults")]
-            Self::Faults => Method::Get,
-        }
-    }
-
-    fn allowed(&self) -> &'static str {
-        match self.method() {
-            Method::Post => "POST",
-            _ => "GET",
+            Self::Faults => "GET",
         }
     }
 
@@ -289,7 +282,7 @@ const ADDRESS_HEADER: &str = "cf-connecting-ip";
 
 impl<A: Authenticator> Call<'_, A> {
     fn header(&self, name: &str) -> Option<String> {
-        self.request.headers().get(name).ok().flatten()
+        http::header(self.request, name)
     }
 
     pub(super) fn query(&self, name: &str) -> Option<String> {
@@ -393,13 +386,13 @@ impl<A: Authenticator> Call<'_, A> {
             return Ok(response);
         }
         let counted = Object::count_new_space(self.env, &self.owner(grant)).await?;
-        let may_create = counted.status_code() == 200;
+        let may_create = counted.status() == 200;
         match object.visit(grant, visit, may_create).await? {
             Some(response) => Ok(response),
             None if may_create => Err(worker::Error::from("the space cannot be made").into()),
             // Unless somebody else has made it meanwhile.
             None => {
-                let code = match counted.status_code() {
+                let code = match counted.status() {
                     429 => Code::RateLimited,
                     _ => Code::Unavailable,
                 };
@@ -458,41 +451,24 @@ impl<A: Authenticator> Call<'_, A> {
 
     async fn call(&self, call: engine::Call) -> Answer {
         let publisher = self.publisher()?;
-        let body = self.body().await?;
-        let space = self.space_of_call(&body)?;
+        let (space, body) = match self.query("space") {
+            // It may not be named otherwise in the body, which the object sees to.
+            Some(space) => (space_named(Some(&space))?, self.request.body().into()),
+            None => {
+                let body = self.body().await?;
+                (space_in(&body)?, JsValue::from(body))
+            }
+        };
         // Also inside the object. Here it keeps a key from spaces that it has no business in.
         self.config.check_call(&publisher, Some(call), &space)?;
         let object = Object::of(self.env, space)?;
         let once = self.header(IDEMPOTENCY_HEADER);
-        Ok(object.call(call, &publisher, &body, once).await?)
+        Ok(object.call(call, &publisher, body, once).await?)
     }
 
     pub(super) async fn body(&self) -> core::result::Result<String, Refusal> {
-        let bytes = limits::BODY_BYTES as u32;
-        let body = glue::body_text(self.request.inner(), bytes).await;
-        let body = body.map_err(worker::Error::from)?;
-        if body.is_null() {
-            let message = "the body must be at most 8 MiB";
-            return Err(Problem::new(Code::FrameTooLarge, message).into());
-        }
-        let not_utf8 = || Problem::malformed("the body is no UTF-8");
-        Ok(body.as_string().ok_or_else(not_utf8)?)
-    }
-
-    /// The space of a call: by query or by body. The body is read for it only where the word
-    /// occurs; the object checks again.
-    fn space_of_call(&self, body: &str) -> core::result::Result<Space, Problem> {
-        let by_query = self.query("space");
-        let by_body = match body.contains("\"space\"") {
-            true => PublishBody::space_of(body)?,
-            false => None,
-        };
-        match (by_query, by_body) {
-            (Some(query), Some(body)) if query != body => {
-                Err(Problem::invalid("space", "the query names another space"))
-            }
-            (query, body) => space_named(query.or(body).as_deref()),
-        }
+        let body = http::body(self.request, limits::BODY_BYTES).await;
+        Ok(body.map_err(worker::Error::from)??)
     }
 
     #[cfg(feature = "faults")]
@@ -584,6 +560,15 @@ fn network(address: &str) -> String {
         Ok(IpAddr::V4(address)) => address.to_string(),
         Err(_) => address.to_owned(),
     }
+}
+
+/// The space that the body of a call names. It is read for that only where the word occurs.
+fn space_in(body: &str) -> core::result::Result<Space, Problem> {
+    let name = match body.contains("\"space\"") {
+        true => PublishBody::space_of(body)?,
+        false => None,
+    };
+    space_named(name.as_deref())
 }
 
 pub(super) fn space_named(name: Option<&str>) -> core::result::Result<Space, Problem> {

@@ -32,66 +32,69 @@ macro_rules! sync_worker {
             $crate::workers::router::serve_with(request, env, $authenticator)
         }
 
+        // Not by `#[durable_object]`: its `fetch` takes requests and responses apart.
         /// One space: its sockets, its log, its engine.
-        #[::worker::durable_object]
+        #[::wasm_bindgen::prelude::wasm_bindgen]
         pub struct SyncEngine {
             host: $host,
         }
 
-        impl ::worker::DurableObject for SyncEngine {
-            fn new(state: ::worker::State, env: ::worker::Env) -> Self {
+        #[::wasm_bindgen::prelude::wasm_bindgen(
+                                    wasm_bindgen = ::worker::wasm_bindgen,
+                                    wasm_bindgen_futures = ::worker::wasm_bindgen_futures,
+                                    js_sys = ::worker::js_sys
+                                )]
+        impl SyncEngine {
+            /// Made by the runtime, before whatever wakes it.
+            #[wasm_bindgen(constructor)]
+            pub fn new(
+                state: ::worker::worker_sys::DurableObjectState,
+                env: ::worker::Env,
+            ) -> Self {
                 let wake: fn(&::worker::State, &::worker::Env) -> $host = $wake;
                 Self {
-                    host: wake(&state, &env),
+                    host: wake(&state.into(), &env),
                 }
             }
 
-            async fn fetch(
+            /// The router asks.
+            pub async fn fetch(
                 &self,
-                request: ::worker::Request,
-            ) -> ::worker::Result<::worker::Response> {
-                self.host.fetch(request).await
+                request: ::worker::worker_sys::web_sys::Request,
+            ) -> ::std::result::Result<::wasm_bindgen::JsValue, ::wasm_bindgen::JsValue> {
+                Ok(self.host.fetch(request).await?.into())
             }
 
-            async fn alarm(&self) -> ::worker::Result<::worker::Response> {
-                self.host.alarm()?;
-                ::worker::Response::empty()
+            /// The alarm rings.
+            pub async fn alarm(&self) -> ::std::result::Result<(), ::wasm_bindgen::JsValue> {
+                Ok(self.host.alarm()?)
             }
 
-            async fn websocket_message(
+            // A promise, so that a panic is an error of nobody's: `glue.js` listens for those.
+            /// A frame has come.
+            #[wasm_bindgen(js_name = webSocketMessage)]
+            pub async fn websocket_message(
                 &self,
-                socket: ::worker::WebSocket,
-                message: ::worker::WebSocketIncomingMessage,
-            ) -> ::worker::Result<()> {
-                self.host.message(&socket, &message).await;
-                Ok(())
+                socket: ::worker::worker_sys::web_sys::WebSocket,
+                message: ::wasm_bindgen::JsValue,
+            ) {
+                self.host.message(&socket, &message);
             }
 
-            async fn websocket_close(
+            /// A socket has closed.
+            #[wasm_bindgen(js_name = webSocketClose)]
+            pub async fn websocket_close(
                 &self,
-                socket: ::worker::WebSocket,
-                code: usize,
-                _reason: ::std::string::String,
-                _was_clean: bool,
-            ) -> ::worker::Result<()> {
+                socket: ::worker::worker_sys::web_sys::WebSocket,
+                code: u16,
+            ) {
                 self.host.closed(&socket, code);
-                Ok(())
             }
 
-            async fn websocket_error(
-                &self,
-                socket: ::worker::WebSocket,
-                error: ::worker::Error,
-            ) -> ::worker::Result<()> {
-                ::worker::console_debug!("socket error: {error}");
+            /// A socket has broken.
+            #[wasm_bindgen(js_name = webSocketError)]
+            pub async fn websocket_error(&self, socket: ::worker::worker_sys::web_sys::WebSocket) {
                 self.host.closed(&socket, 1000);
-                Ok(())
-            }
-
-            // There is no raw TCP here; the default would panic.
-            async fn connect(&self, _socket: ::worker::Socket) -> ::worker::Result<()> {
-                let message = "this object takes no TCP connections";
-                Err(::worker::Error::RustError(message.to_owned()))
             }
         }
     };

@@ -2,10 +2,11 @@
 //! service binding, else a URL.
 
 use wasm_bindgen::JsValue;
-use worker::{Env, Headers, Method, Request, RequestInit, Response};
+use worker::{Env, Headers, Method, Request, RequestInit};
 
 use super::gateway::{Target, target};
 use super::glue;
+use super::http::{self, Response};
 use super::internal::{IDEMPOTENCY_HEADER, Object, within};
 use crate::config::Publisher;
 use crate::names::Space;
@@ -56,7 +57,7 @@ impl WorkerTransport {
                 let object = Object::of(&self.env, space)?;
                 let once = post.idempotency_key.map(str::to_owned);
                 let all = Publisher::Unscoped;
-                return object.call(post.call, &all, post.body, once).await;
+                return object.call(post.call, &all, post.body.into(), once).await;
             }
         };
         let headers = Headers::new();
@@ -81,10 +82,10 @@ impl WorkerTransport {
 impl Transport for WorkerTransport {
     async fn post(&self, post: Post<'_>) -> Result<Answer, String> {
         let answer = async {
-            let mut response = self.send(post).await?;
+            let response = self.send(post).await?;
             Ok::<_, worker::Error>(Answer {
-                status: response.status_code(),
-                body: response.text().await?,
+                status: response.status(),
+                body: http::text(&response).await?,
             })
         };
         answer.await.map_err(|error| error.to_string())

@@ -79,6 +79,11 @@ class Neighbour {
   }
 }
 
+/** How a socket ends with a crash. Who still sends may be cut off before it hears the reason. */
+function checkRestart(end, { wasWriting }) {
+  if (!wasWriting || end.code !== 1006) has(end, { code: 4000, reason: "restart" });
+}
+
 /** A client that keeps a copy of `notes`, and comes back with its cursor. */
 class Reader {
   copy = {};
@@ -121,8 +126,8 @@ class Reader {
   }
 
   /** After a crash: the server has closed the socket, and says so soon. */
-  async comeBack() {
-    has(await this.socket.ended(promptly), { code: 4000, reason: "restart" });
+  async comeBack({ wasWriting = false } = {}) {
+    checkRestart(await this.socket.ended(promptly), { wasWriting });
     this.take();
     await this.connect();
   }
@@ -182,6 +187,74 @@ test("a mutation that two identities see", async () => {
     };
   });
   assert.ok(crashes >= 2 + 4, `only ${crashes} effects`);
+});
+
+test("mutations that come together", async () => {
+  // The first is handled as it comes, the others in one go: a crash between two of them takes the rest along.
+  const each = 3;
+  const crashes = await atEveryEffect(crowded, async ({ space, readers }) => {
+    const [alice, , bob] = readers;
+    const write = (reader) => {
+      for (let n = 0; n < each; n += 1)
+        reader.socket.send(mutation(`m${n}`, "notes", "create", `${reader.user}${n}`, { ownerId: reader.user, n }));
+    };
+    const acks = ({ socket }) => socket.inbox.filter(({ type }) => type === "ack").length;
+    const answered = async (reader) => {
+      for (let count = 1; acks(reader) < each && reader.socket.isOpen; count += 1)
+        await Promise.race([reader.socket.ended(), reader.socket.pending(count)]);
+    };
+    write(alice);
+    write(bob);
+    await Promise.all([answered(alice), answered(bob)]);
+    const acked = acks(alice) + acks(bob);
+    return async (crashed) => {
+      const wasWriting = (reader) => reader === alice || reader === bob;
+      if (crashed)
+        await Promise.all(readers.map((reader) => reader.comeBack({ wasWriting: wasWriting(reader) })));
+      else assert.equal(acked, 2 * each);
+      const { seq } = await space.stats();
+      assert.ok(seq >= 2 + acked && seq <= 2 + 2 * each, `${acked} acknowledged, ${seq} changes`);
+      write(alice);
+      write(bob);
+      for (const reader of [alice, bob]) {
+        for (let n = 0; n < each; n += 1) reader.apply(await reader.socket.receive({ type: "ack", id: `m${n}` }));
+      }
+      const truth = await complete({ space, readers }, 2 + 2 * each);
+      assert.deepEqual(Object.keys(truth.alice), ["k", "alice0", "alice1", "alice2"]);
+    };
+  });
+  assert.ok(crashes >= 2 * each * 3, `only ${crashes} effects`);
+});
+
+test("frames that wait in another space when one crashes", async () => {
+  const write = (client, count) => {
+    for (let n = 0; n < count; n += 1)
+      client.send(mutation(`m${n}`, "notes", "create", `k${n}`, { ownerId: "alice" }));
+  };
+  // Which of the two crashes is up to chance; neither may leave a frame without an answer and say nothing.
+  const count = 30;
+  let ended = 0;
+  for (const at of [1, 4, 7, 10, 13, 16, 30, 60, 100]) {
+    const spaces = [workers.space(), workers.space()];
+    const clients = await Promise.all(spaces.map((space) => space.join("alice", ["notes"])));
+    await arm(at);
+    for (const client of clients) write(client, count);
+    for (const [i, client] of clients.entries()) {
+      for (let acked = 0; acked < count && client.isOpen; acked = client.inbox.length)
+        await Promise.race([client.ended(promptly), client.pending(acked + 1)]);
+      if (client.inbox.length < count) {
+        checkRestart(await client.ended(promptly), { wasWriting: true });
+        ended += 1;
+      }
+      const again = await spaces[i].join("alice");
+      write(again, count);
+      for (let n = 0; n < count; n += 1) await again.receive({ type: "ack", id: `m${n}` });
+      assert.equal((await spaces[i].stats()).seq, count);
+    }
+    assert.equal(await arm(), -1, "nothing has crashed");
+    await neighbour.check(true);
+  }
+  assert.ok(ended > 9, "no space but those that crashed kept frames");
 });
 
 for (const through of ["the app Worker", "the sync Worker"]) {

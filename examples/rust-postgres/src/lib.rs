@@ -2,7 +2,7 @@
 
 // There are Workers only as wasm; for native commands on the workspace this is empty.
 #![cfg(target_arch = "wasm32")]
-// The methods that `#[durable_object]` makes have no docs of their own.
+// What `#[wasm_bindgen]` makes has no docs of its own.
 #![allow(missing_docs)]
 
 mod db;

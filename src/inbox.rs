@@ -1,0 +1,147 @@
+//! Frames that came while others were being handled, until they are handled as well.
+//!
+//! Every commit costs the object far more than a frame does. The runtime commits when it has no more
+//! JavaScript to run, so frames that are handled in one go share a commit. A frame that comes alone is
+//! handled at once; those that come before the runtime has looked at its sockets again wait for that
+//! look, and are handled together, each in a turn of its own.
+
+use crate::limits;
+use crate::names::{ConnId, Millis};
+
+/// A frame that has come and was not handled yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub(crate) conn: ConnId,
+    /// What it holds; `None` where that is not text.
+    pub(crate) text: Option<String>,
+    /// When it came.
+    pub(crate) at: Millis,
+}
+
+/// What is to be done about a frame that has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Handle it, and ask [`Inbox::look`] when the runtime has looked at its sockets again.
+    Alone(Arrival),
+    /// Handle it with those that came before it: there is no room for more.
+    Full(Vec<Arrival>),
+    /// It waits.
+    Waits,
+}
+
+/// The frames of one object that wait, in the order in which they came.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    waiting: Vec<Arrival>,
+    bytes: usize,
+    /// Whether a look at the sockets is to come.
+    looks: bool,
+}
+
+impl Inbox {
+    /// Takes a frame in.
+    pub(crate) fn take(&mut self, arrival: Arrival) -> Taken {
+        if !self.looks {
+            self.looks = true;
+            return Taken::Alone(arrival);
+        }
+        self.bytes += arrival.text.as_ref().map_or(0, String::len);
+        self.waiting.push(arrival);
+        match self.waiting.len() >= limits::GATHERED_FRAMES || self.bytes >= limits::GATHERED_BYTES
+        {
+            true => Taken::Full(self.all()),
+            false => Taken::Waits,
+        }
+    }
+
+    /// Hands out what waits.
+    pub(crate) fn all(&mut self) -> Vec<Arrival> {
+        self.bytes = 0;
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// The runtime has looked at its sockets: hands out what waits. Where that is nothing, no other
+    /// look is to come.
+    pub(crate) fn look(&mut self) -> Vec<Arrival> {
+        self.looks = !self.waiting.is_empty();
+        self.all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(conn: u32, bytes: usize) -> Arrival {
+        Arrival {
+            conn: ConnId(conn),
+            text: Some("x".repeat(bytes)),
+            at: Millis(7),
+        }
+    }
+
+    #[test]
+    fn a_frame_that_comes_alone_is_handled_at_once() {
+        let mut inbox = Inbox::default();
+        assert_eq!(inbox.take(arrival(1, 9)), Taken::Alone(arrival(1, 9)));
+        assert_eq!(inbox.look(), []);
+        assert_eq!(inbox.take(arrival(2, 9)), Taken::Alone(arrival(2, 9)));
+    }
+
+    #[test]
+    fn frames_that_come_together_wait_for_the_next_look_and_keep_their_order() {
+        let mut inbox = Inbox::default();
+        assert!(matches!(inbox.take(arrival(1, 9)), Taken::Alone(_)));
+        for conn in [2, 3, 2] {
+            assert_eq!(inbox.take(arrival(conn, 9)), Taken::Waits);
+        }
+        let order = inbox
+            .look()
+            .iter()
+            .map(|one| one.conn.0)
+            .collect::<Vec<_>>();
+        assert_eq!(order, [2, 3, 2]);
+        // More may come while these are handled.
+        assert_eq!(inbox.take(arrival(4, 9)), Taken::Waits);
+        assert_eq!(inbox.look(), [arrival(4, 9)]);
+        assert_eq!(inbox.look(), []);
+        assert!(matches!(inbox.take(arrival(5, 9)), Taken::Alone(_)));
+    }
+
+    #[test]
+    fn as_many_frames_wait_as_there_is_room_for() {
+        let mut inbox = Inbox::default();
+        inbox.take(arrival(0, 1));
+        for conn in 1..limits::GATHERED_FRAMES as u32 {
+            assert_eq!(inbox.take(arrival(conn, 1)), Taken::Waits);
+        }
+        let last = limits::GATHERED_FRAMES as u32;
+        let Taken::Full(all) = inbox.take(arrival(last, 1)) else {
+            panic!("more frames wait than there is room for");
+        };
+        assert_eq!(all.len(), limits::GATHERED_FRAMES);
+        assert_eq!(all.last(), Some(&arrival(last, 1)));
+        assert_eq!(inbox.take(arrival(1, 1)), Taken::Waits);
+    }
+
+    #[test]
+    fn as_many_bytes_wait_as_there_is_room_for() {
+        let mut inbox = Inbox::default();
+        inbox.take(arrival(0, 1));
+        assert_eq!(
+            inbox.take(arrival(1, limits::GATHERED_BYTES - 1)),
+            Taken::Waits
+        );
+        let binary = Arrival {
+            text: None,
+            ..arrival(1, 0)
+        };
+        assert_eq!(inbox.take(binary), Taken::Waits);
+        assert!(matches!(inbox.take(arrival(2, 1)), Taken::Full(all) if all.len() == 3));
+        assert_eq!(
+            inbox.take(arrival(1, limits::GATHERED_BYTES - 1)),
+            Taken::Waits
+        );
+        assert_eq!(inbox.all().len(), 1);
+    }
+}
