@@ -31,6 +31,8 @@ pub mod limits;
 mod names;
 mod observe;
 mod outbox;
+#[cfg(any(target_arch = "wasm32", test))]
+mod packed;
 pub mod protocol;
 pub mod publisher;
 mod rate;

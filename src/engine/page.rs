@@ -177,13 +177,13 @@ pub(super) fn read_page<S: Sql>(
 }
 
 /// What a row is to one reader, encoded.
-enum Item {
-    Row { data: String, meta: String },
+enum Item<'a> {
+    Row { data: &'a str, meta: String },
     Gone { key: String, len: usize },
 }
 
-impl Item {
-    fn of(row: &PageRow<'_>, topics: &Topics, began: Seq, meta: bool) -> Option<Self> {
+impl<'a> Item<'a> {
+    fn of(row: &PageRow<'a>, topics: &Topics, began: Seq, meta: bool) -> Option<Self> {
         let visible = row.audience().sees(topics);
         let gone = match (visible, row.is_tombstone()) {
             (true, false) => {
@@ -215,7 +215,7 @@ impl Item {
     fn append_to(self, snapshot: &mut Snapshot) {
         match self {
             Self::Row { data, meta } => {
-                append(&mut snapshot.data, &data);
+                append(&mut snapshot.data, data);
                 if let Some(list) = &mut snapshot.meta {
                     append(list, &meta);
                 }
@@ -233,12 +233,12 @@ fn append(list: &mut String, item: &str) {
 }
 
 /// What a stored state of an event is to one reader: an item, where it is the latest, and a change.
-fn entry(
-    row: &PageRow<'_>,
+fn entry<'a>(
+    row: &PageRow<'a>,
     topics: &Topics,
     began: Seq,
     meta: bool,
-) -> (Option<Item>, Option<String>) {
+) -> (Option<Item<'a>>, Option<String>) {
     let latest = row.version() == Version::Latest;
     let item = latest.then(|| Item::of(row, topics, began, meta)).flatten();
     (item, change_of(row, topics, began))
@@ -277,7 +277,7 @@ fn change_of(row: &PageRow<'_>, topics: &Topics, began: Seq) -> Option<String> {
     Some(protocol::change_item(&sight.of(ChangeFrame {
         action,
         key: &key,
-        data: data.as_deref(),
+        data,
         by: by.as_deref(),
         at: row.at(),
     })))

@@ -332,11 +332,11 @@ fn difference<S: Sql>(
         let sees = new.is_some_and(|new| audience.sees(new));
         if saw != sees && !row.is_tombstone() {
             let gained = sees.then(|| row.data()).flatten();
-            bytes += gained.as_ref().map_or(0, String::len);
+            bytes += gained.map_or(0, str::len);
             moved.push(Moved {
                 key: row.key(),
                 at: row.at(),
-                gained: gained.map(|data| (data, row.author())),
+                gained: gained.map(|data| (data.to_owned(), row.author())),
             });
         }
         too_many =

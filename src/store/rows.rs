@@ -37,7 +37,7 @@ pub(crate) struct Floor {
 /// A stored row while a page is read: columns are decoded only when they are asked for.
 pub(crate) struct PageRow<'a>(pub(super) &'a dyn Columns);
 
-impl PageRow<'_> {
+impl<'a> PageRow<'a> {
     pub(crate) fn key(&self) -> String {
         self.0.text(0).unwrap_or_default()
     }
@@ -48,16 +48,16 @@ impl PageRow<'_> {
 
     /// What reading it costs, in rows: large audiences and losses count as several.
     pub(crate) fn cost(&self) -> usize {
-        let len = |column| self.0.text(column).map_or(0, |text| text.len());
+        let len = |column| self.0.str(column).map_or(0, str::len);
         1 + (len(2) + len(3)) / limits::ROW_COST_BYTES
     }
 
     pub(crate) fn audience(&self) -> Audience {
-        Audience::from_column(self.0.text(2).as_deref())
+        Audience::from_column(self.0.str(2))
     }
 
     pub(crate) fn lost(&self) -> Losses {
-        Losses::from_column(self.0.text(3).as_deref())
+        Losses::from_column(self.0.str(3))
     }
 
     pub(crate) fn author(&self) -> Option<String> {
@@ -73,13 +73,13 @@ impl PageRow<'_> {
     }
 
     /// The row, where its reader may see it.
-    pub(crate) fn data(&self) -> Option<String> {
-        self.0.text(7)
+    pub(crate) fn data(&self) -> Option<&'a str> {
+        self.0.str(7)
     }
 
     /// How the event came to be as it is. Only of a page of changes.
     pub(crate) fn edit(&self) -> Option<Edit> {
-        Edit::from_column(self.0.text(8).as_deref())
+        Edit::from_column(self.0.str(8))
     }
 
     /// What the row is of its key. Only of a page of changes.
@@ -114,10 +114,10 @@ impl<S: Sql> Store<S> {
                 Some(StoredRow {
                     seq: Seq(row.int(0)?),
                     data: row.text(1),
-                    audience: Audience::from_column(row.text(2).as_deref()),
+                    audience: Audience::from_column(row.str(2)),
                     author: row.text(3),
                     at: Millis(row.int(4)?),
-                    lost: Losses::from_column(row.text(5).as_deref()),
+                    lost: Losses::from_column(row.str(5)),
                 })
             },
         )?;

@@ -26,7 +26,12 @@ pub trait Columns {
     fn int(&self, column: usize) -> Option<u64>;
 
     /// The text of a column; `None` for anything else.
-    fn text(&self, column: usize) -> Option<String>;
+    fn str(&self, column: usize) -> Option<&str>;
+
+    /// The same, to keep.
+    fn text(&self, column: usize) -> Option<String> {
+        self.str(column).map(str::to_owned)
+    }
 }
 
 /// Why SQLite did not do it. Holds SQLite's text, which may hold data: log it, never send it.

@@ -8,6 +8,7 @@ use js_sys::Array;
 use wasm_bindgen::{JsCast, JsValue};
 
 use super::glue;
+use crate::packed::Rows;
 use crate::protocol::RestoreBody;
 use crate::small_map::SmallMap;
 use crate::store::{Columns, Param, Sql, SqlError};
@@ -89,19 +90,42 @@ impl Database {
         }
         let number = self.statement(text);
         let first = self.glue.exec(number, &texts, &numbers, CHUNK);
-        let mut chunk = first.map_err(error)?;
-        while let Some(rows) = chunk {
+        let mut rows = self.unpacked(&first.map_err(error)?)?;
+        loop {
             for row in rows.iter() {
-                if each(&Row(row.unchecked_into())).is_break() {
+                if each(&row).is_break() {
                     return Ok(());
                 }
             }
-            chunk = match rows.length() {
-                CHUNK => self.glue.more(CHUNK).map_err(error)?,
-                _ => None,
-            };
+            if rows.are_last {
+                return Ok(());
+            }
+            rows = self.unpacked(&self.glue.more(CHUNK).map_err(error)?)?;
         }
-        Ok(())
+    }
+
+    /// The rows that `glue.js` has packed.
+    fn unpacked(&self, packed: &[f64]) -> Result<Rows, SqlError> {
+        let units = packed.get(1).map_or(0, |units| *units as usize);
+        let texts = match units {
+            0 => String::new(),
+            units => self.texts(units)?,
+        };
+        Rows::unpack(packed, texts)
+    }
+
+    /// The texts of the rows that were read last, which are so long in JavaScript.
+    fn texts(&self, units: usize) -> Result<String, SqlError> {
+        // Three bytes a unit are the most there can be; one is what most texts take.
+        for bytes in [units, 3 * units] {
+            let mut into = vec![0; bytes];
+            if let Some(written) = self.glue.texts(&mut into) {
+                into.truncate(written as usize);
+                let texts = String::from_utf8(into);
+                return texts.map_err(|_| SqlError("a text is no UTF-8".to_owned()));
+            }
+        }
+        Err(SqlError("texts are longer than they can be".to_owned()))
     }
 }
 
@@ -115,25 +139,6 @@ fn utf16_len(text: &str) -> usize {
 
 fn error(thrown: JsValue) -> SqlError {
     SqlError(glue::thrown(&thrown))
-}
-
-struct Row(Array);
-
-impl Row {
-    fn get(&self, column: usize) -> JsValue {
-        u32::try_from(column).map_or(JsValue::UNDEFINED, |column| self.0.get(column))
-    }
-}
-
-impl Columns for Row {
-    fn int(&self, column: usize) -> Option<u64> {
-        let value = self.get(column).as_f64()?;
-        (value >= 0.0).then_some(value as u64)
-    }
-
-    fn text(&self, column: usize) -> Option<String> {
-        self.get(column).as_string()
-    }
 }
 
 impl Sql for Database {

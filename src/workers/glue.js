@@ -1,10 +1,19 @@
 // The JavaScript that wasm cannot do without, or only slowly: one crossing instead of many.
 
+const encoder = new TextEncoder();
+
+/** What a statement without rows has. */
+const NONE = [0, 0, 1];
+
+/** Texts of this length are enough to cross at once: those of many long rows would not fit in wasm. */
+const CHUNK_LENGTH = 64 * 1024;
+
 /** The SQLite database of an object. Statements with rows are read in chunks. */
 export class Database {
   #storage;
   #cursor;
   #rows;
+  #texts = "";
   #isRead = false;
   #written = 0;
   // By number: the text of a statement, whether it only reads, and whether it has rows, once it has run.
@@ -22,9 +31,9 @@ export class Database {
   }
 
   /**
-   * Runs a statement; the first `most` rows, or undefined where it has none. All its texts come as one,
-   * in order, with a number for each parameter: itself, where it is a number; below 0, -1 less the
-   * length of a text; NaN, null.
+   * Runs a statement; its first `most` rows, packed, see `more`. All its texts come as one, in order, with
+   * a number for each parameter: itself, where it is a number; below 0, -1 less the length of a text; NaN,
+   * null.
    */
   exec(number, texts, numbers, most) {
     const statement = this.#statements[number];
@@ -45,26 +54,49 @@ export class Database {
     statement.hasRows ??= this.#cursor.columnNames.length > 0;
     if (!statement.hasRows) {
       this.#written += this.#cursor.rowsWritten;
-      return undefined;
+      return NONE;
     }
     this.#isRead = statement.isRead;
     this.#rows = this.#cursor.raw();
     return this.more(most);
   }
 
-  /** The next `most` rows of the last statement; fewer, or undefined, at its end. */
+  /**
+   * The next rows of the last statement, `most` of them, or fewer where they are long. First their number,
+   * the length of all their texts, which `texts` hands out, and whether (1) they are the last; then their
+   * values like parameters, row by row.
+   */
   more(most) {
-    let chunk;
-    for (let count = 0; count < most; count += 1) {
+    const values = [0, 0, 0];
+    let texts = "";
+    let count = 0;
+    for (; count < most && texts.length < CHUNK_LENGTH; count += 1) {
       const next = this.#rows.next();
       if (next.done) {
         // To ask costs as much as the statement.
         if (!this.#isRead) this.#written += this.#cursor.rowsWritten;
+        values[2] = 1;
         break;
       }
-      (chunk ??= []).push(next.value);
+      for (const value of next.value) {
+        if (typeof value === "string") {
+          texts += value;
+          values.push(-1 - value.length);
+        } else {
+          values.push(value ?? NaN);
+        }
+      }
     }
-    return chunk;
+    values[0] = count;
+    values[1] = texts.length;
+    this.#texts = texts;
+    return values;
+  }
+
+  /** Writes the texts of the last rows as UTF-8; how many bytes, or nothing where there is no room. */
+  texts(into) {
+    const { read, written } = encoder.encodeInto(this.#texts, into);
+    return read === this.#texts.length ? written : undefined;
   }
 
   /** Rows written by all statements that were read to their end. */

@@ -22,10 +22,13 @@ extern "C" {
         texts: &str,
         numbers: &[f64],
         most: u32,
-    ) -> Result<Option<Array>, JsValue>;
+    ) -> Result<Vec<f64>, JsValue>;
 
     #[wasm_bindgen(method, catch)]
-    pub(super) fn more(this: &Database, most: u32) -> Result<Option<Array>, JsValue>;
+    pub(super) fn more(this: &Database, most: u32) -> Result<Vec<f64>, JsValue>;
+
+    #[wasm_bindgen(method)]
+    pub(super) fn texts(this: &Database, into: &mut [u8]) -> Option<u32>;
 
     #[wasm_bindgen(method, getter)]
     pub(super) fn written(this: &Database) -> f64;

@@ -40,10 +40,10 @@ macro_rules! sync_worker {
         }
 
         #[::wasm_bindgen::prelude::wasm_bindgen(
-                                    wasm_bindgen = ::worker::wasm_bindgen,
-                                    wasm_bindgen_futures = ::worker::wasm_bindgen_futures,
-                                    js_sys = ::worker::js_sys
-                                )]
+                                            wasm_bindgen = ::worker::wasm_bindgen,
+                                            wasm_bindgen_futures = ::worker::wasm_bindgen_futures,
+                                            js_sys = ::worker::js_sys
+                                        )]
         impl SyncEngine {
             /// Made by the runtime, before whatever wakes it.
             #[wasm_bindgen(constructor)]

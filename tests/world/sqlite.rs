@@ -76,13 +76,8 @@ impl Columns for Row<'_, '_> {
         }
     }
 
-    fn text(&self, column: usize) -> Option<String> {
-        self.0
-            .get_ref(column)
-            .ok()?
-            .as_str()
-            .ok()
-            .map(str::to_owned)
+    fn str(&self, column: usize) -> Option<&str> {
+        self.0.get_ref(column).ok()?.as_str().ok()
     }
 }
 
