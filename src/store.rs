@@ -127,6 +127,24 @@ impl<S: Sql> Store<S> {
         (self.log.head, self.log.clock)
     }
 
+    /// Runs `body`; when it fails, nothing of it remains, in memory neither. One that writes with a single
+    /// statement needs no transaction for that.
+    pub(crate) fn all_or_nothing<T, E: From<SqlError>>(
+        &mut self,
+        in_transaction: bool,
+        mut body: impl FnMut(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if in_transaction {
+            return self.transaction(body);
+        }
+        let before = self.log.clone();
+        let result = body(self);
+        if result.is_err() {
+            self.log = before;
+        }
+        result
+    }
+
     /// Runs `body` in a transaction; when it fails, nothing of it remains, in memory neither.
     pub(crate) fn transaction<T, E: From<SqlError>>(
         &mut self,

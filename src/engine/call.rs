@@ -290,6 +290,12 @@ impl<S: Sql> Engine<S> {
         self.config
             .check_call(publisher, Some(request.call), &self.space)?;
         let (config, hub, room) = (&self.config, &self.hub, &self.room);
+        if let (CallBody::Publish(body), None) = (&body, &once)
+            && let Some(change) = body.only()
+        {
+            let by = (config.as_ref(), publisher);
+            return publish::publish_one(&mut self.store, by, hub, change, now);
+        }
         self.store.transaction(|store| {
             let context = (config.as_ref(), hub, room, publisher);
             let done = perform(store, context, &body, request.seed, now)?;

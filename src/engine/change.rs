@@ -105,6 +105,15 @@ pub(super) fn commit<S: Sql>(
     })
 }
 
+/// Whether [`commit`] writes with one statement alone, which is whole or not at all by itself.
+pub(super) fn is_one_write(rule: &Rule, draft: &Draft, held: Option<&StoredRow>) -> bool {
+    let loses = |row: &StoredRow| !row.lost.is_empty() || row.audience != draft.audience;
+    rule.keep == Keep::Latest
+        && rule.source.is_none()
+        && draft.data.is_some()
+        && !held.is_some_and(loses)
+}
+
 /// What a change of an event channel is stored with. What it replaces is kept.
 fn next_event<S: Sql>(
     store: &mut Store<S>,

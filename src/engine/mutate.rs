@@ -138,7 +138,7 @@ pub(super) fn execute<S: Sql>(
     };
     let mut taken = Some((draft, held));
     let change = store.transaction(|store| {
-        let (draft, held) = taken.take().ok_or_else(retried)?;
+        let (draft, held) = taken.take().ok_or_else(ran_twice)?;
         let change = commit(store, rule, draft, held, now)?;
         make_room(store, &config.rules, std::slice::from_ref(&change), now)?;
         store.put_outcome(owner, message.id.as_str(), &outcome, now)?;
@@ -184,6 +184,7 @@ pub(super) fn repeated<S: Sql>(
     Ok(Some(Done { ack, seq, change }))
 }
 
-fn retried() -> crate::store::SqlError {
+/// A body of a transaction that runs once ran again.
+pub(super) fn ran_twice() -> crate::store::SqlError {
     crate::store::SqlError("a transaction ran twice".to_owned())
 }

@@ -3,7 +3,8 @@
 use serde_json::value::RawValue;
 
 use super::call::Done;
-use super::change::{Committed, Draft, commit, make_room};
+use super::change::{Committed, Draft, commit, is_one_write, make_room};
+use super::mutate::ran_twice;
 use super::{Failure, fanout};
 use crate::audience::Audience;
 use crate::channel::{Keep, Rule, Scope};
@@ -14,7 +15,7 @@ use crate::limits;
 use crate::names::Millis;
 use crate::protocol::{self, Action, ChangeRequest, Code, Fields, Problem, PublishBody};
 use crate::row;
-use crate::store::{Sql, Store, StoredRow};
+use crate::store::{Sql, SqlError, Store, StoredRow};
 
 /// Commits the changes of a publish and finds their receivers, inside the caller's transaction.
 pub(super) fn publish<S: Sql>(
@@ -25,19 +26,44 @@ pub(super) fn publish<S: Sql>(
     now: Millis,
 ) -> Result<Done, Failure> {
     let committed = commit_all(store, by, request, now)?;
-    let (frames, receivers) = fanout::deliver(hub, &committed, None);
+    Ok(told(store, hub, &committed))
+}
+
+/// The same for one change, where nothing else is to be written: most need no transaction.
+pub(super) fn publish_one<S: Sql>(
+    store: &mut Store<S>,
+    by: (&Config, &Publisher),
+    hub: &Hub,
+    change: &ChangeRequest<'_>,
+    now: Millis,
+) -> Result<Done, Failure> {
+    let (rule, draft, held) = judge(store, by, change)?;
+    let in_transaction = !is_one_write(rule, &draft, held.as_ref());
+    let mut taken = Some((draft, held));
+    let committed = store.all_or_nothing(in_transaction, |store| {
+        let (draft, held) = taken.take().ok_or_else(ran_twice)?;
+        let committed = [commit(store, rule, draft, held, now)?];
+        make_room(store, &by.0.rules, &committed, now)?;
+        Ok::<_, SqlError>(committed)
+    })?;
+    Ok(told(store, hub, &committed))
+}
+
+/// Tells committed changes to whoever may know.
+fn told<S: Sql>(store: &Store<S>, hub: &Hub, committed: &[Committed]) -> Done {
+    let (frames, receivers) = fanout::deliver(hub, committed, None);
     let head = || Cursor::at(store.epoch(), store.head());
     let cursor = committed
         .last()
         .map_or_else(head, |change| change.cursor.clone());
-    Ok(Done {
+    Done {
         result: result_of(&cursor, receivers),
         frames,
         changes: committed.len(),
         seq: Some(cursor.seq),
         receivers,
         ..Done::default()
-    })
+    }
 }
 
 /// `{"cursor","seq","receivers"}`.
@@ -79,16 +105,26 @@ fn commit_all<S: Sql>(
 
 fn commit_one<S: Sql>(
     store: &mut Store<S>,
-    (config, publisher): (&Config, &Publisher),
+    by: (&Config, &Publisher),
     change: &ChangeRequest<'_>,
     now: Millis,
 ) -> Result<Committed, Failure> {
+    let (rule, draft, held) = judge(store, by, change)?;
+    Ok(commit(store, rule, draft, held, now)?)
+}
+
+/// What a change is to do to the log, and to what. Nothing is written.
+fn judge<'a, S: Sql>(
+    store: &mut Store<S>,
+    (config, publisher): (&'a Config, &Publisher),
+    change: &ChangeRequest<'_>,
+) -> Result<(&'a Rule, Draft, Option<StoredRow>), Failure> {
     config.check_publishes(publisher, &change.channel)?;
     let rule = config.rules.find(&change.channel)?;
     let held = store.row(&change.channel, &change.key)?;
     let draft = draft(rule, change, held.as_ref(), config.limits.row_bytes)?;
     store.check_room(draft.takes(held.as_ref()), config.limits.storage_bytes)?;
-    Ok(commit(store, rule, draft, held, now)?)
+    Ok((rule, draft, held))
 }
 
 /// The change that a publisher makes of what the log holds. Publishers may write everywhere;

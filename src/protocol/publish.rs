@@ -207,6 +207,14 @@ impl<'a> PublishBody<'a> {
         })
     }
 
+    /// The change of `/broadcast`, where it can be read.
+    pub(crate) fn only(&self) -> Option<&ChangeRequest<'a>> {
+        match (self.list, self.changes.as_slice()) {
+            (None, [Ok(change)]) => Some(change),
+            _ => None,
+        }
+    }
+
     /// Says which change of the body a problem is about.
     pub(crate) fn blame(&self, index: usize, problem: Problem) -> Problem {
         match self.list {
