@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold beside the tests; stops at the first fault.
 source "$(dirname "$0")/env.sh"
-scripts/setup.sh cargo-deny
+aside scripts/setup.sh cargo-deny
 
 say "Formatting"
 cargo fmt --all --check
@@ -22,6 +22,7 @@ RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --lock
 say "Tests and snippets that the documentation names"
 node scripts/check-docs.mjs
 
+rejoin
 say "Licences, bans, sources"
 cargo deny --log-level error --workspace check licenses bans sources
 
