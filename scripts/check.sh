@@ -49,7 +49,7 @@ node scripts/size.mjs --check
 bytes=$(gzip -9c sync-worker/build/index_bg.wasm | wc -c)
 [ "$bytes" -le 500000 ] || die "the sync Worker has $bytes bytes gzipped, 500000 at most"
 
-scripts/build.sh examples/rust-{handler,postgres}
+NO_OPT=1 scripts/build.sh examples/rust-{handler,postgres}
 for config in wrangler.sync.jsonc wrangler.jsonc \
   examples/{d1,ts-publisher,ts-hooks,rust-handler,rust-postgres}/wrangler.jsonc; do
   say "Deployment of $config, dry run"

@@ -16,8 +16,8 @@ fi
 
 # Two compilations with a target folder each: where one links, which takes one core, the other goes on.
 aside cargo test --workspace --locked --quiet --no-run
-scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
-scripts/build.sh examples/rust-{auth,handler,postgres,publisher}
+NO_OPT=1 scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
+NO_OPT=1 scripts/build.sh examples/rust-{auth,handler,postgres,publisher}
 for example in ts-publisher ts-hooks; do
   quietly esbuild "examples/$example/src/index.ts" --bundle --format=esm \
     --outfile="examples/$example/build/index.js"
