@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# All tests: native ones on cargo, the engine's instructions, 15 s for each fuzz target, those of the npm
-# package, then tests/workerd/ against the built Workers in workerd, among them a sync Worker that panics
-# on demand and the examples. What computes runs beside what waits, and is shown when both are done.
+# All tests: native ones on cargo, the engine's instructions, those of the npm package, tests/workerd/
+# against the built Workers in workerd, among them a sync Worker that panics on demand and the examples;
+# then 15 s for each fuzz target. What computes runs beside what waits, and is shown when both are done.
 #   scripts/test.sh          all
-#   scripts/test.sh native   what needs no Worker: the native tests, the instructions and the fuzzing
+#   scripts/test.sh native   the native tests and the instructions; builds what is fuzzed
 source "$(dirname "$0")/env.sh"
 
 if [ "${1:-}" = native ]; then
   say "Native tests"
   cargo test --workspace --locked --quiet
   scripts/instructions.sh
-  scripts/fuzz.sh quick
+  scripts/fuzz.sh build
   exit
 fi
 
@@ -28,8 +28,8 @@ scripts/browser.sh >/dev/null || [ $? = 3 ]
 scripts/postgres.sh >/dev/null || [ $? = 3 ]
 rejoin
 
-# Gets what the servers' tests leave over: these wait a lot, but not for long.
-aside nice scripts/test.sh native
+# Gets what the servers' tests leave over: these wait a lot, but no answer may take long.
+aside nice -n 19 scripts/test.sh native
 
 say "Tests of the npm package"
 node --test --test-reporter=spec tests/client/*.test.ts examples/client/src/*.test.ts
@@ -41,3 +41,5 @@ say "Tests in workerd"
 node --test --test-reporter=spec --test-concurrency=2 --test-timeout=300000 \
   tests/workerd/*.test.mjs
 rejoin
+
+scripts/fuzz.sh quick
