@@ -22,7 +22,7 @@ build: setup ## Build the npm package, the demo and both Workers
 dev: build ## Run both Workers at one URL [PORT=8787] [STATE=.state/dev] [ENV_FILE=.dev.vars]
 	@exec scripts/dev.sh
 
-test: build ## Run all tests: native ones, a little fuzzing, then those in the Workers' own runtime
+test: build ## Run all tests: native ones, those in the Workers' own runtime, and a little fuzzing
 	@scripts/test.sh
 
 bench: build ## Measure Tidewire beside its peers, and write docs/performance.md (a quarter of an hour)

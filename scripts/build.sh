@@ -6,6 +6,7 @@
 #                                         these, each into its folder build/
 #   scripts/build.sh sync-worker --out sync-worker/build-faults --features faults
 #                                         one, elsewhere, with options for cargo
+# With NO_OPT=1 without wasm-opt, which takes as long as linking: for what is neither deployed nor measured.
 source "$(dirname "$0")/env.sh"
 
 # The hash of everything that can change the result. tests/ and docs/ cannot.
@@ -13,7 +14,7 @@ inputs() { # worker [cargo option...]
   local worker=$1
   shift
   {
-    echo "$*${KEEP_NAMES:+ names}"
+    echo "$*${KEEP_NAMES:+ names}${NO_OPT:+ no-opt}"
     rustc -V
     cat .tools/cargo/.crates.toml node_modules/.stamp Cargo.toml Cargo.lock
     find src "$worker" -type d -name 'build*' -prune -o -type f -print | LC_ALL=C sort |
@@ -48,7 +49,7 @@ build() {
     --target wasm32-unknown-unknown ${options[@]+"${options[@]}"}
   for at in "${!stale[@]}"; do
     worker=${stale[at]} folder=${out:-${stale[at]}/build}
-    quietly worker-build "$worker" --release --out-dir "$PWD/$folder" --locked ${options[@]+"${options[@]}"}
+    quietly worker-build "$worker" --release ${NO_OPT:+--no-opt} --out-dir "$PWD/$folder" --locked ${options[@]+"${options[@]}"}
     # Profiles want them.
     [ -n "${KEEP_NAMES:-}" ] || node scripts/strip-names.mjs "$folder/index_bg.wasm"
     echo "${wants[at]}" >"$folder/.stamp"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold beside the tests; stops at the first fault.
 source "$(dirname "$0")/env.sh"
-scripts/setup.sh cargo-deny
+aside scripts/setup.sh cargo-deny
 
 say "Formatting"
 cargo fmt --all --check
@@ -22,6 +22,7 @@ RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --lock
 say "Tests and snippets that the documentation names"
 node scripts/check-docs.mjs
 
+rejoin
 say "Licences, bans, sources"
 cargo deny --log-level error --workspace check licenses bans sources
 
@@ -48,7 +49,7 @@ node scripts/size.mjs --check
 bytes=$(gzip -9c sync-worker/build/index_bg.wasm | wc -c)
 [ "$bytes" -le 500000 ] || die "the sync Worker has $bytes bytes gzipped, 500000 at most"
 
-scripts/build.sh examples/rust-{handler,postgres}
+NO_OPT=1 scripts/build.sh examples/rust-{handler,postgres}
 for config in wrangler.sync.jsonc wrangler.jsonc \
   examples/{d1,ts-publisher,ts-hooks,rust-handler,rust-postgres}/wrangler.jsonc; do
   say "Deployment of $config, dry run"

@@ -38,6 +38,27 @@ lock() {
   }
 }
 
+# Runs a command beside what follows, one at a time. Its output waits for `rejoin`, so that no line of
+# one comes between those of the other. It ends with the script.
+aside() {
+  aside_log=$(mktemp)
+  set -m # A process group of its own, so that all that it started can be ended.
+  "$@" </dev/null >"$aside_log" 2>&1 &
+  aside_pid=$!
+  set +m
+  trap 'kill -- -$aside_pid 2>/dev/null; rm -f "$aside_log"' EXIT
+}
+
+# Waits for the command aside, shows what it said, and fails if it failed.
+rejoin() {
+  local failed=''
+  wait "$aside_pid" || failed=yes
+  trap - EXIT
+  cat "$aside_log"
+  rm -f "$aside_log"
+  [ -z "$failed" ]
+}
+
 # Runs a step whose output matters only when it fails.
 quietly() {
   local log

@@ -3,7 +3,8 @@
 # reached new code. Inputs are plain text, their beginnings are in fuzz/corpus/.
 #   scripts/fuzz.sh               every target for 10 minutes, one after another
 #   scripts/fuzz.sh 3600 engine   ... for so many seconds, this target alone
-#   scripts/fuzz.sh quick         every target for 30 s, two at a time, from fuzz/corpus/ alone
+#   scripts/fuzz.sh quick         every target for 15 s, two at a time, from fuzz/corpus/ alone
+#   scripts/fuzz.sh build         builds them
 # What a long run finds stays in fuzz/found/, and the next one goes on from there. A finding that
 # is mended goes into fuzz/corpus/ under a name that tells what it was, beside a native test.
 source "$(dirname "$0")/env.sh"
@@ -12,7 +13,7 @@ targets=$(cd fuzz/targets && printf '%s ' *.rs)
 targets=${targets//.rs/}
 jobs=1 quick='' seconds=${1:-600}
 if [ "$seconds" = quick ]; then
-  jobs=2 quick=yes seconds=30
+  jobs=2 quick=yes seconds=15
 fi
 if [ -n "${2:-}" ]; then
   [[ " $targets" == *" $2 "* ]] || die "no fuzz target is called $2; there are: $targets"
@@ -21,7 +22,7 @@ fi
 
 # libFuzzer is C++; SQLite, which the tests have anyway, is C.
 if ! have "${CXX:-c++}"; then
-  [ -n "$quick" ] && [ "${CI:-}" != true ] ||
+  [[ "$seconds" == build || -n "$quick" ]] && [ "${CI:-}" != true ] ||
     die "a C++ compiler is missing, for example Debian's build-essential"
   say "Skipped: fuzzing, because no C++ compiler is here (Debian: build-essential)"
   exit 0
@@ -36,6 +37,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 export CARGO_TARGET_DIR=$PWD/fuzz/target RUST_BACKTRACE=1
 say "Building the fuzz targets"
 cargo build --manifest-path fuzz/Cargo.toml --release --locked --quiet --target "$host"
+[ "$seconds" != build ] || exit 0
 
 found=fuzz/found
 mkdir -p "$found"

@@ -15,14 +15,14 @@ installed() { # crate version
   grep -qs "^\"$1 $2 (" .tools/cargo/.crates.toml
 }
 
-cargo_install() { # crate version
+cargo_install() { # crate version [option of cargo install...]
   installed "$1" "$2" && return
   say "Compiling $1 $2 into .tools (once; takes minutes)"
   # One target folder for all tools: they share dependencies, and an interrupted compilation
-  # goes on where it stopped. Lightly optimised: compiling them takes longer than using them.
-  CARGO_TARGET_DIR=.tools/target CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off \
+  # goes on where it stopped. Not optimised: compiling them takes longer than using them.
+  CARGO_TARGET_DIR=.tools/target CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0 \
-    cargo install --locked --root .tools/cargo "$1@$2"
+    cargo install --locked --root .tools/cargo "$1@$2" "${@:3}"
 }
 
 node_modules() {
@@ -40,7 +40,8 @@ have npm || die "npm is missing: install Node.js 20 or later, then run make agai
 have cc || have gcc || have clang || die "a C compiler is missing, for example Debian's build-essential"
 
 lock
-node_modules
+# The network is slow, the compiler takes the processor: one beside the other.
+aside node_modules
 
 if [ ! -d "$(rustc --print target-libdir --target $TARGET)" ]; then
   say "Adding Rust's $TARGET target"
@@ -53,8 +54,10 @@ if ! installed worker-build $WORKER_BUILD && [ "$(uname)" = Linux ] && [ -z "${O
     die "worker-build needs OpenSSL's headers: install them (Debian: pkg-config and libssl-dev), then run make again"
 fi
 cargo_install worker-build $WORKER_BUILD
-cargo_install wasm-bindgen-cli "$WASM_BINDGEN"
+# The command alone, without what its test runner fetches browsers' drivers with.
+cargo_install wasm-bindgen-cli "$WASM_BINDGEN" --bin wasm-bindgen --no-default-features
 [ "${1:-}" != cargo-deny ] || cargo_install cargo-deny $CARGO_DENY
+rejoin
 
 # Only an interrupted compilation has a use for it, and it is large.
 rm -rf .tools/target

@@ -32,7 +32,7 @@ play() { # name [option...]
       return
       ;;
     convergence | storm | scale | costs | soak) ;;
-    evictions) scripts/build.sh sync-worker --out sync-worker/build-faults --features faults ;;
+    evictions) NO_OPT=1 scripts/build.sh sync-worker --out sync-worker/build-faults --features faults ;;
     *) die "no such torture: $name" ;;
   esac
   say "Torture: $name"
