@@ -179,10 +179,16 @@ export class Deployment {
   }
 
   /** One request: its status, headers and body, parsed where it is JSON. */
-  async http(path, { headers, ...init } = {}) {
+  http(path, { ms = 6 * patience, ...init } = {}) {
+    // With a timer of our own: where a connection ends at an unlucky moment Node lets go of a fetch that it has not
+    // settled, and of its signal with it.
+    return within(ms, this.#http(path, ms, init), () => `no answer to ${path}`);
+  }
+
+  async #http(path, ms, { headers, ...init }) {
     const response = await fetch(this.origin + path, {
       redirect: "manual",
-      signal: AbortSignal.timeout(6 * patience),
+      signal: AbortSignal.timeout(ms),
       headers,
       ...init,
     });
