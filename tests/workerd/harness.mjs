@@ -180,8 +180,8 @@ export class Deployment {
 
   /** One request: its status, headers and body, parsed where it is JSON. */
   http(path, { ms = 6 * patience, ...init } = {}) {
-    // With a timer of our own: where a connection ends at an unlucky moment Node lets go of a fetch that it has not
-    // settled, and of its signal with it.
+    // With a timer of our own: amid crashes a fetch was seen whose socket was gone, and which neither its end nor its
+    // signal had settled.
     return within(ms, this.#http(path, ms, init), () => `no answer to ${path}`);
   }
 

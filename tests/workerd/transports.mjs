@@ -6,8 +6,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { bearer, mutation, within } from "./harness.mjs";
 
 /**
- * Who hears nothing over HTTP for so long comes again: open answers are pinged every 10 s. Where a connection ends
- * at an unlucky moment Node lets go of a fetch that it has not settled, which would be waited for without end.
+ * Who hears nothing over HTTP for so long comes again: open answers are pinged every 10 s. Amid crashes a fetch was
+ * seen whose socket was gone, and which nothing had settled: it would be waited for without end.
  */
 const SILENCE_MS = 30_000;
 
