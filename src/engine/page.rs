@@ -83,7 +83,7 @@ pub(super) struct Page {
     /// The keys of all that was read, where it is the rest of a page, and whether the reader is told
     /// of them.
     pub(super) keys: BTreeMap<String, bool>,
-    /// What was read for it, in rows.
+    /// What was looked at for it, in rows.
     pub(super) scanned: usize,
 }
 
@@ -147,13 +147,22 @@ pub(super) fn read_page<S: Sql>(
         ControlFlow::Continue(())
     };
     let (most, topics) = (bounds.scan + 1, reader.topics);
-    match bounds.changes {
+    let mut end = None;
+    match (bounds.changes, bounds.continues) {
         _ if bounds.scan == 0 => snapshot.more = true,
-        false => store.page(channel, start.after, most, topics, &mut each)?,
-        true => {
+        (false, false) => {
+            end = store.end_of(channel, start.after, bounds.scan)?;
+            let until = end.unwrap_or(store.head());
+            store.page_in_sight(channel, (start.after, until), topics, &mut each)?;
+        }
+        (false, true) => store.page(channel, start.after, most, topics, &mut each)?,
+        (true, _) => {
             let from = (start.after, start.began);
             store.page_of_changes(channel, from, most, topics, &mut each)?;
         }
+    }
+    if let Some(end) = end.filter(|_| !snapshot.more) {
+        (snapshot.more, reached) = (true, end);
     }
     let cursor = if snapshot.more {
         let page = PageOf {

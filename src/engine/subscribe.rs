@@ -414,7 +414,9 @@ impl<S: Sql> Engine<S> {
             let (snapshot, cursor) = (page.snapshot, page.cursor);
             let frame = snapshot.encode_legacy(message.id.as_ref(), channel, &cursor, &view);
             bytes += frame.len();
-            rows += page.scanned;
+            rows += page
+                .scanned
+                .max(self.store.count(channel, start.after, cursor.seq)?);
             if bytes > limits::LEGACY_SNAPSHOT_BYTES || rows > limits::LEGACY_SNAPSHOT_ROWS {
                 let message = "the channel is too large for a client that takes no pages";
                 return Err(Problem::new(Code::Unavailable, message).into());

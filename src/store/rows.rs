@@ -187,6 +187,93 @@ impl<S: Sql> Store<S> {
         )
     }
 
+    /// As [`Self::page`] up to `until`, without the rows that mean nothing to the reader: hidden, and
+    /// never seen. Most of a scoped channel's rows are, and to hand one over costs several times what
+    /// SQLite needs to pass it by. Those with a large audience come along: they count for more.
+    pub(crate) fn page_in_sight(
+        &self,
+        channel: &Channel,
+        (after, until): (Seq, Seq),
+        reader: &Topics,
+        each: &mut dyn FnMut(PageRow<'_>) -> ControlFlow<()>,
+    ) -> Result<(), SqlError> {
+        let reader = reader.to_json();
+        // SQLite counts characters, of up to four bytes.
+        let large = limits::ROW_COST_BYTES as u64 / 4;
+        self.sql.run(
+            "SELECT key, seq, audience, lost, author, at, data IS NULL,
+                CASE WHEN audience IS NULL OR (lost IS NULL AND length(audience) < ?) OR EXISTS (
+                    SELECT 1 FROM json_each(audience)
+                    WHERE value IN (SELECT value FROM json_each(?)))
+                THEN data END
+             FROM rows INDEXED BY rows_by_seq
+             WHERE channel = ? AND seq > ? AND seq <= ?
+                AND (audience IS NULL OR lost IS NOT NULL OR length(audience) >= ? OR EXISTS (
+                    SELECT 1 FROM json_each(audience)
+                    WHERE value IN (SELECT value FROM json_each(?))))
+             ORDER BY seq",
+            &[
+                Param::Int(large),
+                Param::Text(&reader),
+                Param::Text(channel.as_str()),
+                Param::Int(after.0),
+                Param::Int(until.0),
+                Param::Int(large),
+                Param::Text(&reader),
+            ],
+            &mut |row| each(PageRow(row)),
+        )
+    }
+
+    /// The last of the channel's first `most` rows after `after`, where more come after it.
+    pub(crate) fn end_of(
+        &self,
+        channel: &Channel,
+        after: Seq,
+        most: usize,
+    ) -> Result<Option<Seq>, SqlError> {
+        // No two rows have one seq: without so many seqs there are not so many rows.
+        if most == 0 || self.head().0.saturating_sub(after.0) <= most as u64 {
+            return Ok(None);
+        }
+        let found = collect(
+            &self.sql,
+            "SELECT seq FROM rows INDEXED BY rows_by_seq
+             WHERE channel = ? AND seq > ? ORDER BY seq LIMIT 2 OFFSET ?",
+            &[
+                Param::Text(channel.as_str()),
+                Param::Int(after.0),
+                Param::Int(most as u64 - 1),
+            ],
+            |row| Some(Seq(row.int(0)?)),
+        )?;
+        Ok(match found[..] {
+            [last, _] => Some(last),
+            _ => None,
+        })
+    }
+
+    /// How many rows the channel has after `after` and up to `until`.
+    pub(crate) fn count(
+        &self,
+        channel: &Channel,
+        after: Seq,
+        until: Seq,
+    ) -> Result<usize, SqlError> {
+        let found = collect(
+            &self.sql,
+            "SELECT count(*) FROM rows INDEXED BY rows_by_seq
+             WHERE channel = ? AND seq > ? AND seq <= ?",
+            &[
+                Param::Text(channel.as_str()),
+                Param::Int(after.0),
+                Param::Int(until.0),
+            ],
+            |row| row.int(0),
+        )?;
+        Ok(found.first().map_or(0, |count| *count as usize))
+    }
+
     /// As [`Self::page`], for whoever needs no data.
     pub(crate) fn page_without_data(
         &self,

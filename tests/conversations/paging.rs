@@ -274,6 +274,25 @@ fn pages_of_a_reader_who_may_see_next_to_nothing_are_bounded_too() {
     assert_eq!(last["more"], false);
 }
 
+/// 2,000 come back at once, each to a channel in which thousands of changes were for others: what cannot be
+/// seen must not cost each of them what a row costs, or publishers wait for all of it.
+#[test]
+fn what_a_reader_may_not_see_is_passed_by_in_the_database() {
+    let mut w = World::new();
+    w.sqlite.execute(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+         INSERT INTO rows (channel, key, seq, data, audience, author, at, lost)
+         SELECT 'todos', 'k' || i, i, '{\"id\":\"k' || i || '\"}', '[\"user:u' || (i % 50) || '\"]', NULL, 0, NULL FROM n",
+    );
+    w.sleep();
+    let reader = w.user("u7");
+    let before = w.sqlite.handed.get();
+    let page = first_page(&mut w, reader, 200);
+    let handed = w.sqlite.handed.get() - before;
+    assert_eq!((ids(&page).len(), &page["more"]), (100, &json!(false)));
+    assert!((100..=150).contains(&handed), "{handed} rows for 100");
+}
+
 #[test]
 fn a_page_may_end_in_the_middle_of_a_batch() {
     let mut w = World::new();

@@ -15,7 +15,6 @@ export class Follower {
   complaints = [];
   comebacks = 0;
   received = 0;
-  #token;
   #unanswered = new Map();
   #parts = [];
   #isGone = false;
@@ -23,12 +22,11 @@ export class Follower {
 
   /**
    * `sees` says of a channel and row whether this identity may see it; `journal` is told of its writes;
-   * `pauseMs` is how long it waits at most before it comes back.
+   * `pauseMs` is how long it waits at most before it comes back; `deflate` whether it offers to have frames packed.
    */
-  constructor({ workers, space, identity, channels, events = [], sees = () => true, journal, pauseMs = 40 }) {
-    Object.assign(this, { workers, space, identity, channels, events, sees, journal, pauseMs });
+  constructor({ workers, space, identity, channels, events = [], sees = () => true, journal, pauseMs = 40, deflate = true }) {
+    Object.assign(this, { workers, space, identity, channels, events, sees, journal, pauseMs, deflate });
     for (const channel of channels) this.copies[channel] = { rows: new Map(), events: [], seq: 0, isLive: false };
-    this.#token = space.token(identity);
     void this.#run();
   }
 
@@ -42,7 +40,9 @@ export class Follower {
   }
 
   async #visit() {
-    const { client } = await this.workers.upgrade(`${this.space.path}?token=${this.#token}`, { ms: UPGRADE_MS });
+    // A new token each time: one holds for an hour, and games last longer.
+    const token = this.space.token(this.identity);
+    const { client } = await this.workers.upgrade(`${this.space.path}?token=${token}`, { ms: UPGRADE_MS, deflate: this.deflate });
     if (client === undefined) return;
     this.client = client;
     client.onText = () => queueMicrotask(() => this.#take());

@@ -29,7 +29,7 @@ const SYNC_CHANNELS = {
   "chat:*": { read: "user", write: "user", keep: "every", retain: { count: 300 } },
   "room:*": { read: "user", write: "user", presence: true, signals: true },
 };
-const workers = await start({ workers: ["sync"], inspector: true, vars: { SYNC_CHANNELS, SYNC_LOG: "none" } });
+const workers = await start({ workers: ["sync"], direct: true, inspector: true, vars: { SYNC_CHANNELS, SYNC_LOG: "none" } });
 const space = workers.space("soak");
 const users = ["alice", "bob", "carol", "dan", "eve"];
 const channels = ["todos", "notes", "chat:1", "room:1"];

@@ -5,6 +5,12 @@ import { isDeepStrictEqual } from "node:util";
 import { setTimeout as delay } from "node:timers/promises";
 import { bearer, mutation, within } from "./harness.mjs";
 
+/**
+ * Who hears nothing over HTTP for so long comes again: open answers are pinged every 10 s. Amid crashes a fetch was
+ * seen whose socket was gone, and which nothing had settled: it would be waited for without end.
+ */
+const SILENCE_MS = 30_000;
+
 /** What all transports have in common: the copy, and how messages change it. */
 class Copy {
   rows = new Map();
@@ -169,17 +175,24 @@ class OverEvents extends Copy {
   #id = "";
 
   async visit() {
-    this.#abort = new AbortController();
+    const abort = (this.#abort = new AbortController());
     const headers = { ...bearer(this.token), accept: "text/event-stream", "last-event-id": this.#id };
     const query = new URLSearchParams({ space: this.space.name, channel: this.channel, limit: this.limit });
     const url = `${this.workers.origin}/api/sync/changes?${query}`;
-    const response = await fetch(url, { headers, signal: this.#abort.signal });
-    if (response.status !== 200) return refusal(response.status, await response.json());
-    for await (const { id, data } of events(response.body)) {
-      if (data !== undefined) this.take(JSON.parse(data));
-      if (id !== undefined) this.#id = id;
+    const hear = (promise) => within(SILENCE_MS, promise, () => "a stream is silent");
+    try {
+      const response = await hear(fetch(url, { headers, signal: abort.signal }));
+      if (response.status !== 200) return refusal(response.status, await hear(response.json()));
+      const stream = events(response.body);
+      for (;;) {
+        const { done, value } = await hear(stream.next());
+        if (done) return undefined;
+        if (value.data !== undefined) this.take(JSON.parse(value.data));
+        if (value.id !== undefined) this.#id = value.id;
+      }
+    } finally {
+      abort.abort();
     }
-    return undefined;
   }
 
   hangUp() {
@@ -191,11 +204,15 @@ class OverPolls extends Copy {
   #abort;
 
   async visit() {
-    this.#abort = new AbortController();
+    const abort = (this.#abort = new AbortController());
     const url = `${this.workers.origin}/api/sync/changes?${this.query({ wait: 5 })}`;
-    const response = await fetch(url, { headers: bearer(this.token), signal: this.#abort.signal });
-    const body = await response.json();
-    if (response.status !== 200) return refusal(response.status, body);
+    const ask = async () => {
+      const response = await fetch(url, { headers: bearer(this.token), signal: abort.signal });
+      return { status: response.status, body: await response.json() };
+    };
+    const asked = within(SILENCE_MS, ask(), () => "a poll is not answered").finally(() => abort.abort());
+    const { status, body } = await asked;
+    if (status !== 200) return refusal(status, body);
     this.take(body);
     return undefined;
   }

@@ -17,6 +17,8 @@ pub struct Sqlite {
     fail_after: Rc<Cell<Option<u32>>>,
     /// How often the database's size was asked for.
     pub sizes: Rc<Cell<u32>>,
+    /// How many rows queries have handed over.
+    pub handed: Rc<Cell<u64>>,
 }
 
 impl Sqlite {
@@ -28,6 +30,7 @@ impl Sqlite {
             connection: Rc::new(connection),
             fail_after: Rc::default(),
             sizes: Rc::default(),
+            handed: Rc::default(),
         }
     }
 
@@ -106,6 +109,7 @@ impl Sql for Sqlite {
         let mut statement = self.connection.prepare_cached(sql).map_err(error)?;
         let mut rows = statement.query(bound.as_slice()).map_err(error)?;
         while let Some(row) = rows.next().map_err(error)? {
+            self.handed.set(self.handed.get() + 1);
             if each(&Row(row)).is_break() {
                 break;
             }
