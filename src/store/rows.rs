@@ -190,14 +190,16 @@ impl<S: Sql> Store<S> {
     /// As [`Self::page`] up to `until`, without the rows that mean nothing to the reader: hidden, and
     /// never seen. Most of a scoped channel's rows are, and to hand one over costs several times what
     /// SQLite needs to pass it by. Those with a large audience come along: they count for more.
+    /// Whether `each` broke.
     pub(crate) fn page_in_sight(
         &self,
         channel: &Channel,
         (after, until): (Seq, Seq),
         reader: &Topics,
         each: &mut dyn FnMut(PageRow<'_>) -> ControlFlow<()>,
-    ) -> Result<(), SqlError> {
+    ) -> Result<bool, SqlError> {
         let reader = reader.to_json();
+        let mut broke = false;
         // SQLite counts characters, of up to four bytes.
         let large = limits::ROW_COST_BYTES as u64 / 4;
         self.sql.run(
@@ -221,8 +223,13 @@ impl<S: Sql> Store<S> {
                 Param::Int(large),
                 Param::Text(&reader),
             ],
-            &mut |row| each(PageRow(row)),
-        )
+            &mut |row| {
+                let flow = each(PageRow(row));
+                broke = flow.is_break();
+                flow
+            },
+        )?;
+        Ok(broke)
     }
 
     /// The last of the channel's first `most` rows after `after`, where more come after it.
@@ -232,9 +239,8 @@ impl<S: Sql> Store<S> {
         after: Seq,
         most: usize,
     ) -> Result<Option<Seq>, SqlError> {
-        // No two rows have one seq: without so many seqs there are not so many rows.
-        if most == 0 || self.head().0.saturating_sub(after.0) <= most as u64 {
-            return Ok(None);
+        if most == 0 {
+            return Ok(self.has_after(channel, after)?.then_some(after));
         }
         let found = collect(
             &self.sql,
