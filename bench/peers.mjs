@@ -158,7 +158,7 @@ const tidewire = {
   broadcastBatch: (space) => `/broadcast-batch?space=${space}`,
 };
 
-const raw = (name, user) => ({
+const raw = (name, user, log = "") => ({
   name,
   worker: "raw",
   className: "Raw",
@@ -166,7 +166,7 @@ const raw = (name, user) => ({
   socket: (space, at, { tag }) => ({
     path: `/connect?space=${space}&user=${user}${at}${tag === undefined ? "" : `&tag=${tag(at)}`}`,
   }),
-  broadcast: (space) => `/broadcast?space=${space}`,
+  broadcast: (space) => `/broadcast?space=${space}${log}`,
   broadcastBatch: (space) => `/broadcast-batch?space=${space}`,
 });
 
@@ -174,6 +174,8 @@ export const kinds = {
   raw: raw("raw", "u"),
   // Looks before it writes, and writes all or nothing.
   "raw, careful": raw("raw, careful", "careful-"),
+  // Writes what it sends, as every log must.
+  "raw, with a log": raw("raw, with a log", "u", "&log"),
   tidewire,
   "tidewire with its log": {
     ...tidewire,

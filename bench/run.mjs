@@ -33,7 +33,11 @@ const scenarios = [
     { rounds: 9, clients: 50, each: 60, window: 20, warm: 200 },
     { rounds: 1, clients: 5, each: 20, window: 5, warm: 1 },
   ],
-  [catchup, { rounds: 7, sizes: [10_000, 100_000], times: 100 }, { rounds: 1, sizes: [500, 2_000], times: 3 }],
+  [
+    catchup,
+    { rounds: 7, sizes: [10_000, 100_000], times: 100, warm: 1_000 },
+    { rounds: 1, sizes: [500, 2_000], times: 3, warm: 1 },
+  ],
   [waking, { rounds: 5, sockets: 5_000 }, { rounds: 1, sockets: 50 }],
   [
     libraries,

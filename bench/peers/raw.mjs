@@ -26,7 +26,7 @@ export class Raw extends DurableObject {
       case "/connect":
         return this.#connect(url);
       case "/broadcast":
-        return this.#broadcast(await request.json());
+        return this.#broadcast(await request.json(), url.searchParams.has("log"));
       case "/broadcast-batch":
         return this.#batch(await request.json());
       case "/fill":
@@ -46,8 +46,9 @@ export class Raw extends DurableObject {
     return new Response(null, { status: 101, webSocket: client });
   }
 
-  #broadcast({ channel, action, key, data, to }) {
+  #broadcast({ channel, action, key, data, to }, isLogged) {
     const cursor = `raw.${++this.#seq}`;
+    if (isLogged) this.#put(channel, key, this.#seq, data, null);
     const text = JSON.stringify({ type: "change", channel, action, key, data, by: null, at: Date.now(), cursor });
     return Response.json({ cursor, receivers: this.#send(text, to) });
   }
@@ -101,13 +102,17 @@ export class Raw extends DurableObject {
   }
 
   #write(by, { id, channel, key, data }, seq) {
-    const row = this.#sql.exec(
+    const row = this.#put(channel, key, seq, data, by);
+    const outcome = this.#sql.exec("INSERT INTO outcomes (owner, id, seq) VALUES (?, ?, ?)", by, id, seq);
+    this.#written += row.rowsWritten + outcome.rowsWritten;
+  }
+
+  #put(channel, key, seq, data, by) {
+    return this.#sql.exec(
       `INSERT INTO rows (channel, key, seq, data, by, at) VALUES (?, ?, ?, ?, ?, ?)
        ON CONFLICT DO UPDATE SET seq = excluded.seq, data = excluded.data, by = excluded.by, at = excluded.at`,
       ...[channel, key, seq, JSON.stringify(data), by, Date.now()],
     );
-    const outcome = this.#sql.exec("INSERT INTO outcomes (owner, id, seq) VALUES (?, ?, ?)", by, id, seq);
-    this.#written += row.rowsWritten + outcome.rowsWritten;
   }
 
   /** What it takes to execute a mutation once and whole: looks for its outcome and its row, and writes both or none. */

@@ -17,7 +17,7 @@ export async function run({ rounds, subscribers, publishes, warm }) {
   const all = [];
   try {
     for (const count of subscribers) {
-      for (const peer of await startPeers(["raw", "tidewire", "partyserver"])) {
+      for (const peer of await startPeers(["raw", "raw, with a log", "tidewire", "partyserver"])) {
         Object.assign(peer, { count, mark: 0, name: `${peer.name} ${count}` });
         all.push(peer);
         await peer.load.open(space, peer.sockets(space, 0, count, { tag }), { strict: false });
@@ -88,6 +88,13 @@ export function report(results) {
         floor(
           `2. CPU of a scoped publish to raw by tag, N = ${count.toLocaleString("en-US")}`,
           ratioOf(rounds("tidewire", count), rounds("raw", count), "cpuUs"),
+          1.5,
+        ),
+      ),
+      ...counts.map((count) =>
+        floor(
+          `2. CPU of a scoped publish to raw by tag that also writes it down, N = ${count.toLocaleString("en-US")}`,
+          ratioOf(rounds("tidewire", count), rounds("raw, with a log", count), "cpuUs"),
           1.5,
         ),
       ),

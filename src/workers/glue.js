@@ -1,5 +1,18 @@
 // The JavaScript that wasm cannot do without, or only slowly: one crossing instead of many.
 
+// Every step of a future in wasm is a microtask, and the platform's own way to queue one costs more than
+// most steps. What a task throws is still an error of nobody's: `giveUp` hears of it.
+const settled = Promise.resolve();
+globalThis.queueMicrotask = (task) => {
+  settled.then(() => {
+    try {
+      task();
+    } catch (error) {
+      reportError(error);
+    }
+  });
+};
+
 const encoder = new TextEncoder();
 
 /** What a statement without rows has. */
