@@ -58,7 +58,12 @@ class Peer {
       headers: { "content-type": "application/json", ...headers },
       body: JSON.stringify(body),
     };
-    const response = await fetch(this.workerd.origin + path, init);
+    const send = () => fetch(this.workerd.origin + path, init);
+    // A connection that was idle while others had their turn may close as it is used again.
+    const response = await send().catch((error) => {
+      if (error.cause?.code !== "UND_ERR_SOCKET") throw error;
+      return send();
+    });
     const text = await response.text();
     if (!response.ok) throw new Error(`${this.name} ${path}: ${response.status} ${text}`);
     return text.startsWith("{") ? JSON.parse(text) : text;
