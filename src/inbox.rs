@@ -18,6 +18,12 @@ pub(crate) struct Arrival {
     pub(crate) at: Millis,
 }
 
+impl Arrival {
+    fn bytes(&self) -> usize {
+        self.text.as_ref().map_or(0, String::len)
+    }
+}
+
 /// What is to be done about a frame that has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
@@ -45,13 +51,20 @@ impl Inbox {
             self.looks = true;
             return Taken::Alone(arrival);
         }
-        self.bytes += arrival.text.as_ref().map_or(0, String::len);
+        self.bytes += arrival.bytes();
         self.waiting.push(arrival);
         match self.waiting.len() >= limits::GATHERED_FRAMES || self.bytes >= limits::GATHERED_BYTES
         {
             true => Taken::Full(self.all()),
             false => Taken::Waits,
         }
+    }
+
+    /// Takes back what was handed out and not handled: it comes first.
+    pub(crate) fn put_back(&mut self, arrivals: impl IntoIterator<Item = Arrival>) {
+        self.waiting.splice(0..0, arrivals);
+        let sizes = self.waiting.iter().map(Arrival::bytes);
+        self.bytes = sizes.sum();
     }
 
     /// Hands out what waits.
@@ -106,6 +119,24 @@ mod tests {
         assert_eq!(inbox.look(), [arrival(4, 9)]);
         assert_eq!(inbox.look(), []);
         assert!(matches!(inbox.take(arrival(5, 9)), Taken::Alone(_)));
+    }
+
+    #[test]
+    fn what_is_put_back_comes_first_and_counts_again() {
+        let mut inbox = Inbox::default();
+        inbox.take(arrival(0, 1));
+        inbox.take(arrival(1, 1));
+        inbox.take(arrival(2, limits::GATHERED_BYTES - 3));
+        let mut all = inbox.look().into_iter();
+        all.next();
+        inbox.take(arrival(3, 1));
+        inbox.put_back(all);
+        assert_eq!(inbox.take(arrival(4, 1)), Taken::Waits);
+        let Taken::Full(all) = inbox.take(arrival(5, 1)) else {
+            panic!("what was put back does not count");
+        };
+        let order = all.iter().map(|one| one.conn.0).collect::<Vec<_>>();
+        assert_eq!(order, [2, 3, 4, 5]);
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(super) struct Committed {
 
 /// Writes a change in place of `held`, the key's row or tombstone. Takes the next seq.
 ///
-/// Runs inside a transaction of its caller.
+/// Runs inside a transaction of its caller, but where [`is_one_write`] holds.
 pub(super) fn commit<S: Sql>(
     store: &mut Store<S>,
     rule: &Rule,
@@ -105,7 +105,8 @@ pub(super) fn commit<S: Sql>(
     })
 }
 
-/// Whether [`commit`] writes with one statement alone, which is whole or not at all by itself.
+/// Whether [`commit`] writes with one statement alone, which is whole or not at all by itself: so it must know all
+/// that `commit` may write beside the row.
 pub(super) fn is_one_write(rule: &Rule, draft: &Draft, held: Option<&StoredRow>) -> bool {
     let loses = |row: &StoredRow| !row.lost.is_empty() || row.audience != draft.audience;
     rule.keep == Keep::Latest

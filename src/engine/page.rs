@@ -160,7 +160,9 @@ pub(super) fn read_page<S: Sql>(
                 let read = store.count(channel, after, near)?;
                 end = store.end_of(channel, near, bounds.scan.saturating_sub(read))?;
                 let until = end.unwrap_or(head);
-                store.page_in_sight(channel, (near, until), topics, &mut each)?;
+                if near < until {
+                    store.page_in_sight(channel, (near, until), topics, &mut each)?;
+                }
             }
         }
         (false, true) => store.page(channel, start.after, most, topics, &mut each)?,

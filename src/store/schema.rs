@@ -118,7 +118,7 @@ pub(super) const OUTCOMES_CREATE: [&str; 2] = [
 ];
 
 /// Chance for a new space: its epoch and the key of its views. Drawn by the host.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Seed(pub [u8; 32]);
 
 impl Seed {

@@ -293,9 +293,11 @@ export class Sockets {
     interrupted.add(this.#name);
     if (this.#isWatched) return;
     this.#isWatched = true;
+    const now = instances;
     queueMicrotask(() => {
       this.#isWatched = false;
-      if (interrupted.delete(this.#name)) this.#giveUp();
+      const hasLost = now !== instances && keeping.delete(this.#name);
+      if (interrupted.delete(this.#name) || hasLost) this.#giveUp();
     });
   }
 
@@ -578,7 +580,7 @@ export function fetchObject(objects, space, url, headers, body, ms) {
   const lines = headers === "" ? [] : headers.split("\n");
   const named = {};
   for (let at = 0; at < lines.length; at += 2) named[lines[at]] = lines[at + 1];
-  const init = { method: body === undefined ? "GET" : "POST", headers: named, body: body ?? undefined };
+  const init = { method: body === undefined ? "GET" : "POST", headers: named, body };
   return within(objects.getByName(space).fetch(url, init), ms);
 }
 

@@ -148,7 +148,7 @@ extern "C" {
         space: &str,
         url: &str,
         headers: &str,
-        body: JsValue,
+        body: Option<&str>,
         ms: u32,
     ) -> Result<JsValue, JsValue>;
 

@@ -4,7 +4,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use futures_channel::oneshot::{Sender, channel};
+use futures_channel::oneshot::{Receiver, Sender, channel};
+use futures_util::future::join;
 use js_sys::Uint8Array;
 use wasm_bindgen::{JsCast, JsValue};
 use worker::worker_sys::web_sys;
@@ -13,7 +14,7 @@ use worker::{Env, ResponseBuilder, Result, State, WebSocketPair};
 use super::authenticator::{Authenticator, Configured};
 use super::database::Database;
 use super::handler::Handlers;
-use super::http::{self, Request, Response, header};
+use super::http::{Request, Response, header};
 use super::internal::{
     IDEMPOTENCY_HEADER, Route, SUBPROTOCOL_HEADER, grant_of, may_create, not_created, owner_of,
     publisher_of,
@@ -114,6 +115,8 @@ pub(super) struct Rest {
     asks: Vec<(ConnId, String)>,
     /// What sources are asked.
     pub(super) questions: Vec<Question>,
+    /// Bytes that were sent, to all together.
+    sent: usize,
 }
 
 impl Host {
@@ -237,10 +240,8 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
                 let Some(publisher) = publisher_of(&request) else {
                     return respond::not_found();
                 };
-                let body = match http::body(&request, limits::BODY_BYTES).await? {
-                    Ok(body) => body,
-                    Err(problem) => return respond::problem(&problem),
-                };
+                let body = glue::body_text(&request, limits::BODY_BYTES as u32).await?;
+                let body = body.as_string().unwrap_or_default();
                 let key = header(&request, IDEMPOTENCY_HEADER);
                 self.call(call, &publisher, &body, key.as_deref(), began)
             }
@@ -340,12 +341,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         key: Option<&str>,
         began: Millis,
     ) -> Result<Response> {
-        // Chance is dear, and only a new epoch needs it.
-        let seed = match call {
-            Call::Epoch => seed(),
-            _ => Ok(Seed::default()),
-        };
-        match seed {
+        match seed() {
             Ok(seed) => {
                 let input = Input::Call {
                     call,
@@ -406,8 +402,11 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         }
     }
 
-    /// A frame came: handles it at once, or with those that come at the same time, see [`Inbox`].
-    pub fn message(&self, socket: &web_sys::WebSocket, message: &JsValue) {
+    /// A frame came: handles it at once, or with those that come at the same time, see [`Inbox`]. Ends
+    /// when the tokens in it have been judged, and what it asks sources is answered; for the frame that
+    /// came first also what those ask that came with it: only an event that has not ended is sure to
+    /// keep the object in memory.
+    pub async fn message(&self, socket: &web_sys::WebSocket, message: &JsValue) {
         let Some(number) = self.sockets.number(socket) else {
             return glue::close_socket(socket, Close::Restart.code(), Close::Restart.reason());
         };
@@ -416,64 +415,74 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             text: message.as_string(),
             at: now(),
         };
+        let mut begun = Vec::new();
         let taken = self.inbox.borrow_mut().take(arrival);
         match taken {
-            Taken::Alone(arrival) => {
-                self.look_again();
-                self.frame(arrival);
-            }
-            Taken::Full(arrivals) => self.frames(arrivals),
             Taken::Waits => self.sockets.keeps(true),
-        }
-    }
-
-    /// Handles the frames that come until the runtime has looked at its sockets once without finding
-    /// any.
-    fn look_again(&self) {
-        let host = self.clone();
-        wasm_bindgen_futures::spawn_local(async move {
-            loop {
-                host.sockets.looked().await;
-                let arrivals = host.inbox.borrow_mut().look();
-                if arrivals.is_empty() {
-                    break;
+            Taken::Full(arrivals) => self.frames(arrivals, limits::TURN_OUT_BYTES, &mut begun),
+            Taken::Alone(arrival) => {
+                self.frame(arrival, &mut begun);
+                loop {
+                    self.sockets.looked().await;
+                    let arrivals = self.inbox.borrow_mut().look();
+                    if arrivals.is_empty() {
+                        break;
+                    }
+                    self.frames(arrivals, limits::TURN_OUT_BYTES, &mut begun);
                 }
-                host.frames(arrivals);
             }
-        });
-    }
-
-    /// Handles frames, each in a turn of its own. Nothing is awaited in between: they share a commit.
-    fn frames(&self, arrivals: Vec<Arrival>) {
-        self.sockets.keeps(false);
-        for arrival in arrivals {
-            self.frame(arrival);
+        }
+        for ended in begun {
+            // It has ended, or it was dropped.
+            let _ = ended.await;
         }
     }
 
-    fn frame(&self, Arrival { conn, text, at }: Arrival) {
+    /// Handles frames, each in a turn of its own. Nothing is awaited in between: they share a commit. What
+    /// comes when they have sent so much waits for the next look, so that it can be sent first.
+    fn frames(&self, arrivals: Vec<Arrival>, most: usize, begun: &mut Vec<Receiver<()>>) {
+        let mut arrivals = arrivals.into_iter();
+        let mut sent = 0;
+        while sent <= most
+            && let Some(arrival) = arrivals.next()
+        {
+            sent += self.frame(arrival, begun);
+        }
+        // Until here, so that a panic in their midst finds that there were more.
+        let is_rest = arrivals.len() > 0;
+        self.inbox.borrow_mut().put_back(arrivals);
+        self.sockets.keeps(is_rest);
+    }
+
+    /// Handles a frame: how many bytes were sent for it. What it begins ends in `begun`.
+    fn frame(&self, Arrival { conn, text, at }: Arrival, begun: &mut Vec<Receiver<()>>) -> usize {
         let input = match &text {
             Some(text) => Input::Frame { conn, text },
             None => Input::Binary { conn },
         };
-        let Rest {
-            asks, questions, ..
-        } = self.run(input, at);
-        self.follow(questions, at);
-        if !asks.is_empty() {
-            let host = self.clone();
-            wasm_bindgen_futures::spawn_local(async move { host.judge_all(asks, at).await });
+        let rest = self.run(input, at);
+        if !rest.asks.is_empty() || !rest.questions.is_empty() {
+            let (host, (ends, ended)) = (self.clone(), channel());
+            wasm_bindgen_futures::spawn_local(async move {
+                let driving = host.drive(rest.questions, at);
+                join(host.judge_all(rest.asks, at), driving).await;
+                let _ = ends.send(());
+            });
+            begun.push(ended);
         }
+        rest.sent
     }
 
-    /// Has tokens judged one after the other, and those that come up meanwhile.
+    /// Has tokens judged one after the other, and those that come up meanwhile; and drives what comes of it.
     async fn judge_all(&self, mut asks: Vec<(ConnId, String)>, began: Millis) {
+        let mut released = Vec::new();
         while let Some((conn, token)) = asks.pop() {
             let answer = self.judge(&token).await;
             let rest = self.run(Input::Authenticated { conn, answer }, began);
             asks.extend(rest.asks);
-            self.follow(rest.questions, began);
+            released.extend(rest.questions);
         }
+        self.drive(released, began).await;
     }
 
     /// Asks the authenticator for the token of an `auth` message.
@@ -495,7 +504,9 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         if let Some(number) = number {
             // What it sent comes before its end.
             let arrivals = self.inbox.borrow_mut().all();
-            self.frames(arrivals);
+            if !arrivals.is_empty() {
+                self.frames(arrivals, usize::MAX, &mut Vec::new());
+            }
             self.sockets.remove(number);
             let conn = ConnId(number);
             let rest = self.run(Input::Closed { conn }, now());
@@ -585,7 +596,9 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         }
         faults::point();
         running.schedule(&self.database, effects.alarm);
+        let mut sent = 0;
         for frame in &effects.frames {
+            sent += frame.text.len() * frame.to.len();
             let numbers: Vec<u32> = frame.to.iter().map(|conn| conn.0).collect();
             faults::send(&self.sockets, &numbers, &frame.text);
         }
@@ -612,6 +625,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             reply: effects.reply,
             asks: effects.asks,
             questions: effects.questions,
+            sent,
         };
         for conn in lost {
             let effects = self.turn(running, Input::Closed { conn });

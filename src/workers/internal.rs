@@ -278,14 +278,14 @@ impl Object {
         &self,
         call: Call,
         publisher: &Publisher,
-        body: JsValue,
+        body: &str,
         idempotency_key: Option<String>,
     ) -> Result<Response> {
         let mut headers = Lines::of(publisher);
         if let Some(key) = idempotency_key {
             headers = headers.with(IDEMPOTENCY_HEADER, &key);
         }
-        self.ask(Route::Call(call), headers, body).await
+        self.fetch(Route::Call(call), headers, Some(body)).await
     }
 
     /// Asks who is present in a channel. Its name is the body: in an URL it could not be told from
@@ -379,12 +379,6 @@ impl Object {
     }
 
     async fn fetch(&self, route: Route, headers: Lines, body: Option<&str>) -> Result<Response> {
-        let body = body.map_or(JsValue::UNDEFINED, JsValue::from);
-        self.ask(route, headers, body).await
-    }
-
-    /// The body is text, or a stream that is passed on.
-    async fn ask(&self, route: Route, headers: Lines, body: JsValue) -> Result<Response> {
         let (space, url) = (self.space.as_str(), url_of(route));
         let answer = glue::fetch_object(&self.objects, space, &url, &headers.0, body, DEADLINE_MS);
         response_of(answer.await)

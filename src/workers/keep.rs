@@ -86,7 +86,7 @@ impl<A: Authenticator> Call<'_, A> {
                 _ = object.restart(publisher).await;
                 continue;
             }
-            let call = object.call(engine::Call::Epoch, publisher, "{}".into(), None);
+            let call = object.call(engine::Call::Epoch, publisher, "{}", None);
             if let Ok(renewed) = call.await
                 && renewed.status() == 200
             {

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 
 use js_sys::Promise;
-use wasm_bindgen::JsValue;
 use worker::{Env, Result};
 
 use super::authenticator::{Authenticator, Configured};
@@ -451,24 +450,41 @@ impl<A: Authenticator> Call<'_, A> {
 
     async fn call(&self, call: engine::Call) -> Answer {
         let publisher = self.publisher()?;
-        let (space, body) = match self.query("space") {
-            // It may not be named otherwise in the body, which the object sees to.
-            Some(space) => (space_named(Some(&space))?, self.request.body().into()),
-            None => {
-                let body = self.body().await?;
-                (space_in(&body)?, JsValue::from(body))
-            }
-        };
+        let body = self.body().await?;
+        let space = self.space_of_call(&body)?;
         // Also inside the object. Here it keeps a key from spaces that it has no business in.
         self.config.check_call(&publisher, Some(call), &space)?;
         let object = Object::of(self.env, space)?;
         let once = self.header(IDEMPOTENCY_HEADER);
-        Ok(object.call(call, &publisher, body, once).await?)
+        Ok(object.call(call, &publisher, &body, once).await?)
     }
 
     pub(super) async fn body(&self) -> core::result::Result<String, Refusal> {
-        let body = http::body(self.request, limits::BODY_BYTES).await;
-        Ok(body.map_err(worker::Error::from)??)
+        let bytes = limits::BODY_BYTES as u32;
+        let body = glue::body_text(self.request, bytes).await;
+        let body = body.map_err(worker::Error::from)?;
+        if body.is_null() {
+            let message = "the body must be at most 8 MiB";
+            return Err(Problem::new(Code::FrameTooLarge, message).into());
+        }
+        let not_utf8 = || Problem::malformed("the body is no UTF-8");
+        Ok(body.as_string().ok_or_else(not_utf8)?)
+    }
+
+    /// The space of a call: by query or by body. The body is read for it only where the word
+    /// occurs; the object checks again.
+    fn space_of_call(&self, body: &str) -> core::result::Result<Space, Problem> {
+        let by_query = self.query("space");
+        let by_body = match body.contains("\"space\"") {
+            true => PublishBody::space_of(body)?,
+            false => None,
+        };
+        match (by_query, by_body) {
+            (Some(query), Some(body)) if query != body => {
+                Err(Problem::invalid("space", "the query names another space"))
+            }
+            (query, body) => space_named(query.or(body).as_deref()),
+        }
     }
 
     #[cfg(feature = "faults")]
@@ -560,15 +576,6 @@ fn network(address: &str) -> String {
         Ok(IpAddr::V4(address)) => address.to_string(),
         Err(_) => address.to_owned(),
     }
-}
-
-/// The space that the body of a call names. It is read for that only where the word occurs.
-fn space_in(body: &str) -> core::result::Result<Space, Problem> {
-    let name = match body.contains("\"space\"") {
-        true => PublishBody::space_of(body)?,
-        false => None,
-    };
-    space_named(name.as_deref())
 }
 
 pub(super) fn space_named(name: Option<&str>) -> core::result::Result<Space, Problem> {

@@ -78,7 +78,7 @@ macro_rules! sync_worker {
                 socket: ::worker::worker_sys::web_sys::WebSocket,
                 message: ::wasm_bindgen::JsValue,
             ) {
-                self.host.message(&socket, &message);
+                self.host.message(&socket, &message).await;
             }
 
             /// A socket has closed.

@@ -57,7 +57,7 @@ impl WorkerTransport {
                 let object = Object::of(&self.env, space)?;
                 let once = post.idempotency_key.map(str::to_owned);
                 let all = Publisher::Unscoped;
-                return object.call(post.call, &all, post.body.into(), once).await;
+                return object.call(post.call, &all, post.body, once).await;
             }
         };
         let headers = Headers::new();
