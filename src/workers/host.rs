@@ -386,6 +386,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         input: Input<'_>,
         began: Millis,
     ) -> core::result::Result<Option<Reply>, Problem> {
+        self.handle_waiting();
         self.with(|running| {
             let effects = self.turn(running, input);
             let rest = self.perform(running, effects, began);
@@ -454,6 +455,14 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         self.sockets.keeps(is_rest);
     }
 
+    /// Handles the frames that wait: what has come after them must find what they did.
+    pub(super) fn handle_waiting(&self) {
+        let arrivals = self.inbox.borrow_mut().all();
+        if !arrivals.is_empty() {
+            self.frames(arrivals, usize::MAX, &mut Vec::new());
+        }
+    }
+
     /// Handles a frame: how many bytes were sent for it. What it begins ends in `begun`.
     fn frame(&self, Arrival { conn, text, at }: Arrival, begun: &mut Vec<Receiver<()>>) -> usize {
         let input = match &text {
@@ -503,10 +512,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         let number = self.sockets.number(socket);
         if let Some(number) = number {
             // What it sent comes before its end.
-            let arrivals = self.inbox.borrow_mut().all();
-            if !arrivals.is_empty() {
-                self.frames(arrivals, usize::MAX, &mut Vec::new());
-            }
+            self.handle_waiting();
             self.sockets.remove(number);
             let conn = ConnId(number);
             let rest = self.run(Input::Closed { conn }, now());
@@ -522,6 +528,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
     /// When the object cannot work: the platform rings again later.
     pub fn alarm(&self) -> Result<()> {
         let began = now();
+        self.handle_waiting();
         let rung = self.with(|running| {
             let effects = self.turn(running, Input::Alarm);
             running.alarm = effects.alarm;
