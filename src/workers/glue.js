@@ -569,14 +569,14 @@ function within(promise, ms) {
 }
 
 /** Fetches, but waits no longer than `ms` for the response to begin. */
-export function fetchWithin(fetcher, request, ms) {
+export async function fetchWithin(fetcher, request, ms) {
   return within(fetcher ? fetcher.fetch(request) : fetch(request), ms);
 }
 
 /**
  * Asks the object of a space. `headers` are names and values by turns, a line each; with a body it is a POST.
  */
-export function fetchObject(objects, space, url, headers, body, ms) {
+export async function fetchObject(objects, space, url, headers, body, ms) {
   const lines = headers === "" ? [] : headers.split("\n");
   const named = {};
   for (let at = 0; at < lines.length; at += 2) named[lines[at]] = lines[at + 1];

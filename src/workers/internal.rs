@@ -151,7 +151,7 @@ const NAMED: &str = "named";
 struct Lines(String);
 
 impl Lines {
-    fn of(publisher: &Publisher) -> Self {
+    fn of(publisher: &Publisher) -> Result<Self> {
         match publisher {
             Publisher::Unscoped => Self::default().with(PUBLISHER_HEADER, UNSCOPED),
             Publisher::Named(name) => {
@@ -160,21 +160,23 @@ impl Lines {
         }
     }
 
-    /// A value of more than one line would be another header.
-    fn with(mut self, name: &str, value: &str) -> Self {
-        let value = value.lines().next().unwrap_or_default();
+    /// A value of more than one line would be another header: it is refused.
+    fn with(mut self, name: &str, value: &str) -> Result<Self> {
+        if value.contains('\n') {
+            return Err(format!("the header {name} is more than one line").into());
+        }
         if !self.0.is_empty() {
             self.0.push('\n');
         }
         self.0.extend([name, "\n", value]);
-        self
+        Ok(self)
     }
 }
 
 /// The same as an object of the platform, for what takes many requests.
 fn headers_of(publisher: &Publisher) -> Result<Headers> {
     let headers = Headers::new();
-    let lines = Lines::of(publisher).0;
+    let lines = Lines::of(publisher)?.0;
     if let Some((name, value)) = lines.split_once('\n') {
         headers.set(name, value)?;
     }
@@ -241,15 +243,15 @@ impl Object {
         visit: &Visit<'_>,
         may_create: bool,
     ) -> Result<Option<Response>> {
-        let mut headers = Lines::default().with(GRANT_HEADER, &grant.to_header()?);
+        let mut headers = Lines::default().with(GRANT_HEADER, &grant.to_header()?)?;
         if may_create {
-            headers = headers.with(NEW_SPACE_HEADER, "yes");
+            headers = headers.with(NEW_SPACE_HEADER, "yes")?;
         }
         let (route, body) = match visit {
             Visit::Connect { subprotocol } => {
-                headers = headers.with("upgrade", "websocket");
+                headers = headers.with("upgrade", "websocket")?;
                 if let Some(subprotocol) = subprotocol {
-                    headers = headers.with(SUBPROTOCOL_HEADER, subprotocol);
+                    headers = headers.with(SUBPROTOCOL_HEADER, subprotocol)?;
                 }
                 (Route::Connect, None)
             }
@@ -264,13 +266,13 @@ impl Object {
     /// Asks the default space, which keeps count, whether somebody may bring one more space into
     /// being. 200, or a refusal.
     pub(super) async fn count_new_space(env: &Env, owner: &str) -> Result<Response> {
-        let headers = Lines::default().with(OWNER_HEADER, owner);
+        let headers = Lines::default().with(OWNER_HEADER, owner)?;
         let object = Self::of(env, Space::default_space())?;
         object.fetch(Route::NewSpace, headers, None).await
     }
 
     pub(super) async fn session(&self, grant: &Grant) -> Result<Response> {
-        let headers = Lines::default().with(GRANT_HEADER, &grant.to_header()?);
+        let headers = Lines::default().with(GRANT_HEADER, &grant.to_header()?)?;
         self.fetch(Route::Session, headers, None).await
     }
 
@@ -281,9 +283,9 @@ impl Object {
         body: &str,
         idempotency_key: Option<String>,
     ) -> Result<Response> {
-        let mut headers = Lines::of(publisher);
+        let mut headers = Lines::of(publisher)?;
         if let Some(key) = idempotency_key {
-            headers = headers.with(IDEMPOTENCY_HEADER, &key);
+            headers = headers.with(IDEMPOTENCY_HEADER, &key)?;
         }
         self.fetch(Route::Call(call), headers, Some(body)).await
     }
@@ -296,7 +298,8 @@ impl Object {
         publisher: &Publisher,
     ) -> Result<Response> {
         let body = Some(channel.as_str());
-        self.fetch(Route::Members, Lines::of(publisher), body).await
+        self.fetch(Route::Members, Lines::of(publisher)?, body)
+            .await
     }
 
     pub(super) async fn stats(&self) -> Result<Response> {
@@ -345,14 +348,14 @@ impl Object {
 
     /// Asks for the state of another time, which is there when the object is made anew.
     pub(super) async fn restore(&self, publisher: &Publisher, body: &str) -> Result<Response> {
-        self.fetch(Route::Restore, Lines::of(publisher), Some(body))
+        self.fetch(Route::Restore, Lines::of(publisher)?, Some(body))
             .await
     }
 
     /// Ends the object, which the next question makes anew. It breaks off, and so does an answer that
     /// never reached it: only another [`Self::instance`] tells that it has ended.
     pub(super) async fn restart(&self, publisher: &Publisher) -> Result<()> {
-        let answer = self.fetch(Route::Restart, Lines::of(publisher), None);
+        let answer = self.fetch(Route::Restart, Lines::of(publisher)?, None);
         answer.await.map(drop)
     }
 
@@ -367,14 +370,14 @@ impl Object {
 
     /// What the doctor sees in the rows of the channels after this one.
     pub(super) async fn doctor(&self, publisher: &Publisher, after: &str) -> Result<Response> {
-        self.fetch(Route::Doctor, Lines::of(publisher), Some(after))
+        self.fetch(Route::Doctor, Lines::of(publisher)?, Some(after))
             .await
     }
 
     /// Arms a fault, see `faults`.
     #[cfg(feature = "faults")]
     pub(super) async fn arm_fault(&self, at: &str) -> Result<Response> {
-        let headers = Lines::default().with(super::faults::AT_HEADER, at);
+        let headers = Lines::default().with(super::faults::AT_HEADER, at)?;
         self.fetch(Route::Faults, headers, None).await
     }
 

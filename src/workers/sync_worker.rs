@@ -93,7 +93,12 @@ macro_rules! sync_worker {
 
             /// A socket has broken.
             #[wasm_bindgen(js_name = webSocketError)]
-            pub async fn websocket_error(&self, socket: ::worker::worker_sys::web_sys::WebSocket) {
+            pub async fn websocket_error(
+                &self,
+                socket: ::worker::worker_sys::web_sys::WebSocket,
+                error: ::wasm_bindgen::JsValue,
+            ) {
+                ::worker::console_debug!("socket error: {error:?}");
                 self.host.closed(&socket, 1000);
             }
         }
