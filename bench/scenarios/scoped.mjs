@@ -36,12 +36,14 @@ async function visit(peer, space, publishes) {
   const teams = Math.floor(peer.count / TEAM);
   const publish = async () => {
     const mark = peer.mark++;
-    // Spread over all connections, the same way in each round.
-    const to = [`team:${(mark * 7919) % teams}`];
+    // Spread over all connections, the same way in each round. A row stays with its team: one that moves is
+    // also told, as deleted, to those who had it.
+    const team = (mark * 7919) % teams;
+    const [data, to] = [{ ...row(mark, 200), id: `k${team}` }, [`team:${team}`]];
     const began = Number(process.hrtime.bigint()) / 1e6;
     const [{ last }] = await Promise.all([
       peer.load.wait(space, mark, TEAM),
-      peer.publish(space, row(mark, 200), { to }),
+      peer.publish(space, data, { to }),
     ]);
     return last - began;
   };
