@@ -19,13 +19,19 @@ import { hasProc } from "./workerd.mjs";
 const scenarios = [
   [
     fanout,
-    { rounds: 7, subscribers: [1_000, 2_000, 3_500, 5_000, 7_000, 9_000], bytes: [200, 4_096], messages: 15_000 },
-    { rounds: 1, subscribers: [20, 50], bytes: [200, 4_096], messages: 200 },
+    {
+      starts: 5,
+      rounds: 7,
+      subscribers: [1_000, 2_000, 3_500, 5_000, 7_000, 9_000],
+      bytes: [200, 4_096],
+      messages: 15_000,
+    },
+    { starts: 2, rounds: 1, subscribers: [20, 50], bytes: [200, 4_096], messages: 200 },
   ],
   [
     scoped,
-    { rounds: 9, subscribers: [1_000, 5_000, 9_000], publishes: 100, warm: 1_000 },
-    { rounds: 1, subscribers: [20, 50], publishes: 20, warm: 5 },
+    { starts: 3, rounds: 5, subscribers: [1_000, 5_000, 9_000], publishes: 400, warm: 1_000 },
+    { starts: 2, rounds: 1, subscribers: [20, 50], publishes: 20, warm: 5 },
   ],
   [batch, { rounds: 5, subscribers: 1_000, changes: 100 }, { rounds: 1, subscribers: 20, changes: 100 }],
   [
