@@ -50,10 +50,18 @@ build() {
   for at in "${!stale[@]}"; do
     worker=${stale[at]} folder=${out:-${stale[at]}/build}
     quietly worker-build "$worker" --release ${NO_OPT:+--no-opt} --out-dir "$PWD/$folder" --locked ${options[@]+"${options[@]}"}
+    enter "$folder/index.js"
     # Profiles want them.
     [ -n "${KEEP_NAMES:-}" ] || node scripts/strip-names.mjs "$folder/index_bg.wasm"
     echo "${wants[at]}" >"$folder/.stamp"
   done
+}
+
+# Puts a sync Worker's entry around what worker-build has made.
+enter() { # index.js
+  grep -q 'as SyncEngine\b' "$1" || return 0
+  "$ESBUILD_BIN" src/workers/entry.js --bundle --minify --format=esm --log-level=error \
+    --alias:worker-build="$PWD/$1" --external:'*.wasm' --external:cloudflare:workers --outfile="$1" --allow-overwrite
 }
 
 lock

@@ -33,6 +33,8 @@ mod observe;
 mod outbox;
 #[cfg(any(target_arch = "wasm32", test))]
 mod packed;
+#[cfg(any(target_arch = "wasm32", test))]
+mod plain_url;
 pub mod protocol;
 pub mod publisher;
 mod rate;

@@ -165,10 +165,10 @@ export class Database {
   }
 }
 
-// What outlives a reset of the wasm instance: the objects that are in the middle of a turn, and those that
-// keep frames which they have not handled yet.
-const interrupted = (globalThis.__tidewireInterrupted ??= new Set());
-const keeping = (globalThis.__tidewireKeeping ??= new Set());
+// What outlives a reset of the wasm instance, by the names of objects: the sockets of the one that is in the
+// middle of a turn, and who keeps frames which they have not handled yet.
+const turning = new Map();
+const keeping = new Set();
 
 // Requests that this Worker has not answered yet, or not to the end.
 const unanswered = new Set();
@@ -189,9 +189,12 @@ export function whenGivenUp(lose) {
   return () => unanswered.delete(lose);
 }
 
-// A panic. The requests of all spaces in this isolate die with it, not only the one that caused it.
+// A panic. The requests of all spaces in this isolate die with it, not only the one that caused it. A turn is
+// synchronous: if there is one, it is that of the object whose event this is.
 addEventListener("error", ({ error }) => {
-  if (error instanceof WebAssembly.RuntimeError) giveUp();
+  if (!(error instanceof WebAssembly.RuntimeError)) return;
+  giveUp();
+  for (const sockets of turning.values()) sockets.giveUp();
 });
 
 /** Passes an answer on, or answers instead of an instance that can no longer do it. */
@@ -225,8 +228,6 @@ export class Sockets {
   #name;
   #byNumber = new Map();
   #numbers = new Map();
-  /** Whether a microtask is to find out if the turns before it have ended. */
-  #isWatched = false;
 
   constructor(state) {
     this.#state = state;
@@ -290,15 +291,7 @@ export class Sockets {
    * it committed. All are closed at once and resume from their cursors.
    */
   begin() {
-    interrupted.add(this.#name);
-    if (this.#isWatched) return;
-    this.#isWatched = true;
-    const now = instances;
-    queueMicrotask(() => {
-      this.#isWatched = false;
-      const hasLost = now !== instances && keeping.delete(this.#name);
-      if (interrupted.delete(this.#name) || hasLost) this.#giveUp();
-    });
+    turning.set(this.#name, this);
   }
 
   /**
@@ -306,7 +299,9 @@ export class Sockets {
    * for an answer would wait in vain, and is told at once. The next object finds it made anew. Where an
    * alarm's turn did not end, the alarm must ring again.
    */
-  #giveUp() {
+  giveUp() {
+    turning.delete(this.#name);
+    keeping.delete(this.#name);
     for (const socket of this.open()) closeSocket(socket, RESTART, "restart");
     const { storage } = this.#state;
     const again = async () => (await storage.getAlarm()) ?? storage.setAlarm(Date.now() + ALARM_AGAIN_MS);
@@ -323,7 +318,7 @@ export class Sockets {
   }
 
   end() {
-    interrupted.delete(this.#name);
+    turning.delete(this.#name);
   }
 
   /** Says that the object keeps frames which it has not handled, or no more. */
@@ -341,7 +336,7 @@ export class Sockets {
     return new Promise((resolve) => {
       setTimeout(() => {
         if (now === instances) resolve();
-        else if (keeping.delete(this.#name)) this.#giveUp();
+        else if (keeping.has(this.#name)) this.giveUp();
       }, 0);
     });
   }
@@ -349,7 +344,7 @@ export class Sockets {
   /** Whether a reset interrupted a turn of this object, or took frames that it kept. */
   wasInterrupted() {
     const hasLost = keeping.delete(this.#name);
-    return interrupted.delete(this.#name) || hasLost;
+    return turning.delete(this.#name) || hasLost;
   }
 }
 
@@ -400,6 +395,20 @@ export async function bodyText(request, limit) {
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const decoded = (bytes) => utf8.decode(bytes);
+
+/**
+ * What `answer` makes of a request and its body, read as by `bodyText`. A panic in there is an error of
+ * nobody's, see `giveUp`, and fails who has called.
+ */
+export async function withBody(request, limit, answer) {
+  const body = await bodyText(request, limit);
+  try {
+    return await answer(request, body);
+  } catch (error) {
+    if (error instanceof WebAssembly.RuntimeError) reportError(error);
+    throw error;
+  }
+}
 
 /** As `bodyText` of a request or response, read up to `most` bytes. */
 async function textOf(request, limit, most) {
@@ -557,7 +566,7 @@ export function sleep(ms) {
 }
 
 /** What comes of a promise, if it comes within `ms`. */
-function within(promise, ms) {
+export function within(promise, ms) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`no response within ${ms} ms`)), ms);
     const end = (settle) => (value) => {
@@ -574,18 +583,33 @@ export async function fetchWithin(fetcher, request, ms) {
 }
 
 /**
- * Asks the object of a space. `headers` are names and values by turns, a line each; with a body it is a POST.
+ * Asks the object of a space; with a body it is a POST. `head` is lines, which cross at once: the space, the
+ * URL, names and values of headers by turns.
  */
-export async function fetchObject(objects, space, url, headers, body, ms) {
-  const lines = headers === "" ? [] : headers.split("\n");
-  const named = {};
-  for (let at = 0; at < lines.length; at += 2) named[lines[at]] = lines[at + 1];
-  const init = { method: body === undefined ? "GET" : "POST", headers: named, body };
-  return within(objects.getByName(space).fetch(url, init), ms);
+export async function fetchObject(objects, head, body) {
+  const [space, url, ...lines] = head.split("\n");
+  const headers = {};
+  for (let at = 0; at < lines.length; at += 2) headers[lines[at]] = lines[at + 1];
+  return objects.getByName(space).fetch(url, { method: body === undefined ? "GET" : "POST", headers, body });
+}
+
+/** Whether a body may name a space. Its name would be read where it stands; most have none. */
+export function mentionsSpace(body) {
+  return body.includes('"space"');
+}
+
+/** What every request is asked for first: its method and URL, and on a line of its own who asks. */
+export function headOf(request) {
+  return `${request.method} ${request.url}\n${request.headers.get("authorization") ?? ""}`;
+}
+
+/** A header of a request; undefined where it has none of the name. */
+export function header(request, name) {
+  return request.headers.get(name) ?? undefined;
 }
 
 /** An answer with a body of text that nobody keeps. */
-export function response(status, kind, body, retryAfter) {
+export function response(status, body, retryAfter, kind = "application/json") {
   const headers = { "content-type": kind, "cache-control": "no-store" };
   if (retryAfter !== undefined) headers["retry-after"] = `${retryAfter}`;
   return new Response(body, { status, headers });

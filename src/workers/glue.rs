@@ -124,6 +124,13 @@ extern "C" {
         limit: u32,
     ) -> Result<JsValue, JsValue>;
 
+    #[wasm_bindgen(js_name = withBody)]
+    pub(super) fn with_body(
+        request: &web_sys::Request,
+        limit: u32,
+        answer: &JsValue,
+    ) -> js_sys::Promise;
+
     #[wasm_bindgen(catch)]
     pub(super) fn forwarded(
         request: &web_sys::Request,
@@ -137,20 +144,24 @@ extern "C" {
     #[wasm_bindgen(catch)]
     pub(super) fn response(
         status: u16,
-        kind: &str,
         body: &str,
         retry_after: Option<f64>,
+        kind: Option<&str>,
     ) -> Result<web_sys::Response, JsValue>;
 
-    #[wasm_bindgen(js_name = fetchObject, catch)]
-    pub(super) async fn fetch_object(
-        objects: &JsValue,
-        space: &str,
-        url: &str,
-        headers: &str,
-        body: Option<&str>,
-        ms: u32,
-    ) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(js_name = fetchObject)]
+    pub(super) fn fetch_object(objects: &JsValue, head: &str, body: &JsValue) -> js_sys::Promise;
+
+    /// Whether a body, a text of JavaScript, may name a space.
+    #[wasm_bindgen(js_name = mentionsSpace)]
+    pub(super) fn mentions_space(body: &JsValue) -> bool;
+
+    #[wasm_bindgen(js_name = headOf)]
+    pub(super) fn head_of(request: &web_sys::Request) -> String;
+
+    pub(super) fn header(request: &web_sys::Request, name: &js_sys::JsString) -> Option<String>;
+
+    pub(super) fn within(promise: &js_sys::Promise, ms: u32) -> js_sys::Promise;
 
     /// An URL.
     #[derive(Clone)]

@@ -23,7 +23,7 @@ use super::readers::Readers;
 use super::router::{config, now};
 use super::{faults, glue, log, respond};
 use crate::auth::Claims;
-use crate::config::{Credentials, Log, Publisher};
+use crate::config::{Credentials, Log};
 use crate::digest::hex;
 use crate::engine::{Call, Effects, Engine, Input, Reply};
 use crate::inbox::{Arrival, Inbox, Taken};
@@ -104,6 +104,8 @@ pub(super) struct Running {
     /// The earliest time that the alarm was asked for in this life.
     alarm: Option<Millis>,
     log: Log,
+    /// The time of the last turn.
+    at: Millis,
 }
 
 /// What is left of a turn's effects when all that can be done at once is done.
@@ -220,6 +222,15 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         }
     }
 
+    /// Which of [`Call::ALL`] a request is, if it is one: [`Self::call`] answers it.
+    #[must_use]
+    pub fn call_of(&self, request: &Request) -> Option<usize> {
+        match Route::of(request) {
+            Some(Route::Call(call)) => Call::ALL.iter().position(|one| *one == call),
+            _ => None,
+        }
+    }
+
     /// Answers the router.
     ///
     /// # Errors
@@ -236,15 +247,6 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             (Some(Route::Read), Some(grant)) => self.read(&request, grant).await,
             (Some(Route::Write), Some(grant)) => self.write(&request, grant).await,
             (Some(Route::Session), Some(grant)) => self.session(grant),
-            (Some(Route::Call(call)), _) => {
-                let Some(publisher) = publisher_of(&request) else {
-                    return respond::not_found();
-                };
-                let body = glue::body_text(&request, limits::BODY_BYTES as u32).await?;
-                let body = body.as_string().unwrap_or_default();
-                let key = header(&request, IDEMPOTENCY_HEADER);
-                self.call(call, &publisher, &body, key.as_deref(), began)
-            }
             (Some(Route::Members), _) => self.members(&request).await,
             (Some(Route::NewSpace), _) => {
                 let owner = owner_of(&request).unwrap_or_default();
@@ -269,9 +271,11 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             (Some(Route::Restart), _) => self.restart(&request).await,
             #[cfg(feature = "faults")]
             (Some(Route::Faults), _) => faults::arm(&request),
-            (Some(Route::Connect | Route::Session | Route::Read | Route::Write) | None, _) => {
-                respond::not_found()
-            }
+            (
+                Some(Route::Connect | Route::Session | Route::Read | Route::Write | Route::Call(_))
+                | None,
+                _,
+            ) => respond::not_found(),
         }
     }
 
@@ -333,21 +337,29 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         Ok(response.empty().into())
     }
 
-    fn call(
-        &self,
-        call: Call,
-        publisher: &Publisher,
-        body: &str,
-        key: Option<&str>,
-        began: Millis,
-    ) -> Result<Response> {
+    /// Answers the call of this number, whose body is a text of JavaScript, in one turn: a future would
+    /// cost as much as that.
+    ///
+    /// # Errors
+    /// Only if a response cannot be made.
+    pub fn call(&self, number: usize, request: &Request, body: &JsValue) -> Result<Response> {
+        let began = now();
+        let (Some(call), Some(publisher)) = (Call::ALL.get(number), publisher_of(request)) else {
+            return respond::not_found();
+        };
+        // The router refuses what is longer; a publisher that is bound to the object may not.
+        let body = body
+            .as_string()
+            .filter(|body| body.len() <= limits::BODY_BYTES);
+        let body = body.unwrap_or_default();
+        let key = header(request, IDEMPOTENCY_HEADER);
         match seed() {
             Ok(seed) => {
                 let input = Input::Call {
-                    call,
-                    publisher,
-                    body,
-                    idempotency_key: key,
+                    call: *call,
+                    publisher: &publisher,
+                    body: &body,
+                    idempotency_key: key.as_deref(),
                     seed,
                 };
                 self.reply_since(input, began)
@@ -579,7 +591,8 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
     pub(super) fn turn(&self, running: &mut Running, input: Input<'_>) -> Effects {
         self.sockets.begin();
         faults::point();
-        let effects = running.engine.handle(input, now());
+        running.at = now();
+        let effects = running.engine.handle(input, running.at);
         faults::point();
         effects
     }
@@ -647,7 +660,8 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         if events.is_empty() {
             return;
         }
-        let duration_ms = now().0.saturating_sub(began.0);
+        // The clock stands still within a turn.
+        let duration_ms = running.at.0.saturating_sub(began.0);
         for event in &mut events {
             event.duration_ms = duration_ms;
             self.observer.on_event(event);
@@ -676,6 +690,7 @@ impl Running {
             next: 0,
             alarm: None,
             log,
+            at: now(),
         };
         running.restore(host);
         Ok(running)

@@ -3,11 +3,35 @@
 
 pub(super) use worker::worker_sys::web_sys::{Request, Response};
 
+use std::cell::RefCell;
+
+use js_sys::JsString;
 use wasm_bindgen::JsValue;
 use worker::Result;
 
+use super::glue;
+use crate::small_map::SmallMap;
+
+thread_local! {
+    /// Names of headers as JavaScript has them, by where they are and how long: to cross costs more
+    /// than to look for a header.
+    static NAMES: RefCell<SmallMap<(usize, usize), JsString>> = RefCell::default();
+}
+
 /// A header of a request, where it has it.
-pub(super) fn header(request: &Request, name: &str) -> Option<String> {
+pub(super) fn header(request: &Request, name: &'static str) -> Option<String> {
+    let place = (name.as_ptr() as usize, name.len());
+    let known = NAMES.with_borrow(|names| names.get(&place).cloned());
+    let known = known.unwrap_or_else(|| {
+        let name = JsString::from(name);
+        NAMES.with_borrow_mut(|names| names.insert(place, name.clone()));
+        name
+    });
+    glue::header(request, &known)
+}
+
+/// The same, of a name that a setting gives.
+pub(super) fn header_named(request: &Request, name: &str) -> Option<String> {
     request.headers().get(name).ok().flatten()
 }
 

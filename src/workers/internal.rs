@@ -1,7 +1,9 @@
 //! The path between sync Worker and object. It is never reachable from outside: the router makes
 //! every request to an object itself and passes no path and no header of a peer on.
 
+use js_sys::Promise;
 use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::JsFuture;
 use worker::{Env, Headers, Result};
 
 use super::glue;
@@ -283,11 +285,24 @@ impl Object {
         body: &str,
         idempotency_key: Option<String>,
     ) -> Result<Response> {
+        let answer = self.pass_on(call, publisher, &body.into(), idempotency_key)?;
+        response_of(JsFuture::from(answer).await)
+    }
+
+    /// As [`Self::call`] with a body that is a text of JavaScript, a promise. It needs no time limit: the object answers in the turn that it is
+    /// called in, and where a panic ends that, fails.
+    pub(super) fn pass_on(
+        &self,
+        call: Call,
+        publisher: &Publisher,
+        body: &JsValue,
+        idempotency_key: Option<String>,
+    ) -> Result<Promise> {
         let mut headers = Lines::of(publisher)?;
         if let Some(key) = idempotency_key {
             headers = headers.with(IDEMPOTENCY_HEADER, &key)?;
         }
-        self.fetch(Route::Call(call), headers, Some(body)).await
+        Ok(self.ask(Route::Call(call), &headers, body))
     }
 
     /// Asks who is present in a channel. Its name is the body: in an URL it could not be told from
@@ -382,9 +397,17 @@ impl Object {
     }
 
     async fn fetch(&self, route: Route, headers: Lines, body: Option<&str>) -> Result<Response> {
-        let (space, url) = (self.space.as_str(), url_of(route));
-        let answer = glue::fetch_object(&self.objects, space, &url, &headers.0, body, DEADLINE_MS);
-        response_of(answer.await)
+        let body = body.map_or(JsValue::UNDEFINED, JsValue::from);
+        let answer = glue::within(&self.ask(route, &headers, &body), DEADLINE_MS);
+        response_of(JsFuture::from(answer).await)
+    }
+
+    fn ask(&self, route: Route, headers: &Lines, body: &JsValue) -> Promise {
+        let mut head = format!("{}\n{ORIGIN}{}", self.space.as_str(), route.path());
+        if !headers.0.is_empty() {
+            head.extend(["\n", &headers.0]);
+        }
+        glue::fetch_object(&self.objects, &head, body)
     }
 }
 

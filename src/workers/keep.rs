@@ -28,7 +28,7 @@ pub(super) enum Keeping {
 /// How long to wait before each try to renew the epoch of a restored space.
 const RENEWAL_PAUSES_MS: [u32; 6] = [0, 0, 250, 1_000, 3_000, 6_000];
 
-impl<A: Authenticator> Call<'_, A> {
+impl<A: Authenticator> Call<A> {
     /// Exports, imports, restores or examines a space: for `PUBLISH_KEY` itself alone.
     /// It takes many turns, so its one line in the log is written here.
     pub(super) async fn kept(&self, what: Keeping) -> Answer {
@@ -47,7 +47,7 @@ impl<A: Authenticator> Call<'_, A> {
 
     async fn keep(&self, publisher: &Publisher, space: &Space, what: Keeping) -> Answer {
         self.config.check_keeps(publisher)?;
-        let object = Object::of(self.env, space.clone())?;
+        let object = Object::of(&self.env, space.clone())?;
         match what {
             Keeping::Export => Ok(object.export(publisher).await?),
             Keeping::Import => {
@@ -57,7 +57,7 @@ impl<A: Authenticator> Call<'_, A> {
                     .ok()
                     .filter(|line| *line <= limits::SAFE_INTEGER);
                 let line = line.ok_or_else(|| Problem::invalid("line", "counts from 1"))?;
-                let answer = object.import(publisher, self.request, line);
+                let answer = object.import(publisher, &self.request, line);
                 Ok(answer.await?)
             }
             Keeping::Restore => self.restore(publisher, space).await,
@@ -69,7 +69,7 @@ impl<A: Authenticator> Call<'_, A> {
     async fn restore(&self, publisher: &Publisher, space: &Space) -> Answer {
         let body = self.body().await?;
         RestoreBody::read(&body, now())?;
-        let object = Object::of(self.env, space.clone())?;
+        let object = Object::of(&self.env, space.clone())?;
         // One that cannot work does not say; it may need the restore most.
         let before = object.instance().await.ok();
         let answer = object.restore(publisher, &body).await?;
@@ -107,7 +107,10 @@ impl<A: Authenticator> Call<'_, A> {
             return Ok(rows);
         }
         let rows = http::text(&rows).await?;
-        let settings = examine(&|name| glue::setting(self.env, name).ok().flatten(), A::OWN);
+        let settings = examine(
+            &|name| glue::setting(&self.env, name).ok().flatten(),
+            A::OWN,
+        );
         let report = protocol::object(|o| {
             o.name("settings")
                 .array(|a| settings.iter().for_each(|finding| finding.write(a)));

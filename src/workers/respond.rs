@@ -9,20 +9,20 @@ use crate::protocol::{Code, Problem};
 
 /// A JSON body with its status.
 pub(super) fn json(status: u16, body: String) -> Result<Response> {
-    Ok(glue::response(status, "application/json", &body, None)?)
+    Ok(glue::response(status, &body, None, None)?)
 }
 
 /// The text format of Prometheus.
 pub(super) fn metrics(body: String) -> Result<Response> {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    Ok(glue::response(200, kind, &body, None)?)
+    Ok(glue::response(200, &body, None, Some(kind))?)
 }
 
 /// The engine's answer.
 pub(super) fn reply(reply: Reply) -> Result<Response> {
     let seconds = reply.retry_after_ms.map(|ms| ms.div_ceil(1000) as f64);
     let (status, body) = (reply.status, &reply.body);
-    Ok(glue::response(status, "application/json", body, seconds)?)
+    Ok(glue::response(status, body, seconds, None)?)
 }
 
 pub(super) fn problem(problem: &Problem) -> Result<Response> {

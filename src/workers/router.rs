@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 
 use js_sys::Promise;
+use wasm_bindgen::{JsValue, closure::Closure};
+use wasm_bindgen_futures::future_to_promise;
 use worker::{Env, Result};
 
 use super::authenticator::{Authenticator, Configured};
@@ -19,6 +21,7 @@ use crate::engine;
 use crate::limits;
 use crate::names::{Channel, Millis, Space};
 use crate::observe::{Event, Operation, Outcome};
+use crate::plain_url::PlainUrl;
 use crate::protocol::{Code, Problem, PublishBody, ReadRequest};
 use crate::session::Grant;
 
@@ -84,98 +87,47 @@ pub fn serve_with<A: Authenticator + 'static>(
     env: Env,
     authenticator: A,
 ) -> Promise {
-    let answer = wasm_bindgen_futures::future_to_promise(async move {
-        Ok(fetch(request, &env, &authenticator).await?.into())
-    });
-    glue::answered(&answer)
+    let call = match Call::of(request, env, authenticator) {
+        Ok(call) => call,
+        Err(answer) => return promise_of(answer),
+    };
+    match call.route {
+        Route::Call(what) => call.pass_on(what),
+        _ => glue::answered(&future_to_promise(async move {
+            let answer = call.answer().await;
+            Ok(call.response(answer)?.into())
+        })),
+    }
 }
 
-/// Answers every request to the sync Worker.
+/// The answer to a request that failed before it was answered: the object did not answer, or the wasm
+/// instance was reset.
 ///
 /// # Errors
-/// Only if a response cannot be made. Refusals and failures are responses.
-async fn fetch<A: Authenticator>(
+/// Only if a response cannot be made.
+pub fn unanswered<A: Authenticator>(
     request: Request,
-    env: &Env,
-    authenticator: &A,
-) -> Result<Response> {
-    let began = now();
-    let url = glue::Address::new(&request.url())?;
-    let path = url.path();
-    let path = path.as_str();
-    let route = match path {
-        "/healthz" => Route::Health,
-        "/stats" => Route::Stats,
-        "/metrics" => Route::Metrics,
-        "/inspect" => Route::Inspect,
-        "/presence" => Route::Members,
-        "/export" => Route::Export,
-        "/import" => Route::Import,
-        "/restore" => Route::Restore,
-        "/doctor" => Route::Doctor,
-        #[cfg(feature = "faults")]
-        "/faults" => Route::Faults,
-        "/api/sync/session" => Route::Session,
-        "/api/sync/changes" => Route::Changes,
-        "/api/sync/mutate" => Route::Mutate,
-        "/api/sync" => Route::Connect(None),
-        _ => match (engine::Call::of_path(path), path.strip_prefix("/api/sync/")) {
-            (Some(call), _) => Route::Call(call),
-            (None, None) => return respond::not_found(),
-            (None, Some(space)) => Route::Connect(Some(space)),
-        },
-    };
-    if request.method() != route.method() {
-        return respond::wrong_method(route.method());
-    }
-    let config = match config::<A>(env) {
-        Ok(config) => config,
-        Err(error) => return respond::problem(&(&error).into()),
-    };
-    let call = Call {
-        request: &request,
-        url: &url,
-        env,
-        config: &config,
-        authenticator,
-        route,
-        began,
-    };
-    let answer = match route {
-        Route::Health => respond::json(200, "{\"ok\":true}".to_owned()).map_err(Refusal::from),
-        Route::Connect(space) => call.connect(space).await,
-        Route::Session => call.session().await,
-        Route::Changes => call.changes().await,
-        Route::Mutate => call.mutate().await,
-        Route::Call(what) => call.call(what).await,
-        Route::Members => call.members().await,
-        Route::Stats => call.stats().await,
-        Route::Metrics => call.metrics().await,
-        Route::Inspect => call.inspect().await,
-        Route::Export => call.kept(Keeping::Export).await,
-        Route::Import => call.kept(Keeping::Import).await,
-        Route::Restore => call.kept(Keeping::Restore).await,
-        Route::Doctor => call.kept(Keeping::Doctor).await,
-        #[cfg(feature = "faults")]
-        Route::Faults => call.arm_fault().await,
-    };
+    env: Env,
+    authenticator: A,
+    error: JsValue,
+) -> core::result::Result<Response, JsValue> {
+    Ok(match Call::of(request, env, authenticator) {
+        Ok(call) => call.response(Err(worker::Error::from(error).into()))?,
+        Err(answer) => answer?,
+    })
+}
+
+fn promise_of(answer: Result<Response>) -> Promise {
     match answer {
-        Ok(response) => Ok(response),
-        Err(Refusal::Peer(problem)) => {
-            call.tell_refused(problem.code);
-            respond::problem(&problem)
-        }
-        Err(Refusal::Platform(error)) => {
-            call.tell_refused(Code::Unavailable);
-            respond::unavailable("the object did not answer", &error.to_string())
-        }
+        Ok(response) => Promise::resolve(&JsValue::from(response)),
+        Err(error) => Promise::reject(&error.into()),
     }
 }
 
-#[derive(Clone, Copy)]
-enum Route<'a> {
+enum Route {
     Health,
-    Connect(Option<&'a str>),
+    /// With the space's name, where the path has one.
+    Connect(Option<String>),
     Session,
     Changes,
     Mutate,
@@ -192,7 +144,32 @@ enum Route<'a> {
     Faults,
 }
 
-impl Route<'_> {
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/healthz" => Self::Health,
+            "/stats" => Self::Stats,
+            "/metrics" => Self::Metrics,
+            "/inspect" => Self::Inspect,
+            "/presence" => Self::Members,
+            "/export" => Self::Export,
+            "/import" => Self::Import,
+            "/restore" => Self::Restore,
+            "/doctor" => Self::Doctor,
+            #[cfg(feature = "faults")]
+            "/faults" => Self::Faults,
+            "/api/sync/session" => Self::Session,
+            "/api/sync/changes" => Self::Changes,
+            "/api/sync/mutate" => Self::Mutate,
+            "/api/sync" => Self::Connect(None),
+            _ => match (engine::Call::of_path(path), path.strip_prefix("/api/sync/")) {
+                (Some(call), _) => Self::Call(call),
+                (None, Some(space)) => Self::Connect(Some(space.to_owned())),
+                (None, None) => return None,
+            },
+        })
+    }
+
     fn method(&self) -> &'static str {
         match self {
             Self::Call(_) | Self::Mutate | Self::Import | Self::Restore => "POST",
@@ -265,13 +242,16 @@ impl From<worker::Error> for Refusal {
 
 pub(super) type Answer = core::result::Result<Response, Refusal>;
 
-pub(super) struct Call<'a, A> {
-    pub(super) request: &'a Request,
-    url: &'a glue::Address,
-    pub(super) env: &'a Env,
-    pub(super) config: &'a Config,
-    pub(super) authenticator: &'a A,
-    route: Route<'a>,
+/// A request whose path and method are known.
+pub(super) struct Call<A> {
+    pub(super) request: Request,
+    url: String,
+    /// The header `authorization`, empty where there is none.
+    authorization: String,
+    pub(super) env: Env,
+    pub(super) config: Rc<Config>,
+    authenticator: A,
+    route: Route,
     /// When the request came.
     began: Millis,
 }
@@ -279,19 +259,134 @@ pub(super) struct Call<'a, A> {
 /// The header by which Cloudflare tells a visitor's address. Nobody outside can set it there.
 const ADDRESS_HEADER: &str = "cf-connecting-ip";
 
-impl<A: Authenticator> Call<'_, A> {
-    fn header(&self, name: &str) -> Option<String> {
-        http::header(self.request, name)
+impl<A: Authenticator> Call<A> {
+    /// Reads where a request goes; the answer where that is nowhere.
+    fn of(
+        request: Request,
+        env: Env,
+        authenticator: A,
+    ) -> core::result::Result<Self, Result<Response>> {
+        let began = now();
+        let head = glue::head_of(&request);
+        let (line, authorization) = head.split_once('\n').unwrap_or((&head, ""));
+        let (method, url) = line.split_once(' ').unwrap_or((line, ""));
+        let route = match PlainUrl::of(url) {
+            Some(plain) => Route::of(plain.path),
+            None => {
+                let url = glue::Address::new(url).map_err(|error| Err(error.into()))?;
+                Route::of(&url.path())
+            }
+        };
+        let route = route.ok_or_else(respond::not_found)?;
+        if method != route.method() {
+            return Err(respond::wrong_method(route.method()));
+        }
+        match config::<A>(&env) {
+            Ok(config) => Ok(Self {
+                request,
+                url: url.to_owned(),
+                authorization: authorization.to_owned(),
+                env,
+                config,
+                authenticator,
+                route,
+                began,
+            }),
+            Err(error) => Err(respond::problem(&(&error).into())),
+        }
+    }
+
+    async fn answer(&self) -> Answer {
+        match &self.route {
+            Route::Health => Ok(respond::json(200, "{\"ok\":true}".to_owned())?),
+            Route::Connect(space) => self.connect(space.as_deref()).await,
+            Route::Session => self.session().await,
+            Route::Changes => self.changes().await,
+            Route::Mutate => self.mutate().await,
+            Route::Call(_) => Ok(respond::not_found()?),
+            Route::Members => self.members().await,
+            Route::Stats => self.stats().await,
+            Route::Metrics => self.metrics().await,
+            Route::Inspect => self.inspect().await,
+            Route::Export => self.kept(Keeping::Export).await,
+            Route::Import => self.kept(Keeping::Import).await,
+            Route::Restore => self.kept(Keeping::Restore).await,
+            Route::Doctor => self.kept(Keeping::Doctor).await,
+            #[cfg(feature = "faults")]
+            Route::Faults => self.arm_fault().await,
+        }
+    }
+
+    /// The response to a request. A refusal is logged, and so is what the platform failed at.
+    fn response(&self, answer: Answer) -> Result<Response> {
+        match answer {
+            Ok(response) => Ok(response),
+            Err(Refusal::Peer(problem)) => {
+                self.tell_refused(problem.code);
+                respond::problem(&problem)
+            }
+            Err(Refusal::Platform(error)) => {
+                self.tell_refused(Code::Unavailable);
+                respond::unavailable("the object did not answer", &error.to_string())
+            }
+        }
+    }
+
+    /// Passes a publisher's call on to the object of its space. Nothing but the body is awaited: a future
+    /// would cost as much as the rest of it. Whoever exports this has [`unanswered`] answer where it fails.
+    fn pass_on(self, what: engine::Call) -> Promise {
+        let publisher = match self.publisher() {
+            Ok(publisher) => publisher,
+            Err(problem) => return promise_of(self.response(Err(problem.into()))),
+        };
+        let request = Clone::clone(&self.request);
+        let answer = move |request: Request, body: JsValue| {
+            match self.object_of_call(what, &publisher, &body) {
+                Ok(object) => {
+                    let key = http::header(&request, IDEMPOTENCY_HEADER);
+                    object.pass_on(what, &publisher, &body, key)
+                }
+                Err(refusal) => Ok(promise_of(self.response(Err(refusal)))),
+            }
+            .map_err(JsValue::from)
+        };
+        let answer = Closure::once_into_js(answer);
+        glue::with_body(&request, limits::BODY_BYTES as u32, &answer)
+    }
+
+    fn object_of_call(
+        &self,
+        what: engine::Call,
+        publisher: &Publisher,
+        body: &JsValue,
+    ) -> core::result::Result<Object, Refusal> {
+        check_body(body)?;
+        let space = self.space_of_call(body)?;
+        // Also inside the object. Here it keeps a key from spaces that it has no business in.
+        self.config.check_call(publisher, Some(what), &space)?;
+        Ok(Object::of(&self.env, space)?)
+    }
+
+    fn header(&self, name: &'static str) -> Option<String> {
+        http::header(&self.request, name)
+    }
+
+    /// The URL as the platform reads it; one that it could not read would have no route.
+    fn address(&self) -> Option<glue::Address> {
+        glue::Address::new(&self.url).ok()
     }
 
     pub(super) fn query(&self, name: &str) -> Option<String> {
-        self.url.query(name)
+        match PlainUrl::of(&self.url) {
+            Some(plain) => plain.query(name).map(str::to_owned),
+            None => self.address()?.query(name),
+        }
     }
 
     fn bearer(&self) -> Option<String> {
-        let header = self.header("authorization")?;
+        let header = &self.authorization;
         // Without a token after it the scheme is still present, and decides: an empty token is bad.
-        let (scheme, token) = header.split_once([' ', '\t']).unwrap_or((&header, ""));
+        let (scheme, token) = header.split_once([' ', '\t']).unwrap_or((header, ""));
         scheme
             .eq_ignore_ascii_case("bearer")
             .then(|| token.trim().to_owned())
@@ -303,7 +398,7 @@ impl<A: Authenticator> Call<'_, A> {
         let cookie = self.header("cookie");
         let named = self.config.tokens.headers().iter();
         let headers: Vec<(String, String)> = named
-            .filter_map(|name| Some((name.clone(), self.header(name)?)))
+            .filter_map(|name| Some((name.clone(), http::header_named(&self.request, name)?)))
             .collect();
         // What a browser may add by itself, whatever page asks it to.
         let ambient = cookie.is_some() || !headers.is_empty();
@@ -320,12 +415,14 @@ impl<A: Authenticator> Call<'_, A> {
     /// The origin that the browser used for the app.
     fn own_origin(&self) -> String {
         let told = self.header(ORIGIN_HEADER);
-        told.unwrap_or_else(|| self.url.origin())
+        let own = || self.address().map(|url| url.origin());
+        told.or_else(own).unwrap_or_default()
     }
 
     /// The URL that the browser asked for.
     fn asked_for(&self) -> String {
-        self.own_origin() + &self.url.path() + &self.url.search()
+        let path = self.address().map(|url| url.path() + &url.search());
+        self.own_origin() + &path.unwrap_or_default()
     }
 
     /// Whose page asks. A browser does not say so where a page of another site has it fetch an image,
@@ -342,7 +439,7 @@ impl<A: Authenticator> Call<'_, A> {
         let credentials = self.credentials()?;
         let answer = self
             .authenticator
-            .authenticate(&credentials, space, self.env, self.config);
+            .authenticate(&credentials, space, &self.env, &self.config);
         let claims = answer.await?;
         let end = claims.as_ref().and_then(|claims| claims.grant.expires_at);
         if end.is_some_and(|end| end <= now()) {
@@ -356,7 +453,7 @@ impl<A: Authenticator> Call<'_, A> {
             // Addresses of people need not be kept as they are.
             grant.visitor = Some(digest::content(&[&network(&address)]).into());
         }
-        let header = |name: &str| self.header(name);
+        let header = |name: &str| http::header_named(&self.request, name);
         grant.handshake = self.config.handshake(&self.asked_for(), &header)?;
         Ok((grant, named))
     }
@@ -380,11 +477,11 @@ impl<A: Authenticator> Call<'_, A> {
     async fn visit(&self, space: Space, grant: &Grant, named: bool, visit: &Visit<'_>) -> Answer {
         // Whoever made the token has decided on the space; otherwise a visitor chose its name.
         let may_create = named || space == Space::default_space();
-        let object = Object::of(self.env, space)?;
+        let object = Object::of(&self.env, space)?;
         if let Some(response) = object.visit(grant, visit, may_create).await? {
             return Ok(response);
         }
-        let counted = Object::count_new_space(self.env, &self.owner(grant)).await?;
+        let counted = Object::count_new_space(&self.env, &self.owner(grant)).await?;
         let may_create = counted.status() == 200;
         match object.visit(grant, visit, may_create).await? {
             Some(response) => Ok(response),
@@ -440,7 +537,7 @@ impl<A: Authenticator> Call<'_, A> {
     async fn session(&self) -> Answer {
         let space = space_named(self.query("space").as_deref())?;
         let (grant, _) = self.admit(&space).await?;
-        Ok(Object::of(self.env, space)?.session(&grant).await?)
+        Ok(Object::of(&self.env, space)?.session(&grant).await?)
     }
 
     /// Whose key the call comes with.
@@ -448,35 +545,19 @@ impl<A: Authenticator> Call<'_, A> {
         self.config.publisher(self.bearer().as_deref())
     }
 
-    async fn call(&self, call: engine::Call) -> Answer {
-        let publisher = self.publisher()?;
-        let body = self.body().await?;
-        let space = self.space_of_call(&body)?;
-        // Also inside the object. Here it keeps a key from spaces that it has no business in.
-        self.config.check_call(&publisher, Some(call), &space)?;
-        let object = Object::of(self.env, space)?;
-        let once = self.header(IDEMPOTENCY_HEADER);
-        Ok(object.call(call, &publisher, &body, once).await?)
-    }
-
     pub(super) async fn body(&self) -> core::result::Result<String, Refusal> {
-        let bytes = limits::BODY_BYTES as u32;
-        let body = glue::body_text(self.request, bytes).await;
+        let body = glue::body_text(&self.request, limits::BODY_BYTES as u32).await;
         let body = body.map_err(worker::Error::from)?;
-        if body.is_null() {
-            let message = "the body must be at most 8 MiB";
-            return Err(Problem::new(Code::FrameTooLarge, message).into());
-        }
-        let not_utf8 = || Problem::malformed("the body is no UTF-8");
-        Ok(body.as_string().ok_or_else(not_utf8)?)
+        check_body(&body)?;
+        Ok(body.as_string().unwrap_or_default())
     }
 
-    /// The space of a call: by query or by body. The body is read for it only where the word
-    /// occurs; the object checks again.
-    fn space_of_call(&self, body: &str) -> core::result::Result<Space, Problem> {
+    /// The space of a call: by query or by body. The body, a text that need not cross into wasm, is
+    /// read for it only where the word occurs; the object checks again.
+    fn space_of_call(&self, body: &JsValue) -> core::result::Result<Space, Problem> {
         let by_query = self.query("space");
-        let by_body = match body.contains("\"space\"") {
-            true => PublishBody::space_of(body)?,
+        let by_body = match glue::mentions_space(body) {
+            true => PublishBody::space_of(&body.as_string().unwrap_or_default())?,
             false => None,
         };
         match (by_query, by_body) {
@@ -491,7 +572,7 @@ impl<A: Authenticator> Call<'_, A> {
     async fn arm_fault(&self) -> Answer {
         let space = self.space_of_operator()?;
         let at = self.query("at").unwrap_or_default();
-        Ok(Object::of(self.env, space)?.arm_fault(&at).await?)
+        Ok(Object::of(&self.env, space)?.arm_fault(&at).await?)
     }
 
     /// Who is present in a channel.
@@ -504,18 +585,18 @@ impl<A: Authenticator> Call<'_, A> {
         let channel = Channel::parse(&channel).map_err(|error| invalid(error.to_string()))?;
         // Also inside the object, which is not bothered with what a key may not ask.
         self.config.check_sees(&publisher, &channel, &space)?;
-        let object = Object::of(self.env, space)?;
+        let object = Object::of(&self.env, space)?;
         Ok(object.members(&channel, &publisher).await?)
     }
 
     async fn stats(&self) -> Answer {
         let space = self.space_of_operator()?;
-        Ok(Object::of(self.env, space)?.stats().await?)
+        Ok(Object::of(&self.env, space)?.stats().await?)
     }
 
     async fn metrics(&self) -> Answer {
         let space = self.space_of_operator()?;
-        Ok(Object::of(self.env, space)?.metrics().await?)
+        Ok(Object::of(&self.env, space)?.metrics().await?)
     }
 
     /// What the inspector shows.
@@ -524,7 +605,7 @@ impl<A: Authenticator> Call<'_, A> {
         let whole = || Problem::invalid("since", "must be a whole number");
         let since = self.query("since").map(|since| since.parse());
         let since = since.transpose().map_err(|_| whole())?.unwrap_or_default();
-        Ok(Object::of(self.env, space)?.inspect(since).await?)
+        Ok(Object::of(&self.env, space)?.inspect(since).await?)
     }
 
     /// Tells the log of what never reached an object.
@@ -533,12 +614,12 @@ impl<A: Authenticator> Call<'_, A> {
     }
 
     pub(super) fn tell(&self, outcome: Outcome) {
-        let (route, began) = (self.route, self.began);
+        let (route, began) = (&self.route, self.began);
         let Some(operation) = route.operation() else {
             return;
         };
         let space = match route {
-            Route::Connect(space) => space.map(str::to_owned),
+            Route::Connect(space) => space.clone(),
             _ => self.query("space"),
         };
         let path = route.path();
@@ -551,7 +632,7 @@ impl<A: Authenticator> Call<'_, A> {
             duration_ms: now().0.saturating_sub(began.0),
             ..Event::new(operation, space_named(space.as_deref()).ok())
         };
-        log::write(self.config.log, glue::dataset(self.env).as_ref(), &[event]);
+        log::write(self.config.log, glue::dataset(&self.env).as_ref(), &[event]);
     }
 
     /// The space that an operator asks about, whose key must open that.
@@ -561,6 +642,16 @@ impl<A: Authenticator> Call<'_, A> {
         self.config.check_call(&publisher, None, &space)?;
         Ok(space)
     }
+}
+
+/// Refuses what is no text, or was read only up to its bound.
+fn check_body(body: &JsValue) -> core::result::Result<(), Problem> {
+    if body.is_null() {
+        let message = "the body must be at most 8 MiB";
+        return Err(Problem::new(Code::FrameTooLarge, message));
+    }
+    let not_utf8 = || Problem::malformed("the body is no UTF-8");
+    body.is_string().then_some(()).ok_or_else(not_utf8)
 }
 
 /// What of an address a visitor cannot choose: with IPv6 it has a network of 2^64 to itself.

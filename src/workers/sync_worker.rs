@@ -32,6 +32,31 @@ macro_rules! sync_worker {
             $crate::workers::router::serve_with(request, env, $authenticator)
         }
 
+        /// Answers a request to the sync Worker whose answer has failed, see `entry.js`.
+        #[::wasm_bindgen::prelude::wasm_bindgen]
+        pub fn unanswered(
+            request: ::worker::worker_sys::web_sys::Request,
+            env: ::worker::Env,
+            error: ::wasm_bindgen::JsValue,
+        ) -> ::std::result::Result<::worker::worker_sys::web_sys::Response, ::wasm_bindgen::JsValue>
+        {
+            $crate::workers::router::unanswered(request, env, $authenticator, error)
+        }
+
+        /// Made by `entry.js` where the wasm instance is broken: whoever makes one finds it made anew,
+        /// as `worker-build` has it for each class.
+        #[::wasm_bindgen::prelude::wasm_bindgen]
+        pub struct Renewal;
+
+        #[::wasm_bindgen::prelude::wasm_bindgen]
+        impl Renewal {
+            /// Nothing.
+            #[wasm_bindgen(constructor)]
+            pub fn new() -> Self {
+                Self
+            }
+        }
+
         // Not by `#[durable_object]`: its `fetch` takes requests and responses apart.
         /// One space: its sockets, its log, its engine.
         #[::wasm_bindgen::prelude::wasm_bindgen]
@@ -55,6 +80,26 @@ macro_rules! sync_worker {
                 Self {
                     host: wake(&state.into(), &env),
                 }
+            }
+
+            /// The number of the publisher's call that a request is, see [`Self::call`].
+            #[wasm_bindgen(js_name = callOf)]
+            pub fn call_of(
+                &self,
+                request: &::worker::worker_sys::web_sys::Request,
+            ) -> ::std::option::Option<usize> {
+                self.host.call_of(request)
+            }
+
+            /// A publisher calls.
+            pub fn call(
+                &self,
+                number: usize,
+                request: &::worker::worker_sys::web_sys::Request,
+                body: &::wasm_bindgen::JsValue,
+            ) -> ::std::result::Result<::worker::worker_sys::web_sys::Response, ::wasm_bindgen::JsValue>
+            {
+                Ok(self.host.call(number, request, body)?)
             }
 
             /// The router asks.
