@@ -20,8 +20,8 @@ const scenarios = [
   [
     fanout,
     {
-      starts: 5,
-      rounds: 7,
+      starts: 4,
+      rounds: 6,
       subscribers: [1_000, 2_000, 3_500, 5_000, 7_000, 9_000],
       bytes: [200, 4_096],
       messages: 15_000,

@@ -16,7 +16,7 @@ inputs() { # worker [cargo option...]
   {
     echo "$*${KEEP_NAMES:+ names}${NO_OPT:+ no-opt}"
     rustc -V
-    cat .tools/cargo/.crates.toml node_modules/.stamp Cargo.toml Cargo.lock
+    cat .tools/cargo/.crates.toml node_modules/.stamp Cargo.toml Cargo.lock scripts/build.sh
     find src "$worker" -type d -name 'build*' -prune -o -type f -print | LC_ALL=C sort |
       while IFS= read -r file; do
         echo "$file"
@@ -59,7 +59,7 @@ build() {
 
 # Puts a sync Worker's entry around what worker-build has made.
 enter() { # index.js
-  grep -q 'as SyncEngine\b' "$1" || return 0
+  grep -q SyncEngine "$1" || return 0
   "$ESBUILD_BIN" src/workers/entry.js --bundle --minify --format=esm --log-level=error \
     --alias:worker-build="$PWD/$1" --external:'*.wasm' --external:cloudflare:workers --outfile="$1" --allow-overwrite
 }

@@ -6,7 +6,8 @@
 //! - `authenticator` — who somebody is, where keys or the app's endpoint must be asked.
 //! - `source` — questions of the engine, put to whoever keeps rows that live elsewhere: a table in `d1`,
 //!   the app by its `hooks`, a `handler` in Rust.
-//! - `sync_worker` — what every sync Worker exports, as a macro.
+//! - `sync_worker` — what every sync Worker exports, as a macro; `entry.js` — what the runtime calls of it,
+//!   put around it by `scripts/build.sh`.
 //! - `keep` — a space as a whole: exported, imported, restored, examined.
 //! - `readers` — open answers of readers over HTTP.
 //! - `log` — what becomes of events; `inspector` — the page that shows them.

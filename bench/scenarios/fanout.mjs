@@ -8,22 +8,29 @@ import { lines } from "../plot.mjs";
 
 export const name = "fanout";
 
-export async function run({ starts, subscribers, ...numbers }) {
-  const results = await once({ subscribers, ...numbers });
+/** Who is measured at every number of subscribers. */
+const PEERS = ["raw", "tidewire", "partyserver"];
+
+/** Where there is a floor, also a raw object that writes what it sends: its frames, too, wait for the commit. */
+const LOG = "raw, with a log";
+
+export async function run({ starts, subscribers, messages, ...numbers }) {
   // Processes have other places in memory each time they start, which alone is some percent: what has a floor is
   // measured in several.
-  const [least] = subscribers;
-  for (let start = 1; start < starts; start += 1) {
-    for (const more of await once({ subscribers: [least], ...numbers })) {
-      const same = results.find((one) => one.subscribers === least && one.bytes === more.bytes);
-      for (const [peer, rounds] of Object.entries(more.peers)) same.peers[peer].push(...rounds);
+  const [least, ...more] = subscribers;
+  const results = [];
+  for (let start = 0; start < starts; start += 1) {
+    for (const one of await once([...PEERS, LOG], { ...numbers, subscribers: [least], messages: 2 * messages })) {
+      const same = results.find(({ bytes }) => bytes === one.bytes);
+      if (!same) results.push(one);
+      else for (const [peer, rounds] of Object.entries(one.peers)) same.peers[peer].push(...rounds);
     }
   }
-  return results;
+  return [...results, ...(await once(PEERS, { ...numbers, subscribers: more, messages }))];
 }
 
-async function once({ rounds, subscribers, messages, bytes }) {
-  const peers = await startPeers(["raw", "tidewire", "partyserver"]);
+async function once(names, { rounds, subscribers, messages, bytes }) {
+  const peers = await startPeers(names);
   const space = newSpace();
   const marks = new Map(peers.map((peer) => [peer, 0]));
   const results = [];
@@ -95,13 +102,18 @@ export function report(results) {
     ],
     floors: results
       .filter(({ subscribers }) => subscribers === 1_000)
-      .map(({ bytes, peers }) =>
+      .flatMap(({ bytes, peers }) => [
         floor(
           `1. CPU per delivery to raw, 1,000 subscribers, ${bytes} B`,
           ratioOf(peers.tidewire, peers.raw, "cpuUs"),
           1.05,
         ),
-      ),
+        floor(
+          `1. CPU per delivery to raw that also writes it down, 1,000 subscribers, ${bytes} B`,
+          ratioOf(peers.tidewire, peers[LOG], "cpuUs"),
+          1.05,
+        ),
+      ]),
     plots: {
       "fanout.svg": lines({
         title: "From a publisher's request to the last delivery, rows of 200 B",

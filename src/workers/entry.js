@@ -7,27 +7,17 @@ import Shim, { Renewal, SyncEngine as Wrapped } from "worker-build";
 const { fetch, unanswered } = Shim.prototype;
 const Engine = Wrapped.prototype.constructor;
 
-/** Whether the wasm instance has panicked: nothing that is left in it may be used. */
-let isBroken = false;
-
-/** How many wasm instances there have been. */
-let instances = 0;
-
-// The shim hears of it, too.
-addEventListener("error", ({ error }) => {
-  if (error instanceof WebAssembly.RuntimeError) isBroken = true;
-});
+/** Of the crate `worker`: whether the wasm instance has panicked, and the number of the one there is. */
+const state = globalThis.__worker_init_state;
 
 /** Sees to it that the wasm instance can be used. */
 function renew() {
-  if (!isBroken) return;
-  new Renewal();
-  isBroken = false;
-  instances += 1;
+  if (state.criticalError) new Renewal();
 }
 
 /** Calls what may panic. That is an error of nobody's, see `giveUp` in `glue.js`, and fails who has called. */
 function inWasm(work) {
+  renew();
   try {
     return work();
   } catch (error) {
@@ -36,67 +26,70 @@ function inWasm(work) {
   }
 }
 
+/** The 503 of `respond.rs`, where even that fails. */
+function unavailable() {
+  const error = { code: "unavailable", message: "not available now, try again", retryable: true };
+  return Response.json({ error }, { status: 503, headers: { "cache-control": "no-store" } });
+}
+
 export default {
   async fetch(request, env, ctx) {
     try {
-      renew();
       return await inWasm(() => fetch.call({ env, ctx }, request));
     } catch (error) {
-      renew();
-      return unanswered(request, env, error);
+      try {
+        return inWasm(() => unanswered(request, env, error));
+      } catch {
+        return unavailable();
+      }
     }
   },
 };
 
 /** The Durable Object of a space. */
 export class SyncEngine {
-  #state;
+  #context;
   #env;
   #engine;
   #instance;
 
-  constructor(state, env) {
-    this.#state = state;
+  constructor(context, env) {
+    this.#context = context;
     this.#env = env;
-    this.#woken();
+    this.#use(() => {});
   }
 
-  /** The engine, in the wasm instance that can be used. */
-  #woken() {
-    renew();
-    if (this.#instance !== instances) {
-      this.#engine = inWasm(() => new Engine(this.#state, this.#env));
-      this.#instance = instances;
-    }
-    return this.#engine;
+  /** Does something with the engine, which is made anew where its wasm instance is no more. */
+  #use(work) {
+    return inWasm(() => {
+      if (this.#instance !== state.instanceId) {
+        this.#engine = new Engine(this.#context, this.#env);
+        this.#instance = state.instanceId;
+      }
+      return work(this.#engine);
+    });
   }
 
   async fetch(request) {
-    const engine = this.#woken();
-    const call = inWasm(() => engine.callOf(request));
-    if (call === undefined) return inWasm(() => engine.fetch(request));
-    // Nothing but the body is awaited, which needs no future.
-    const body = await request.text();
-    return inWasm(() => this.#woken().call(call, request, body));
+    const call = this.#use((engine) => engine.callOf(request));
+    if (call === undefined) return this.#use((engine) => engine.fetch(request));
+    const body = await this.#use((engine) => engine.bodyOf(request));
+    return this.#use((engine) => engine.call(call, request, body));
   }
 
   alarm() {
-    const engine = this.#woken();
-    return inWasm(() => engine.alarm());
+    return this.#use((engine) => engine.alarm());
   }
 
   webSocketMessage(socket, message) {
-    const engine = this.#woken();
-    return inWasm(() => engine.webSocketMessage(socket, message));
+    return this.#use((engine) => engine.webSocketMessage(socket, message));
   }
 
   webSocketClose(socket, code) {
-    const engine = this.#woken();
-    return inWasm(() => engine.webSocketClose(socket, code));
+    return this.#use((engine) => engine.webSocketClose(socket, code));
   }
 
   webSocketError(socket, error) {
-    const engine = this.#woken();
-    return inWasm(() => engine.webSocketError(socket, error));
+    return this.#use((engine) => engine.webSocketError(socket, error));
   }
 }

@@ -189,12 +189,11 @@ export function whenGivenUp(lose) {
   return () => unanswered.delete(lose);
 }
 
-// A panic. The requests of all spaces in this isolate die with it, not only the one that caused it. A turn is
-// synchronous: if there is one, it is that of the object whose event this is.
+// An error of nobody's. If it is a panic, the requests of all spaces in this isolate die with it, not only the one
+// that caused it. A turn is synchronous: one that has not ended is that of the object whose event this is.
 addEventListener("error", ({ error }) => {
-  if (!(error instanceof WebAssembly.RuntimeError)) return;
-  giveUp();
-  for (const sockets of turning.values()) sockets.giveUp();
+  if (error instanceof WebAssembly.RuntimeError) giveUp();
+  for (const sockets of turning.values()) attempt(() => sockets.giveUp());
 });
 
 /** Passes an answer on, or answers instead of an instance that can no longer do it. */
@@ -397,17 +396,21 @@ const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const decoded = (bytes) => utf8.decode(bytes);
 
 /**
- * What `answer` makes of a request and its body, read as by `bodyText`. A panic in there is an error of
- * nobody's, see `giveUp`, and fails who has called.
+ * What `answer` makes of a request and its body, read as by `bodyText`. What it throws is an error of nobody's,
+ * see `giveUp`, and fails who has called; so does a reset of the wasm instance while the body comes.
  */
 export async function withBody(request, limit, answer) {
+  const now = instances;
   const body = await bodyText(request, limit);
+  if (now !== instances) throw new Error("the wasm instance is no more");
+  let answered;
   try {
-    return await answer(request, body);
+    answered = answer(request, body);
   } catch (error) {
-    if (error instanceof WebAssembly.RuntimeError) reportError(error);
+    reportError(error);
     throw error;
   }
+  return answered;
 }
 
 /** As `bodyText` of a request or response, read up to `most` bytes. */
@@ -566,7 +569,7 @@ export function sleep(ms) {
 }
 
 /** What comes of a promise, if it comes within `ms`. */
-export function within(promise, ms) {
+function within(promise, ms) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`no response within ${ms} ms`)), ms);
     const end = (settle) => (value) => {
@@ -584,13 +587,14 @@ export async function fetchWithin(fetcher, request, ms) {
 
 /**
  * Asks the object of a space; with a body it is a POST. `head` is lines, which cross at once: the space, the
- * URL, names and values of headers by turns.
+ * URL, names and values of headers by turns. It has so many milliseconds.
  */
-export async function fetchObject(objects, head, body) {
+export async function fetchObject(objects, head, body, ms) {
   const [space, url, ...lines] = head.split("\n");
   const headers = {};
   for (let at = 0; at < lines.length; at += 2) headers[lines[at]] = lines[at + 1];
-  return objects.getByName(space).fetch(url, { method: body === undefined ? "GET" : "POST", headers, body });
+  const init = { method: body === undefined ? "GET" : "POST", headers, body };
+  return within(objects.getByName(space).fetch(url, init), ms);
 }
 
 /** Whether a body may name a space. Its name would be read where it stands; most have none. */

@@ -124,6 +124,10 @@ extern "C" {
         limit: u32,
     ) -> Result<JsValue, JsValue>;
 
+    /// As [`body_text`], a promise.
+    #[wasm_bindgen(js_name = bodyText)]
+    pub(super) fn body_promise(request: &web_sys::Request, limit: u32) -> js_sys::Promise;
+
     #[wasm_bindgen(js_name = withBody)]
     pub(super) fn with_body(
         request: &web_sys::Request,
@@ -150,7 +154,12 @@ extern "C" {
     ) -> Result<web_sys::Response, JsValue>;
 
     #[wasm_bindgen(js_name = fetchObject)]
-    pub(super) fn fetch_object(objects: &JsValue, head: &str, body: &JsValue) -> js_sys::Promise;
+    pub(super) fn fetch_object(
+        objects: &JsValue,
+        head: &str,
+        body: &JsValue,
+        ms: u32,
+    ) -> js_sys::Promise;
 
     /// Whether a body, a text of JavaScript, may name a space.
     #[wasm_bindgen(js_name = mentionsSpace)]
@@ -160,8 +169,6 @@ extern "C" {
     pub(super) fn head_of(request: &web_sys::Request) -> String;
 
     pub(super) fn header(request: &web_sys::Request, name: &js_sys::JsString) -> Option<String>;
-
-    pub(super) fn within(promise: &js_sys::Promise, ms: u32) -> js_sys::Promise;
 
     /// An URL.
     #[derive(Clone)]

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use futures_channel::oneshot::{Receiver, Sender, channel};
 use futures_util::future::join;
-use js_sys::Uint8Array;
+use js_sys::{Promise, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use worker::worker_sys::web_sys;
 use worker::{Env, ResponseBuilder, Result, State, WebSocketPair};
@@ -271,11 +271,15 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             (Some(Route::Restart), _) => self.restart(&request).await,
             #[cfg(feature = "faults")]
             (Some(Route::Faults), _) => faults::arm(&request),
-            (
-                Some(Route::Connect | Route::Session | Route::Read | Route::Write | Route::Call(_))
-                | None,
-                _,
-            ) => respond::not_found(),
+            // Where nobody calls `call`, which needs no future.
+            (Some(Route::Call(_)), _) => {
+                let body = glue::body_text(&request, limits::BODY_BYTES as u32).await?;
+                let number = self.call_of(&request).unwrap_or(usize::MAX);
+                self.call(number, &request, &body)
+            }
+            (Some(Route::Connect | Route::Session | Route::Read | Route::Write) | None, _) => {
+                respond::not_found()
+            }
         }
     }
 
@@ -337,6 +341,12 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         Ok(response.empty().into())
     }
 
+    /// The body of a call: a text, null where it is too long, or undefined where it is no UTF-8.
+    #[must_use]
+    pub fn body_of(&self, request: &Request) -> Promise {
+        glue::body_promise(request, limits::BODY_BYTES as u32)
+    }
+
     /// Answers the call of this number, whose body is a text of JavaScript, in one turn: a future would
     /// cost as much as that.
     ///
@@ -347,11 +357,8 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         let (Some(call), Some(publisher)) = (Call::ALL.get(number), publisher_of(request)) else {
             return respond::not_found();
         };
-        // The router refuses what is longer; a publisher that is bound to the object may not.
-        let body = body
-            .as_string()
-            .filter(|body| body.len() <= limits::BODY_BYTES);
-        let body = body.unwrap_or_default();
+        // The router refuses what is no text or too long; here that is no JSON either.
+        let body = body.as_string().unwrap_or_default();
         let key = header(request, IDEMPOTENCY_HEADER);
         match seed() {
             Ok(seed) => {
@@ -639,8 +646,9 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
                 .close(closing.conn.0, closing.code, &closing.reason);
         }
         faults::point();
-        self.sockets.end();
         self.tell(running, effects.events, began);
+        faults::point();
+        self.sockets.end();
         let mut rest = Rest {
             reply: effects.reply,
             asks: effects.asks,

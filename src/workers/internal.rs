@@ -289,8 +289,7 @@ impl Object {
         response_of(JsFuture::from(answer).await)
     }
 
-    /// As [`Self::call`] with a body that is a text of JavaScript, a promise. It needs no time limit: the object answers in the turn that it is
-    /// called in, and where a panic ends that, fails.
+    /// As [`Self::call`] with a body that is a text of JavaScript, a promise.
     pub(super) fn pass_on(
         &self,
         call: Call,
@@ -398,8 +397,7 @@ impl Object {
 
     async fn fetch(&self, route: Route, headers: Lines, body: Option<&str>) -> Result<Response> {
         let body = body.map_or(JsValue::UNDEFINED, JsValue::from);
-        let answer = glue::within(&self.ask(route, &headers, &body), DEADLINE_MS);
-        response_of(JsFuture::from(answer).await)
+        response_of(JsFuture::from(self.ask(route, &headers, &body)).await)
     }
 
     fn ask(&self, route: Route, headers: &Lines, body: &JsValue) -> Promise {
@@ -407,7 +405,7 @@ impl Object {
         if !headers.0.is_empty() {
             head.extend(["\n", &headers.0]);
         }
-        glue::fetch_object(&self.objects, &head, body)
+        glue::fetch_object(&self.objects, &head, body, DEADLINE_MS)
     }
 }
 

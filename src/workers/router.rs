@@ -111,6 +111,10 @@ pub fn unanswered<A: Authenticator>(
     authenticator: A,
     error: JsValue,
 ) -> core::result::Result<Response, JsValue> {
+    // Settings come with the runtime's own requests alone.
+    if CONFIG.with(|config| config.get().is_none()) {
+        return Ok(respond::unavailable("no answer", &glue::thrown(&error))?);
+    }
     Ok(match Call::of(request, env, authenticator) {
         Ok(call) => call.response(Err(worker::Error::from(error).into()))?,
         Err(answer) => answer?,

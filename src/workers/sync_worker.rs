@@ -3,6 +3,9 @@
 /// Makes of a crate a sync Worker: its `fetch`, and the Durable Object `SyncEngine` that keeps a
 /// space. The crate must be a `cdylib` and depend on `worker` and `wasm-bindgen`.
 ///
+/// `scripts/build.sh` puts `entry.js` around it, which spares a request what `worker-build` puts there, and
+/// hands out nothing but these two. By `worker-build` alone it works as well.
+///
 /// Takes the type of the host and what wakes it; a team with an authenticator of its own names that
 /// as well, because the router needs the same one.
 ///
@@ -89,6 +92,15 @@ macro_rules! sync_worker {
                 request: &::worker::worker_sys::web_sys::Request,
             ) -> ::std::option::Option<usize> {
                 self.host.call_of(request)
+            }
+
+            /// The body of a publisher's call.
+            #[wasm_bindgen(js_name = bodyOf)]
+            pub fn body_of(
+                &self,
+                request: &::worker::worker_sys::web_sys::Request,
+            ) -> ::worker::js_sys::Promise {
+                self.host.body_of(request)
             }
 
             /// A publisher calls.
