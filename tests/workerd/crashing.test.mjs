@@ -444,3 +444,29 @@ test("calls that are under way in other spaces are answered, too, and may be rep
     assert.deepEqual(again.map(({ status, body }) => [status, body.seq]), others.map(() => [200, round]));
   }
 });
+
+test("a body that comes slowly while another space crashes", async () => {
+  const text = JSON.stringify({ channel: "todos", action: "create", key: "k", data: { n: 1 } });
+  const space = workers.space();
+  const upload = async (meanwhile) => {
+    const body = new ReadableStream({
+      async start(controller) {
+        controller.enqueue(new TextEncoder().encode(text.slice(0, 20)));
+        await meanwhile();
+        controller.enqueue(new TextEncoder().encode(text.slice(20)));
+        controller.close();
+      },
+    });
+    return workers.http(`/broadcast?space=${space.name}`, { method: "POST", headers, body, duplex: "half" });
+  };
+  const other = workers.space();
+  const crash = async () => {
+    await delay(100);
+    await arm(0);
+    const { status } = await other.post("/broadcast", { channel: "todos", action: "create", key: "k", data: {} });
+    assert.equal(status, 503);
+    await arm();
+  };
+  has(await upload(crash), { status: 503, body: { error: { code: "unavailable", retryable: true } } });
+  has(await upload(async () => {}), { status: 200, body: { seq: 1 } });
+});

@@ -11,14 +11,12 @@ const wrapped = (path, entry) => [
 ];
 
 const meteredSync = `
-import Main, { SyncEngine as Base } from "./index.js";
+import handler, { SyncEngine as Base } from "./index.js";
 import { metered, toldTime } from "./meter.js";
 export const SyncEngine = metered(Base);
-export default class extends Main {
-  fetch(request) {
-    return toldTime(request, this.env, "SYNC_ENGINE", () => super.fetch(request));
-  }
-}`;
+export default {
+  fetch: (request, env, ctx) => toldTime(request, env, "SYNC_ENGINE", () => handler.fetch(request, env, ctx)),
+};`;
 
 const meteredNaive = `
 import handler, { Naive as Base } from "./naive.js";
