@@ -342,7 +342,6 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
     }
 
     /// The body of a call: a text, null where it is too long, or undefined where it is no UTF-8.
-    #[must_use]
     pub fn body_of(&self, request: &Request) -> Promise {
         glue::body_promise(request, limits::BODY_BYTES as u32)
     }
