@@ -111,14 +111,14 @@ export * from "./index.js";
 const now = Date.now;
 let ahead = 0;
 Date.now = () => now() + ahead;
-export default class extends worker {
-  fetch(request) {
+export default {
+  fetch(request, env, ctx) {
     const by = new URL(request.url).searchParams.get("clock-forward-by");
-    if (!by) return super.fetch(request);
+    if (!by) return worker.fetch(request, env, ctx);
     ahead += Number(by);
     return new Response("");
-  }
-}`;
+  },
+};`;
 
 /** For `amend` of `start`: the Worker's clock can be put forward with `forward`. */
 export function clocked(sync) {
