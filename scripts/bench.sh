@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures Tidewire beside its peers and writes docs/performance.md.
-#   scripts/bench.sh                  all scenarios; a quarter of an hour
+#   scripts/bench.sh                  all scenarios; half an hour
 #   scripts/bench.sh --only NAME      one: fanout, scoped, batch, mutations, catchup, waking,
 #                                     libraries, size
 #   scripts/bench.sh --rounds 3       as many rounds of each, for a quick look

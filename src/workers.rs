@@ -1,8 +1,8 @@
 //! The platform: the only place that names `worker`.
 //!
 //! - `gateway` — the app Worker: passes requests on to the sync Worker.
-//! - `router` — the sync Worker: public routes, tokens, keys, and which object a request is for.
-//! - `host` — inside the object: drives the engine and performs its effects.
+//! - `router` — the sync Worker: tokens, keys, and which object a request is for; `route` — its paths.
+//! - `host` — inside the object: drives the engine and performs its effects; `frames` — what comes over sockets.
 //! - `authenticator` — who somebody is, where keys or the app's endpoint must be asked.
 //! - `source` — questions of the engine, put to whoever keeps rows that live elsewhere: a table in `d1`,
 //!   the app by its `hooks`, a `handler` in Rust.
@@ -20,6 +20,7 @@ mod d1;
 mod database;
 pub mod demo;
 mod faults;
+mod frames;
 pub mod gateway;
 mod glue;
 mod handler;
@@ -33,6 +34,7 @@ mod log;
 mod page;
 mod readers;
 mod respond;
+mod route;
 pub mod router;
 mod source;
 mod sync_worker;

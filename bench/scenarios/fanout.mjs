@@ -119,7 +119,7 @@ export function report(results) {
         title: "From a publisher's request to the last delivery, rows of 200 B",
         x: "subscribers",
         y: "ms",
-        series: ["raw", "tidewire", "partyserver"].map(curve),
+        series: PEERS.map(curve),
       }),
     },
   };

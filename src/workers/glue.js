@@ -173,6 +173,9 @@ const keeping = new Set();
 // Requests that this Worker has not answered yet, or not to the end.
 const unanswered = new Set();
 
+/** Why a request fails with its wasm instance. `entry.js` has the next one answer it. */
+const LOST = "the wasm instance is no more";
+
 // How many wasm instances are no more.
 let instances = 0;
 
@@ -196,23 +199,16 @@ addEventListener("error", ({ error }) => {
   for (const sockets of turning.values()) attempt(() => sockets.giveUp());
 });
 
-/** Passes an answer on, or answers instead of an instance that can no longer do it. */
+/** Passes an answer on, or fails in place of an instance that can no longer give it. */
 export async function answered(answer) {
   let lose;
-  const lost = new Promise((resolve) => (lose = resolve));
+  const lost = new Promise((_, reject) => (lose = () => reject(new Error(LOST))));
   const forget = whenGivenUp(lose);
   try {
-    return (await Promise.race([answer, lost])) ?? unavailable();
+    return await Promise.race([answer, lost]);
   } finally {
     forget();
   }
-}
-
-/** The 503 of `respond.rs`, where that cannot be reached. */
-function unavailable() {
-  const message = "not available now, try again";
-  const error = { code: "unavailable", message, retryable: true };
-  return Response.json({ error }, { status: 503, headers: { "cache-control": "no-store" } });
 }
 
 /** The close code of a restart: reconnect and resume. */
@@ -402,7 +398,7 @@ const decoded = (bytes) => utf8.decode(bytes);
 export async function withBody(request, limit, answer) {
   const now = instances;
   const body = await bodyText(request, limit);
-  if (now !== instances) throw new Error("the wasm instance is no more");
+  if (now !== instances) throw new Error(LOST);
   let answered;
   try {
     answered = answer(request, body);

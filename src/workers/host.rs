@@ -4,8 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use futures_channel::oneshot::{Receiver, Sender, channel};
-use futures_util::future::join;
+use futures_channel::oneshot::{Sender, channel};
 use js_sys::{Promise, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use worker::worker_sys::web_sys;
@@ -22,11 +21,10 @@ use super::internal::{
 use super::readers::Readers;
 use super::router::{config, now};
 use super::{faults, glue, log, respond};
-use crate::auth::Claims;
-use crate::config::{Credentials, Log};
+use crate::config::Log;
 use crate::digest::hex;
 use crate::engine::{Call, Effects, Engine, Input, Reply};
-use crate::inbox::{Arrival, Inbox, Taken};
+use crate::inbox::Inbox;
 use crate::limits;
 use crate::names::{Channel, ConnId, Millis, SessionId, Space};
 use crate::observe::{Event, Observer};
@@ -42,7 +40,7 @@ pub struct Host<A = Configured, O = ()> {
     pub(super) readers: Readers,
     pub(super) database: Database,
     pub(super) env: Env,
-    authenticator: Rc<A>,
+    pub(super) authenticator: Rc<A>,
     observer: Rc<O>,
     /// Where data points go.
     dataset: Option<js_sys::Object>,
@@ -50,7 +48,7 @@ pub struct Host<A = Configured, O = ()> {
     named: Option<Space>,
     life: Rc<RefCell<Life>>,
     /// Frames that wait for others.
-    inbox: Rc<RefCell<Inbox>>,
+    pub(super) inbox: Rc<RefCell<Inbox>>,
     /// Who keeps rows in Rust.
     pub(super) handlers: Handlers,
     /// Requests over HTTP whose answer waits for a source.
@@ -114,11 +112,11 @@ pub(super) struct Rest {
     /// The answer to the call that the input was.
     pub(super) reply: Option<Reply>,
     /// Tokens that must be judged elsewhere.
-    asks: Vec<(ConnId, String)>,
+    pub(super) asks: Vec<(ConnId, String)>,
     /// What sources are asked.
     pub(super) questions: Vec<Question>,
     /// Bytes that were sent, to all together.
-    sent: usize,
+    pub(super) sent: usize,
 }
 
 impl Host {
@@ -419,108 +417,6 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             Ok(None) => respond::unavailable("no reply", "the engine did not answer a call"),
             Err(problem) => respond::problem(&problem),
         }
-    }
-
-    /// A frame came: handles it at once, or with those that come at the same time, see [`Inbox`]. Ends
-    /// when the tokens in it have been judged, and what it asks sources is answered; for the frame that
-    /// came first also what those ask that came with it: only an event that has not ended is sure to
-    /// keep the object in memory.
-    pub async fn message(&self, socket: &web_sys::WebSocket, message: &JsValue) {
-        let Some(number) = self.sockets.number(socket) else {
-            return glue::close_socket(socket, Close::Restart.code(), Close::Restart.reason());
-        };
-        let arrival = Arrival {
-            conn: ConnId(number),
-            text: message.as_string(),
-            at: now(),
-        };
-        let mut begun = Vec::new();
-        let taken = self.inbox.borrow_mut().take(arrival);
-        match taken {
-            Taken::Waits => self.sockets.keeps(true),
-            Taken::Full(arrivals) => self.frames(arrivals, limits::TURN_OUT_BYTES, &mut begun),
-            Taken::Alone(arrival) => {
-                self.frame(arrival, &mut begun);
-                loop {
-                    self.sockets.looked().await;
-                    let arrivals = self.inbox.borrow_mut().look();
-                    if arrivals.is_empty() {
-                        break;
-                    }
-                    self.frames(arrivals, limits::TURN_OUT_BYTES, &mut begun);
-                }
-            }
-        }
-        for ended in begun {
-            // It has ended, or it was dropped.
-            let _ = ended.await;
-        }
-    }
-
-    /// Handles frames, each in a turn of its own. Nothing is awaited in between: they share a commit. What
-    /// comes when they have sent so much waits for the next look, so that it can be sent first.
-    fn frames(&self, arrivals: Vec<Arrival>, most: usize, begun: &mut Vec<Receiver<()>>) {
-        let mut arrivals = arrivals.into_iter();
-        let mut sent = 0;
-        while sent <= most
-            && let Some(arrival) = arrivals.next()
-        {
-            sent += self.frame(arrival, begun);
-        }
-        // Until here, so that a panic in their midst finds that there were more.
-        let is_rest = arrivals.len() > 0;
-        self.inbox.borrow_mut().put_back(arrivals);
-        self.sockets.keeps(is_rest);
-    }
-
-    /// Handles the frames that wait: what has come after them must find what they did.
-    pub(super) fn handle_waiting(&self) {
-        let arrivals = self.inbox.borrow_mut().all();
-        if !arrivals.is_empty() {
-            self.frames(arrivals, usize::MAX, &mut Vec::new());
-        }
-    }
-
-    /// Handles a frame: how many bytes were sent for it. What it begins ends in `begun`.
-    fn frame(&self, Arrival { conn, text, at }: Arrival, begun: &mut Vec<Receiver<()>>) -> usize {
-        let input = match &text {
-            Some(text) => Input::Frame { conn, text },
-            None => Input::Binary { conn },
-        };
-        let rest = self.run(input, at);
-        if !rest.asks.is_empty() || !rest.questions.is_empty() {
-            let (host, (ends, ended)) = (self.clone(), channel());
-            wasm_bindgen_futures::spawn_local(async move {
-                let driving = host.drive(rest.questions, at);
-                join(host.judge_all(rest.asks, at), driving).await;
-                let _ = ends.send(());
-            });
-            begun.push(ended);
-        }
-        rest.sent
-    }
-
-    /// Has tokens judged one after the other, and those that come up meanwhile; and drives what comes of it.
-    async fn judge_all(&self, mut asks: Vec<(ConnId, String)>, began: Millis) {
-        let mut released = Vec::new();
-        while let Some((conn, token)) = asks.pop() {
-            let answer = self.judge(&token).await;
-            let rest = self.run(Input::Authenticated { conn, answer }, began);
-            asks.extend(rest.asks);
-            released.extend(rest.questions);
-        }
-        self.drive(released, began).await;
-    }
-
-    /// Asks the authenticator for the token of an `auth` message.
-    async fn judge(&self, token: &str) -> core::result::Result<Option<Claims>, Problem> {
-        let config = config::<A>(&self.env).map_err(|error| Problem::from(&error))?;
-        let space = self.with(|running| running.engine.space().clone())?;
-        let credentials = Credentials::of_token(token);
-        let answer = self
-            .authenticator
-            .authenticate(&credentials, &space, &self.env, &config);
-        answer.await
     }
 
     /// A socket has closed, or broken. Completes the close handshake, which the platform does not.

@@ -15,19 +15,16 @@ use crate::small_map::SmallMap;
 thread_local! {
     /// Names of headers as JavaScript has them, by where they are and how long: to cross costs more
     /// than to look for a header.
-    static NAMES: RefCell<SmallMap<(usize, usize), JsString>> = RefCell::default();
+    static NAMES: RefCell<SmallMap<(usize, usize), Option<JsString>>> = RefCell::default();
 }
 
 /// A header of a request, where it has it.
 pub(super) fn header(request: &Request, name: &'static str) -> Option<String> {
     let place = (name.as_ptr() as usize, name.len());
-    let known = NAMES.with_borrow(|names| names.get(&place).cloned());
-    let known = known.unwrap_or_else(|| {
-        let name = JsString::from(name);
-        NAMES.with_borrow_mut(|names| names.insert(place, name.clone()));
-        name
-    });
-    glue::header(request, &known)
+    NAMES.with_borrow_mut(|names| {
+        let known = names.or_default(place);
+        glue::header(request, known.get_or_insert_with(|| JsString::from(name)))
+    })
 }
 
 /// The same, of a name that a setting gives.

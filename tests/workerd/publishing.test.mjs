@@ -229,6 +229,19 @@ describe("a publisher's space", () => {
     assert.equal((await watcher.rest()).length, 4);
   });
 
+  test("is the same however its URL is written", async () => {
+    const space = workers.space();
+    const escaped = `%${space.name.charCodeAt(0).toString(16)}${space.name.slice(1)}`;
+    const queries = [`space=${escaped}`, `&&x&y=%20&space=${space.name}`, `space=${space.name}&space=other`, `sp%61ce=${escaped}`];
+    for (const [at, query] of queries.entries()) {
+      const { status, body } = await post(`/broadcast?${query}`, change);
+      assert.deepEqual([status, body.seq], [200, at + 1], query);
+    }
+    assert.equal((await post(`/%62roadcast?space=${space.name}`, change)).status, 404);
+    refused(await post(`/broadcast?space=${space.name}+`, change), 400, "invalid", "space");
+    assert.equal((await space.stats()).seq, queries.length);
+  });
+
   test("of a bad name is refused", async () => {
     for (const name of ["Team", "a b", "", "a/b", "x".repeat(65), "changes"]) {
       refused(await post(`/broadcast?space=${encodeURIComponent(name)}`, change), 400, "invalid", "space");
