@@ -156,7 +156,7 @@ pub enum Input<'a> {
         /// Whose key it was.
         publisher: &'a Publisher,
         /// The request's body.
-        body: &'a str,
+        body: &'a [u8],
         /// The `Idempotency-Key` header.
         idempotency_key: Option<&'a str>,
         /// Chance, drawn by the host, in case a new epoch is asked for.

@@ -193,6 +193,18 @@ impl<S: Sql> Store<S> {
     }
 }
 
+/// The first row of a result that has few, if `read` makes something of it.
+fn first<T>(
+    sql: &impl Sql,
+    text: &'static str,
+    params: &[Param<'_>],
+    read: impl Fn(&dyn Columns) -> Option<T>,
+) -> Result<Option<T>, SqlError> {
+    let mut found = None;
+    sql.first(text, params, &mut |row| found = read(row))?;
+    Ok(found)
+}
+
 /// All rows of a result that `read` makes something of.
 fn collect<T>(
     sql: &impl Sql,

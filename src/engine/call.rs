@@ -131,7 +131,7 @@ pub(super) struct Done {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request<'a> {
     pub(super) call: Call,
-    pub(super) body: &'a str,
+    pub(super) body: &'a [u8],
     pub(super) idempotency_key: Option<&'a str>,
     /// Whose key it came with.
     pub(super) publisher: &'a Publisher,
@@ -269,16 +269,18 @@ impl<S: Sql> Engine<S> {
         about: &mut Option<Channel>,
         now: Millis,
     ) -> Result<Done, Failure> {
+        let text =
+            str::from_utf8(request.body).map_err(|_| Problem::malformed("the body is no UTF-8"))?;
         let once = request
             .idempotency_key
-            .map(|key| Once::read(key, request))
+            .map(|key| Once::read(key, request, text))
             .transpose()?;
         if let Some(once) = &once
             && let Some(outcome) = self.store.outcome(once.owner, once.key.as_str())?
         {
             return once.replay(outcome);
         }
-        let body = CallBody::read(request.call, request.body)?;
+        let body = CallBody::read(request.call, text)?;
         *about = body.channel().cloned();
         if body
             .space()
@@ -320,10 +322,10 @@ struct Once<'a> {
 }
 
 impl<'a> Once<'a> {
-    fn read(key: &str, request: Request<'a>) -> Result<Self, Problem> {
+    fn read(key: &str, request: Request<'a>, body: &str) -> Result<Self, Problem> {
         let key = RequestId::parse(key)
             .map_err(|error| Problem::invalid("Idempotency-Key", error.to_string()))?;
-        let hash = digest::content(&[request.call.path(), request.body]);
+        let hash = digest::content(&[request.call.path(), body]);
         let owner = Owner::Publisher(request.publisher);
         Ok(Self { owner, key, hash })
     }

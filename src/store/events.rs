@@ -14,7 +14,7 @@ use crate::limits;
 use crate::names::{Channel, Identity, Key, Millis, Seq};
 
 use super::sql::{Param, Sql, SqlError};
-use super::{Floor, PageRow, Store, collect};
+use super::{Floor, PageRow, Store, collect, first};
 
 /// What is stored of a change because it is of an event channel.
 #[derive(Debug)]
@@ -76,14 +76,14 @@ impl<S: Sql> Store<S> {
     }
 
     fn newest_nth(&self, channel: &Channel) -> Result<u64, SqlError> {
-        let newest = collect(
+        let newest = first(
             &self.sql,
             "SELECT nth FROM rows INDEXED BY rows_by_seq
              WHERE channel = ? ORDER BY seq DESC LIMIT 1",
             &[Param::Text(channel.as_str())],
             |row| row.int(0),
         )?;
-        Ok(newest.into_iter().next().unwrap_or_default())
+        Ok(newest.unwrap_or_default())
     }
 
     /// Keeps how an event is, before an edit replaces it. One billed row.
@@ -259,13 +259,13 @@ impl<S: Sql> Store<S> {
     /// The seq of the newest change of an event channel that was trimmed: a paged answer that is
     /// not past it lacks what came of events that it has told of.
     pub(crate) fn trimmed(&self, channel: &Channel) -> Result<Seq, SqlError> {
-        let found = collect(
+        let found = first(
             &self.sql,
             "SELECT trimmed FROM channels WHERE name = ?",
             &[Param::Text(channel.as_str())],
             |row| row.int(0),
         )?;
-        Ok(Seq(found.into_iter().next().unwrap_or_default()))
+        Ok(Seq(found.unwrap_or_default()))
     }
 
     /// Trims what edits have replaced in a channel that takes none any more, at most `most` of

@@ -6,7 +6,7 @@ use crate::backup::Refusal;
 use crate::names::{Channel, Identity, Millis, Seq, Topic};
 
 use super::sql::{Param, Sql, SqlError};
-use super::{Store, collect};
+use super::{Store, collect, first};
 
 /// A state of a key, as its columns hold it.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl<S: Sql> Store<S> {
         after: &str,
         since: Seq,
     ) -> Result<Option<Channel>, SqlError> {
-        let found = collect(
+        let found = first(
             &self.sql,
             "WITH RECURSIVE names (name) AS (
                 SELECT min(channel) FROM rows WHERE channel > ?
@@ -49,7 +49,7 @@ impl<S: Sql> Store<S> {
             &[Param::Text(after), Param::Int(since.0)],
             |row| Channel::parse(&row.text(0)?).ok(),
         )?;
-        Ok(found.into_iter().next())
+        Ok(found)
     }
 
     /// Hands what the channel holds after `after` and up to `upto` to `each`, what edits have

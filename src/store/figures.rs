@@ -1,20 +1,20 @@
 //! Figures for operators, each read in bounded time.
 
 use super::sql::{Param, Sql, SqlError};
-use super::{Store, collect};
+use super::{Store, collect, first};
 use crate::names::Seq;
 
 impl<S: Sql> Store<S> {
     /// How many rows the log holds, tombstones included; counts no further than `most`. No count
     /// is kept: it would cost every write another row.
     pub(crate) fn count_rows(&self, most: usize) -> Result<usize, SqlError> {
-        let counted = collect(
+        let counted = first(
             &self.sql,
             "SELECT count(*) FROM (SELECT 1 FROM rows LIMIT ?)",
             &[Param::Int(most as u64)],
             |row| row.int(0),
         )?;
-        Ok(counted.into_iter().next().unwrap_or_default() as usize)
+        Ok(counted.unwrap_or_default() as usize)
     }
 
     /// The channels that have a floor, by name, at most so many.

@@ -6,7 +6,7 @@ use crate::names::{Channel, Millis, Seq};
 
 use super::schema::WIPE;
 use super::sql::{Param, Sql, SqlError};
-use super::{Seed, Store, collect};
+use super::{Seed, Store, collect, first};
 
 /// How far an import has come.
 #[derive(Debug, Clone, Default)]
@@ -67,20 +67,20 @@ impl<S: Sql> Store<S> {
 
     /// The seq and the time of the newest that the space holds.
     pub(crate) fn newest(&self) -> Result<(Seq, Millis), SqlError> {
-        let replaced = collect(
+        let replaced = first(
             &self.sql,
             "SELECT max(seq), max(at) FROM versions",
             &[],
             |row| Some((Seq(row.int(0)?), Millis(row.int(1)?))),
         )?;
         let (seq, at) = super::schema::newest(&self.sql)?;
-        let (old_seq, old_at) = replaced.into_iter().next().unwrap_or_default();
+        let (old_seq, old_at) = replaced.unwrap_or_default();
         Ok((seq.max(old_seq), at.max(old_at)))
     }
 
     /// The seq and the time of the newest that the channel holds.
     pub(crate) fn newest_of(&self, channel: &Channel) -> Result<(Seq, Millis), SqlError> {
-        let found = collect(
+        let found = first(
             &self.sql,
             "SELECT seq, at FROM rows INDEXED BY rows_by_seq WHERE channel = ?
              UNION ALL
@@ -89,7 +89,7 @@ impl<S: Sql> Store<S> {
             &[Param::Text(channel.as_str()), Param::Text(channel.as_str())],
             |row| Some((Seq(row.int(0)?), Millis(row.int(1)?))),
         )?;
-        Ok(found.into_iter().next().unwrap_or_default())
+        Ok(found.unwrap_or_default())
     }
 
     /// Writes a line's row in place of the earlier one of its key, which is kept where the line is

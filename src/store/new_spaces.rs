@@ -4,18 +4,18 @@ use crate::names::Millis;
 
 use super::outcomes::day;
 use super::sql::{Param, Sql, SqlError};
-use super::{Store, collect};
+use super::{Store, first};
 
 impl<S: Sql> Store<S> {
     /// The spaces that an owner has brought into being today (UTC).
     pub(crate) fn new_spaces(&self, owner: &str, now: Millis) -> Result<u32, SqlError> {
-        let found = collect(
+        let found = first(
             &self.sql,
             "SELECT count FROM new_spaces WHERE day = ? AND owner = ?",
             &[Param::Int(day(now)), Param::Text(owner)],
             |row| row.int(0),
         )?;
-        let count = found.into_iter().next().unwrap_or_default();
+        let count = found.unwrap_or_default();
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 

@@ -9,7 +9,7 @@ use crate::names::{Identity, Millis, Seq, SessionId};
 
 use super::schema::OUTCOMES_CREATE;
 use super::sql::{Param, Sql, SqlError};
-use super::{Store, collect};
+use super::{Store, first};
 
 /// The day of a time, counted from the Unix epoch in UTC.
 pub(super) fn day(now: Millis) -> u64 {
@@ -54,7 +54,7 @@ impl<S: Sql> Store<S> {
     /// The outcome of an earlier request of the same owner and id.
     pub(crate) fn outcome(&self, owner: Owner<'_>, id: &str) -> Result<Option<Outcome>, SqlError> {
         let owner = owner.to_column();
-        let found = collect(
+        let found = first(
             &self.sql,
             "SELECT hash, seq, result FROM outcomes_0 WHERE owner = ? AND id = ?
              UNION ALL
@@ -73,7 +73,7 @@ impl<S: Sql> Store<S> {
                 })
             },
         )?;
-        Ok(found.into_iter().next())
+        Ok(found)
     }
 
     /// Remembers an outcome. One billed row, and a few more once a day.

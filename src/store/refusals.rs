@@ -5,7 +5,7 @@ use crate::names::{Identity, Millis};
 use crate::small_map::SmallMap;
 
 use super::sql::{Param, Sql, SqlError};
-use super::{Store, collect};
+use super::{Store, collect, first};
 
 /// What an identity's earlier tokens no longer grant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl<S: Sql> Store<S> {
     /// What is stored against the tokens of an identity.
     pub(crate) fn standing(&self, identity: &Identity, now: Millis) -> Result<Standing, SqlError> {
         let owner = [Param::Text(identity.as_str()), Param::Int(now.0)];
-        let refused = collect(
+        let refused = first(
             &self.sql,
             "SELECT until FROM refusals WHERE identity = ? AND ends > ?",
             &owner,
@@ -33,7 +33,7 @@ impl<S: Sql> Store<S> {
             |row| Some((row.text(0)?, Millis(row.int(1)?))),
         )?;
         Ok(Standing {
-            refused_until: refused.into_iter().next().map(Millis),
+            refused_until: refused.map(Millis),
             removed_until: removed.into_iter().collect(),
         })
     }

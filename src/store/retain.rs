@@ -13,7 +13,7 @@ use crate::limits;
 use crate::names::{Channel, Key, Millis, Seq};
 
 use super::sql::{Param, Sql, SqlError};
-use super::{Floor, Store, collect};
+use super::{Floor, Store, first};
 
 /// Where a round of trimming stands. Kept in memory: a round that sleep ends begins again, past
 /// what each channel remembers.
@@ -181,13 +181,13 @@ impl<S: Sql> Store<S> {
     }
 
     fn channel_after(&self, after: &str) -> Result<Option<Channel>, SqlError> {
-        let found = collect(
+        let found = first(
             &self.sql,
             "SELECT min(channel) FROM rows WHERE channel > ?",
             &[Param::Text(after)],
             |row| Channel::parse(&row.text(0)?).ok(),
         )?;
-        Ok(found.into_iter().next())
+        Ok(found)
     }
 
     fn look(
@@ -197,13 +197,13 @@ impl<S: Sql> Store<S> {
         cutoff: Millis,
         most: usize,
     ) -> Result<Found, SqlError> {
-        let swept = collect(
+        let swept = first(
             &self.sql,
             "SELECT swept FROM channels WHERE name = ?",
             &[Param::Text(channel.as_str())],
             |row| row.int(0),
         )?;
-        let swept = Seq(swept.into_iter().next().unwrap_or_default());
+        let swept = Seq(swept.unwrap_or_default());
         let mut found = Found {
             rows: Vec::new(),
             losses: Vec::new(),

@@ -8,7 +8,7 @@ use crate::names::{Channel, Key, Millis, Seq};
 
 use super::events::{Edit, Event};
 use super::sql::{Columns, Param, Sql, SqlError};
-use super::{Store, collect};
+use super::{Store, collect, first};
 
 /// A row as it is stored.
 #[derive(Debug, Clone)]
@@ -106,7 +106,7 @@ pub(crate) enum Version {
 impl<S: Sql> Store<S> {
     /// The row of a key, tombstones included.
     pub(crate) fn row(&self, channel: &Channel, key: &Key) -> Result<Option<StoredRow>, SqlError> {
-        let found = collect(
+        let found = first(
             &self.sql,
             "SELECT seq, data, audience, author, at, lost FROM rows WHERE channel = ? AND key = ?",
             &[Param::Text(channel.as_str()), Param::Text(key.as_str())],
@@ -121,7 +121,7 @@ impl<S: Sql> Store<S> {
                 })
             },
         )?;
-        Ok(found.into_iter().next())
+        Ok(found)
     }
 
     /// Writes the latest state of a row, or of an event. Two billed rows: the row and its index
@@ -304,7 +304,7 @@ impl<S: Sql> Store<S> {
     /// What is not provable any more for the channel: the highest trimmed tombstone or loss, or
     /// the last reset. Cursors before it get a full snapshot.
     pub(crate) fn floor(&self, channel: &Channel) -> Result<Floor, SqlError> {
-        let found = collect(
+        let found = first(
             &self.sql,
             "SELECT floor, floor_at FROM channels WHERE name = ?",
             &[Param::Text(channel.as_str())],
@@ -315,7 +315,7 @@ impl<S: Sql> Store<S> {
                 })
             },
         )?;
-        Ok(found.into_iter().next().unwrap_or_default())
+        Ok(found.unwrap_or_default())
     }
 
     /// The seq of the channel's newest row that was changed at `at` or before. Seq and time of
@@ -344,14 +344,14 @@ impl<S: Sql> Store<S> {
         channel: &Channel,
         after: Seq,
     ) -> Result<Option<(Seq, Millis)>, SqlError> {
-        let found = collect(
+        let found = first(
             &self.sql,
             "SELECT seq, at FROM rows INDEXED BY rows_by_seq
              WHERE channel = ? AND seq > ? ORDER BY seq LIMIT 1",
             &[Param::Text(channel.as_str()), Param::Int(after.0)],
             |row| Some((Seq(row.int(0)?), Millis(row.int(1)?))),
         )?;
-        Ok(found.into_iter().next())
+        Ok(found)
     }
 
     /// Raises the channel's floor to `floor`.

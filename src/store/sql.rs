@@ -54,6 +54,22 @@ pub trait Sql: Clone {
         each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
     ) -> Result<(), SqlError>;
 
+    /// As [`Self::run`], where only the first row is asked for and there are few: mostly this one.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    fn first(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+        take: &mut dyn FnMut(&dyn Columns),
+    ) -> Result<(), SqlError> {
+        self.run(sql, params, &mut |row| {
+            take(row);
+            ControlFlow::Break(())
+        })
+    }
+
     /// Rows written through this and its clones, as the platform bills them.
     fn written(&self) -> u64;
 

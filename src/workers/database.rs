@@ -69,13 +69,9 @@ impl Database {
         number
     }
 
-    /// All parameters cross at once: what crosses one by one costs more than it does in SQLite.
-    fn read(
-        &self,
-        text: &'static str,
-        params: &[Param<'_>],
-        each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
-    ) -> Result<(), SqlError> {
+    /// Runs a statement; the first rows, `most` of them. All parameters cross at once: what crosses one by one
+    /// costs more than it does in SQLite.
+    fn begin(&self, text: &'static str, params: &[Param<'_>], most: u32) -> Result<Rows, SqlError> {
         let mut texts = String::new();
         let mut numbers = Vec::with_capacity(params.len());
         for param in params {
@@ -89,8 +85,17 @@ impl Database {
             });
         }
         let number = self.statement(text);
-        let first = self.glue.exec(number, &texts, &numbers, CHUNK);
-        let mut rows = self.unpacked(&first.map_err(error)?)?;
+        let first = self.glue.exec(number, &texts, &numbers, most);
+        self.unpacked(&first.map_err(error)?)
+    }
+
+    fn read(
+        &self,
+        text: &'static str,
+        params: &[Param<'_>],
+        each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
+    ) -> Result<(), SqlError> {
+        let mut rows = self.begin(text, params, CHUNK)?;
         loop {
             for row in rows.iter() {
                 if each(&row).is_break() {
@@ -141,6 +146,10 @@ fn error(thrown: JsValue) -> SqlError {
     SqlError(glue::thrown(&thrown))
 }
 
+fn nested() -> SqlError {
+    SqlError("a statement inside another's rows".to_owned())
+}
+
 impl Sql for Database {
     fn run(
         &self,
@@ -149,11 +158,25 @@ impl Sql for Database {
         each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
     ) -> Result<(), SqlError> {
         if self.reading.replace(true) {
-            return Err(SqlError("a statement inside another's rows".to_owned()));
+            return Err(nested());
         }
         let result = self.read(sql, params, each);
         self.reading.set(false);
         result
+    }
+
+    fn first(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+        take: &mut dyn FnMut(&dyn Columns),
+    ) -> Result<(), SqlError> {
+        if self.reading.get() {
+            return Err(nested());
+        }
+        let rows = self.begin(sql, params, 1)?;
+        rows.iter().take(1).for_each(|row| take(&row));
+        Ok(())
     }
 
     fn written(&self) -> u64 {

@@ -21,6 +21,20 @@ const NONE = [0, 0, 1];
 /** Texts of this length are enough to cross at once: those of many long rows would not fit in wasm. */
 const CHUNK_LENGTH = 64 * 1024;
 
+/** Adds the values of a row, see `more`; its texts. */
+function pack(row, values) {
+  let texts = "";
+  for (const value of row) {
+    if (typeof value === "string") {
+      texts += value;
+      values.push(-1 - value.length);
+    } else {
+      values.push(value ?? NaN);
+    }
+  }
+  return texts;
+}
+
 /** The SQLite database of an object. Statements with rows are read in chunks. */
 export class Database {
   #storage;
@@ -46,7 +60,7 @@ export class Database {
   /**
    * Runs a statement; its first `most` rows, packed, see `more`. All its texts come as one, in order, with
    * a number for each parameter: itself, where it is a number; below 0, -1 less the length of a text; NaN,
-   * null.
+   * null. Of one, all rows are read at once: that is for statements that have few.
    */
   exec(number, texts, numbers, most) {
     const statement = this.#statements[number];
@@ -71,7 +85,16 @@ export class Database {
     }
     this.#isRead = statement.isRead;
     this.#rows = this.#cursor.raw();
-    return this.more(most);
+    return most === 1 ? this.#first() : this.more(most);
+  }
+
+  #first() {
+    const rows = this.#rows.toArray();
+    if (!this.#isRead) this.#written += this.#cursor.rowsWritten;
+    const values = [Math.min(rows.length, 1), 0, 1];
+    this.#texts = rows.length > 0 ? pack(rows[0], values) : "";
+    values[1] = this.#texts.length;
+    return values;
   }
 
   /**
@@ -91,14 +114,7 @@ export class Database {
         values[2] = 1;
         break;
       }
-      for (const value of next.value) {
-        if (typeof value === "string") {
-          texts += value;
-          values.push(-1 - value.length);
-        } else {
-          values.push(value ?? NaN);
-        }
-      }
+      texts += pack(next.value, values);
     }
     values[0] = count;
     values[1] = texts.length;
@@ -392,7 +408,7 @@ const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const decoded = (bytes) => utf8.decode(bytes);
 
 /**
- * What `answer` makes of a request and its body, read as by `bodyText`. What it throws is an error of nobody's,
+ * What `answer` makes of the body of a request, read as by `bodyText`. What it throws is an error of nobody's,
  * see `giveUp`, and fails who has called; so does a reset of the wasm instance while the body comes.
  */
 export async function withBody(request, limit, answer) {
@@ -401,7 +417,7 @@ export async function withBody(request, limit, answer) {
   if (now !== instances) throw new Error(LOST);
   let answered;
   try {
-    answered = answer(request, body);
+    answered = answer(body);
   } catch (error) {
     reportError(error);
     throw error;
@@ -564,12 +580,15 @@ export function sleep(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** What comes of a promise, if it comes within `ms`. */
-function within(promise, ms) {
+/**
+ * What comes of a promise, if it comes within `ms`. The timer may be left to end with the request that waits: to
+ * call it off costs as much as to set it.
+ */
+function within(promise, ms, isLeft = false) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`no response within ${ms} ms`)), ms);
     const end = (settle) => (value) => {
-      clearTimeout(timer);
+      if (!isLeft) clearTimeout(timer);
       settle(value);
     };
     promise.then(end(resolve), end(reject));
@@ -583,14 +602,15 @@ export async function fetchWithin(fetcher, request, ms) {
 
 /**
  * Asks the object of a space; with a body it is a POST. `head` is lines, which cross at once: the space, the
- * URL, names and values of headers by turns. It has so many milliseconds.
+ * URL, names and values of headers by turns. It has so many milliseconds; `isPassedOn` says that its answer is that
+ * to a request as well.
  */
-export async function fetchObject(objects, head, body, ms) {
+export async function fetchObject(objects, head, body, ms, isPassedOn) {
   const [space, url, ...lines] = head.split("\n");
   const headers = {};
   for (let at = 0; at < lines.length; at += 2) headers[lines[at]] = lines[at + 1];
   const init = { method: body === undefined ? "GET" : "POST", headers, body };
-  return within(objects.getByName(space).fetch(url, init), ms);
+  return within(objects.getByName(space).fetch(url, init), ms, isPassedOn);
 }
 
 /** Whether a body may name a space. Its name would be read where it stands; most have none. */
@@ -598,9 +618,14 @@ export function mentionsSpace(body) {
   return body.includes('"space"');
 }
 
-/** What every request is asked for first: its method and URL, and on a line of its own who asks. */
-export function headOf(request) {
-  return `${request.method} ${request.url}\n${request.headers.get("authorization") ?? ""}`;
+/**
+ * What every request is asked for first, a line each: its method and URL, who asks, the length of its body; last an
+ * idempotency key, where it has one.
+ */
+export function headOf({ method, url, headers }) {
+  const [who, length] = [headers.get("authorization") ?? "", headers.get("content-length") ?? ""];
+  const key = headers.get("idempotency-key");
+  return `${method} ${url}\n${who}\n${length}${key === null ? "" : `\n${key}`}`;
 }
 
 /** A header of a request; undefined where it has none of the name. */

@@ -124,10 +124,6 @@ extern "C" {
         limit: u32,
     ) -> Result<JsValue, JsValue>;
 
-    /// As [`body_text`], a promise.
-    #[wasm_bindgen(js_name = bodyText)]
-    pub(super) fn body_promise(request: &web_sys::Request, limit: u32) -> js_sys::Promise;
-
     #[wasm_bindgen(js_name = withBody)]
     pub(super) fn with_body(
         request: &web_sys::Request,
@@ -159,6 +155,7 @@ extern "C" {
         head: &str,
         body: &JsValue,
         ms: u32,
+        is_passed_on: bool,
     ) -> js_sys::Promise;
 
     /// Whether a body, a text of JavaScript, may name a space.

@@ -5,8 +5,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use futures_channel::oneshot::{Sender, channel};
-use js_sys::{Promise, Uint8Array};
-use wasm_bindgen::{JsCast, JsValue};
+use js_sys::Uint8Array;
+use wasm_bindgen::JsCast;
+use wasm_bindgen_futures::JsFuture;
 use worker::worker_sys::web_sys;
 use worker::{Env, ResponseBuilder, Result, State, WebSocketPair};
 
@@ -271,9 +272,10 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             (Some(Route::Faults), _) => faults::arm(&request),
             // Where nobody calls `call`, which needs no future.
             (Some(Route::Call(_)), _) => {
-                let body = glue::body_text(&request, limits::BODY_BYTES as u32).await?;
+                let body = JsFuture::from(request.array_buffer()?).await.ok();
+                let body = body.map(|bytes| Uint8Array::new(&bytes).to_vec());
                 let number = self.call_of(&request).unwrap_or(usize::MAX);
-                self.call(number, &request, &body)
+                self.call(number, &request, body)
             }
             (Some(Route::Connect | Route::Session | Route::Read | Route::Write) | None, _) => {
                 respond::not_found()
@@ -339,23 +341,23 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         Ok(response.empty().into())
     }
 
-    /// The body of a call: a text, null where it is too long, or undefined where it is no UTF-8.
-    pub fn body_of(&self, request: &Request) -> Promise {
-        glue::body_promise(request, limits::BODY_BYTES as u32)
-    }
-
-    /// Answers the call of this number, whose body is a text of JavaScript, in one turn: a future would
-    /// cost as much as that.
+    /// Answers the call of this number in one turn: a future would cost as much as that. The body is
+    /// `None` where it broke off.
     ///
     /// # Errors
     /// Only if a response cannot be made.
-    pub fn call(&self, number: usize, request: &Request, body: &JsValue) -> Result<Response> {
-        let began = now();
+    pub fn call(
+        &self,
+        number: usize,
+        request: &Request,
+        body: Option<Vec<u8>>,
+    ) -> Result<Response> {
         let (Some(call), Some(publisher)) = (Call::ALL.get(number), publisher_of(request)) else {
             return respond::not_found();
         };
-        // The router refuses what is no text or too long; here that is no JSON either.
-        let body = body.as_string().unwrap_or_default();
+        let Some(body) = body else {
+            return respond::problem(&Problem::malformed("the body broke off"));
+        };
         let key = header(request, IDEMPOTENCY_HEADER);
         match seed() {
             Ok(seed) => {
@@ -366,7 +368,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
                     idempotency_key: key.as_deref(),
                     seed,
                 };
-                self.reply_since(input, began)
+                self.reply(input)
             }
             Err(problem) => respond::problem(&problem),
         }
@@ -386,33 +388,27 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
     }
 
     fn metrics(&self) -> Result<Response> {
-        match self.answer(Input::Metrics, now()) {
+        match self.answer(Input::Metrics) {
             Ok(Some(reply)) => respond::metrics(reply.body),
             Ok(None) => respond::unavailable("no reply", "the engine did not answer a call"),
             Err(problem) => respond::problem(&problem),
         }
     }
 
-    pub(super) fn reply(&self, input: Input<'_>) -> Result<Response> {
-        self.reply_since(input, now())
-    }
-
-    fn answer(
-        &self,
-        input: Input<'_>,
-        began: Millis,
-    ) -> core::result::Result<Option<Reply>, Problem> {
+    /// Answers in one turn, in which the clock stands still.
+    fn answer(&self, input: Input<'_>) -> core::result::Result<Option<Reply>, Problem> {
         self.handle_waiting();
         self.with(|running| {
             let effects = self.turn(running, input);
+            let began = running.at;
             let rest = self.perform(running, effects, began);
             self.follow(rest.questions, began);
             rest.reply
         })
     }
 
-    fn reply_since(&self, input: Input<'_>, began: Millis) -> Result<Response> {
-        match self.answer(input, began) {
+    pub(super) fn reply(&self, input: Input<'_>) -> Result<Response> {
+        match self.answer(input) {
             Ok(Some(reply)) => respond::reply(reply),
             Ok(None) => respond::unavailable("no reply", "the engine did not answer a call"),
             Err(problem) => respond::problem(&problem),

@@ -1,6 +1,8 @@
 //! The path between sync Worker and object. It is never reachable from outside: the router makes
 //! every request to an object itself and passes no path and no header of a peer on.
 
+use std::cell::OnceCell;
+
 use js_sys::Promise;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
@@ -54,6 +56,12 @@ pub(super) const SUBPROTOCOL_HEADER: &str = "sec-websocket-protocol";
 /// How long a caller waits for an object. A reset ends what it interrupts at once, see `glue.js`;
 /// this is for whatever else may leave a request without an answer.
 const DEADLINE_MS: u32 = 30_000;
+
+thread_local! {
+    /// The binding, if there is one: it cannot change while an isolate lives, and to look for it costs as much as
+    /// a statement of SQL.
+    static OBJECTS: OnceCell<Option<JsValue>> = const { OnceCell::new() };
+}
 
 /// What the object can be asked.
 #[derive(Debug, Clone, Copy)]
@@ -162,6 +170,14 @@ impl Lines {
         }
     }
 
+    fn of_call(publisher: &Publisher, idempotency_key: Option<&str>) -> Result<Self> {
+        let headers = Self::of(publisher)?;
+        match idempotency_key {
+            Some(key) => headers.with(IDEMPOTENCY_HEADER, key),
+            None => Ok(headers),
+        }
+    }
+
     /// A value of more than one line would be another header: it is refused.
     fn with(mut self, name: &str, value: &str) -> Result<Self> {
         if value.contains('\n') {
@@ -230,10 +246,13 @@ impl Object {
     }
 
     pub(super) fn of(env: &Env, space: Space) -> Result<Self> {
-        let objects = glue::binding(env, NAMESPACE);
-        match objects.is_object() {
-            true => Ok(Self { objects, space }),
-            false => Err(format!("the binding {NAMESPACE} is missing").into()),
+        let find = || {
+            let objects = glue::binding(env, NAMESPACE);
+            objects.is_object().then_some(objects)
+        };
+        match OBJECTS.with(|objects| objects.get_or_init(find).clone()) {
+            Some(objects) => Ok(Self { objects, space }),
+            None => Err(format!("the binding {NAMESPACE} is missing").into()),
         }
     }
 
@@ -283,25 +302,23 @@ impl Object {
         call: Call,
         publisher: &Publisher,
         body: &str,
-        idempotency_key: Option<String>,
+        idempotency_key: Option<&str>,
     ) -> Result<Response> {
-        let answer = self.pass_on(call, publisher, &body.into(), idempotency_key)?;
-        response_of(JsFuture::from(answer).await)
+        let headers = Lines::of_call(publisher, idempotency_key)?;
+        self.fetch(Route::Call(call), headers, Some(body)).await
     }
 
-    /// As [`Self::call`] with a body that is a text of JavaScript, a promise.
+    /// As [`Self::call`] with a body that is a text or a stream of JavaScript: the answer to a request to this
+    /// Worker.
     pub(super) fn pass_on(
         &self,
         call: Call,
         publisher: &Publisher,
         body: &JsValue,
-        idempotency_key: Option<String>,
+        idempotency_key: Option<&str>,
     ) -> Result<Promise> {
-        let mut headers = Lines::of(publisher)?;
-        if let Some(key) = idempotency_key {
-            headers = headers.with(IDEMPOTENCY_HEADER, &key)?;
-        }
-        Ok(self.ask(Route::Call(call), &headers, body))
+        let headers = Lines::of_call(publisher, idempotency_key)?;
+        Ok(self.ask(Route::Call(call), &headers, body, true))
     }
 
     /// Asks who is present in a channel. Its name is the body: in an URL it could not be told from
@@ -397,15 +414,15 @@ impl Object {
 
     async fn fetch(&self, route: Route, headers: Lines, body: Option<&str>) -> Result<Response> {
         let body = body.map_or(JsValue::UNDEFINED, JsValue::from);
-        response_of(JsFuture::from(self.ask(route, &headers, &body)).await)
+        response_of(JsFuture::from(self.ask(route, &headers, &body, false)).await)
     }
 
-    fn ask(&self, route: Route, headers: &Lines, body: &JsValue) -> Promise {
-        let mut head = format!("{}\n{ORIGIN}{}", self.space.as_str(), route.path());
+    fn ask(&self, route: Route, headers: &Lines, body: &JsValue, is_passed_on: bool) -> Promise {
+        let mut head = [self.space.as_str(), "\n", ORIGIN, route.path()].concat();
         if !headers.0.is_empty() {
             head.extend(["\n", &headers.0]);
         }
-        glue::fetch_object(&self.objects, &head, body, DEADLINE_MS)
+        glue::fetch_object(&self.objects, &head, body, DEADLINE_MS, is_passed_on)
     }
 }
 

@@ -11,7 +11,7 @@ use worker::{Env, Result};
 use super::authenticator::{Authenticator, Configured};
 use super::gateway::ORIGIN_HEADER;
 use super::http::{self, Request, Response};
-use super::internal::{IDEMPOTENCY_HEADER, Object, SUBPROTOCOL_HEADER, Visit};
+use super::internal::{Object, SUBPROTOCOL_HEADER, Visit};
 use super::keep::Keeping;
 use super::route::Route;
 use super::{glue, log, respond};
@@ -155,6 +155,9 @@ pub(super) struct Call<A> {
     url: String,
     /// The header `authorization`, empty where there is none.
     authorization: String,
+    /// Bytes of its body, where it says so.
+    length: Option<usize>,
+    idempotency_key: Option<String>,
     pub(super) env: Env,
     pub(super) config: Rc<Config>,
     authenticator: A,
@@ -175,8 +178,10 @@ impl<A: Authenticator> Call<A> {
     ) -> core::result::Result<Self, Result<Response>> {
         let began = now();
         let head = glue::head_of(&request);
-        let (line, authorization) = head.split_once('\n').unwrap_or((&head, ""));
-        let (method, url) = line.split_once(' ').unwrap_or((line, ""));
+        let mut lines = head.split('\n');
+        let mut line = || lines.next().unwrap_or_default();
+        let (first, authorization, length) = (line(), line(), line());
+        let (method, url) = first.split_once(' ').unwrap_or((first, ""));
         let route = match PlainUrl::of(url) {
             Some(plain) => Route::of(plain.path),
             None => {
@@ -193,6 +198,8 @@ impl<A: Authenticator> Call<A> {
                 request,
                 url: url.to_owned(),
                 authorization: authorization.to_owned(),
+                length: length.parse().ok(),
+                idempotency_key: lines.next().map(str::to_owned),
                 env,
                 config,
                 authenticator,
@@ -241,37 +248,47 @@ impl<A: Authenticator> Call<A> {
 
     /// Passes a publisher's call on to the object of its space. Nothing but the body is awaited: a future
     /// would cost as much as the rest of it. Whoever exports this has [`unanswered`] answer where it fails.
+    ///
+    /// Where the query names the space, the object reads a short body as it comes.
     fn pass_on(self, what: engine::Call) -> Promise {
         let publisher = match self.publisher() {
             Ok(publisher) => publisher,
             Err(problem) => return promise_of(self.response(Err(problem.into()))),
         };
+        let is_short = self
+            .length
+            .is_some_and(|length| length <= limits::SHORT_BODY_BYTES);
+        if is_short
+            && let Some(space) = self.query("space")
+            && let Some(body) = self.request.body()
+        {
+            return self.passed(what, &publisher, space_named(Some(&space)), &body);
+        }
         let request = Clone::clone(&self.request);
-        let answer = move |request: Request, body: JsValue| {
-            match self.object_of_call(what, &publisher, &body) {
-                Ok(object) => {
-                    let key = http::header(&request, IDEMPOTENCY_HEADER);
-                    object.pass_on(what, &publisher, &body, key)
-                }
-                Err(refusal) => Ok(promise_of(self.response(Err(refusal)))),
-            }
-            .map_err(JsValue::from)
+        let answer = move |body: JsValue| {
+            let space = check_body(&body).and_then(|()| self.space_of_call(&body));
+            self.passed(what, &publisher, space, &body)
         };
         let answer = Closure::once_into_js(answer);
         glue::with_body(&request, limits::BODY_BYTES as u32, &answer)
     }
 
-    fn object_of_call(
+    /// A promise of what the object of a space makes of a call.
+    fn passed(
         &self,
         what: engine::Call,
         publisher: &Publisher,
+        space: core::result::Result<Space, Problem>,
         body: &JsValue,
-    ) -> core::result::Result<Object, Refusal> {
-        check_body(body)?;
-        let space = self.space_of_call(body)?;
-        // Also inside the object. Here it keeps a key from spaces that it has no business in.
-        self.config.check_call(publisher, Some(what), &space)?;
-        Ok(Object::of(&self.env, space)?)
+    ) -> Promise {
+        let pass_on = || {
+            let space = space?;
+            // Also inside the object. Here it keeps a key from spaces that it has no business in.
+            self.config.check_call(publisher, Some(what), &space)?;
+            let key = self.idempotency_key.as_deref();
+            Ok(Object::of(&self.env, space)?.pass_on(what, publisher, body, key)?)
+        };
+        pass_on().unwrap_or_else(|refusal| promise_of(self.response(Err(refusal))))
     }
 
     fn header(&self, name: &'static str) -> Option<String> {

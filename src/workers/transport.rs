@@ -55,8 +55,7 @@ impl WorkerTransport {
             Way::Object => {
                 let space = post.space.cloned().unwrap_or_else(Space::default_space);
                 let object = Object::of(&self.env, space)?;
-                let once = post.idempotency_key.map(str::to_owned);
-                let all = Publisher::Unscoped;
+                let (all, once) = (Publisher::Unscoped, post.idempotency_key);
                 return object.call(post.call, &all, post.body, once).await;
             }
         };

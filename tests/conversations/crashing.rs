@@ -149,7 +149,7 @@ fn a_crash_while_connecting_and_subscribing_leaves_nobody_half_live() {
             let publish = json!({
                 "channel": "notes", "action": "create", "key": "live", "data": { "ownerId": "bob" }
             });
-            w.try_call(Call::Broadcast, &publish.to_string(), None);
+            w.try_call(Call::Broadcast, publish.to_string(), None);
             // Whoever has been told its snapshot hears the change, or is told to reconnect.
             let told = w
                 .messages(conn)

@@ -218,10 +218,11 @@ fn a_space_that_could_not_be_made_is_made_the_next_time() {
         assert_eq!(opened, sqlite.spared());
         let mut engine = open(&config, &sqlite, BEGIN).unwrap();
         let change = json!({ "channel": "todos", "action": "create", "key": "k", "data": {} });
+        let body = change.to_string();
         let publish = Input::Call {
             publisher: &Publisher::Unscoped,
             call: Call::Broadcast,
-            body: &change.to_string(),
+            body: body.as_bytes(),
             idempotency_key: Some("i"),
             seed: Seed([1; 32]),
         };

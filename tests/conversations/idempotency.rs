@@ -37,8 +37,8 @@ fn a_repeat_returns_the_first_result_and_publishes_nothing() {
 #[test]
 fn without_a_key_a_repeat_is_another_publish() {
     let mut w = World::new();
-    assert_eq!(w.publish(Call::Broadcast, &body("k"), None).1["seq"], 1);
-    assert_eq!(w.publish(Call::Broadcast, &body("k"), None).1["seq"], 2);
+    assert_eq!(w.publish(Call::Broadcast, body("k"), None).1["seq"], 1);
+    assert_eq!(w.publish(Call::Broadcast, body("k"), None).1["seq"], 2);
 }
 
 #[test]
@@ -47,8 +47,8 @@ fn another_body_or_path_is_a_conflict() {
     once(&mut w, "i", &body("k"));
     let other_body = once(&mut w, "i", &body("j"));
     let list = json!({ "events": [serde_json::from_str::<Value>(&body("k")).unwrap()] });
-    let other_path = w.publish(Call::BroadcastBatch, &list.to_string(), Some("i"));
-    let same_body = w.publish(Call::BroadcastBatch, &body("k"), Some("i"));
+    let other_path = w.publish(Call::BroadcastBatch, list.to_string(), Some("i"));
+    let same_body = w.publish(Call::BroadcastBatch, body("k"), Some("i"));
     for (status, answer) in [other_body, other_path, same_body] {
         assert_eq!((status, code(&answer)), (409, "conflict"));
     }

@@ -80,11 +80,10 @@ fn json_nests_64_deep_and_no_deeper() {
         format!(r#"{{"channel":"todos","action":"create","key":"k","data":{{"d":{inner}}}}}"#)
     };
     assert_eq!(
-        w.publish(Call::Broadcast, &body(limits::JSON_DEPTH), None)
-            .0,
+        w.publish(Call::Broadcast, body(limits::JSON_DEPTH), None).0,
         200
     );
-    let (status, answer) = w.publish(Call::Broadcast, &body(limits::JSON_DEPTH + 1), None);
+    let (status, answer) = w.publish(Call::Broadcast, body(limits::JSON_DEPTH + 1), None);
     assert_eq!((status, code(&answer)), (400, "malformed"));
 }
 

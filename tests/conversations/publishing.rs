@@ -343,6 +343,12 @@ fn a_body_that_is_not_as_documented_is_refused_by_its_field() {
         let (status, body) = w.publish(Call::Broadcast, text, None);
         assert_eq!((status, code(&body)), (400, "malformed"), "{text}");
     }
+    let no_utf8 = b"{\"channel\":\"\xff\"}";
+    for call in Call::ALL {
+        let (status, body) = w.publish(call, no_utf8, None);
+        assert_eq!((status, code(&body)), (400, "malformed"), "{call:?}");
+        assert_eq!(w.publish(call, no_utf8, Some("i")).0, 400, "{call:?}");
+    }
     assert_eq!(w.stats()["seq"], 0);
 }
 

@@ -140,7 +140,7 @@ fn idempotency_keys_of_different_publishers_never_meet() {
         w.publisher = who;
         w.publish(
             Call::Broadcast,
-            &change("todos", key).to_string(),
+            change("todos", key).to_string(),
             Some("order-7"),
         )
     };
@@ -199,7 +199,7 @@ fn a_refused_call_is_not_remembered() {
     assert_eq!(
         w.publish(
             Call::Broadcast,
-            &change("feed", "k").to_string(),
+            change("feed", "k").to_string(),
             Some("once")
         )
         .0,

@@ -119,7 +119,7 @@ fn play(sleeps: impl Fn(usize) -> bool) -> Vec<(String, Vec<String>)> {
         if who == "publisher" {
             let (status, answer) = w.publish(
                 Call::Broadcast,
-                &message.to_string(),
+                message.to_string(),
                 Some(&format!("step {step}")),
             );
             heard.push((

@@ -393,7 +393,7 @@ fn a_crash_cuts_streams_which_resume_and_miss_nothing() {
         }
         w.crash_after = Some(at);
         let body = json!({ "channel": "todos", "action": "create", "key": "k", "data": {} });
-        w.try_call(Call::Broadcast, &body.to_string(), None);
+        w.try_call(Call::Broadcast, body.to_string(), None);
         w.crash_after = None;
         let committed = !ids(&w.page(&reads("carol", "todos")).1).is_empty();
         for stream in streams {
@@ -444,7 +444,7 @@ fn a_stream_that_breaks_off_as_its_topics_change_has_every_row_when_it_is_back()
         copied(&mut keys, &w.stream_events(bob));
         w.crash_after = Some(at);
         let body = json!({ "identity": "bob", "remove": ["red"] });
-        w.try_call(Call::Topics, &body.to_string(), None);
+        w.try_call(Call::Topics, body.to_string(), None);
         w.crash_after = None;
         copied(&mut keys, &w.stream_events(bob));
         // A token of later gives it back.

@@ -23,7 +23,7 @@ pub(crate) fn wire(audience: &Audience) -> Value {
 impl Game {
     /// A call that publishes nothing. Whether it has happened.
     fn operate(&mut self, s: usize, path: Path, body: &Value) -> Turn<Option<Value>> {
-        let turn = self.turn(s, |w| w.try_call(path, &body.to_string(), None));
+        let turn = self.turn(s, |w| w.try_call(path, body.to_string(), None));
         let read = |reply: &Reply| -> Value {
             let status = if turn.failed { 503 } else { 200 };
             assert_eq!(reply.status, status, "{}", reply.body);

@@ -105,7 +105,7 @@ impl Game {
 
     /// A call. What it was answered where it was done, and nothing where nobody knows.
     fn operate(&mut self, path: Call, body: &Value) -> Turn<Option<Value>> {
-        let turn = self.turn(|w| w.try_call(path, &body.to_string(), None));
+        let turn = self.turn(|w| w.try_call(path, body.to_string(), None));
         let status = turn.answer.as_ref().map(|reply| reply.status);
         let refused = status == Some(503) && turn.failed;
         assert!(

@@ -1,9 +1,14 @@
 // Publishers over HTTP: keys, bodies, spaces, all or nothing, once, and what it costs.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { request } from "node:http";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { bearer, has, heartbeat, rows, secrets, start } from "./harness.mjs";
 
 const bodyBytes = 8 * 1024 * 1024;
+// Of a body that the object reads as it comes.
+const shortBytes = 64 * 1024;
 
 let workers;
 before(async () => (workers = await start()));
@@ -137,6 +142,58 @@ describe("a publish", () => {
     refused(await space.post("/broadcast", cut), 400, "malformed");
     const long = Buffer.alloc(bodyBytes, 0xff);
     refused(await space.post("/broadcast", long), 400, "malformed");
+  });
+
+  const bodies = {
+    "whose body is as long as the object reads as it comes": shortBytes,
+    "whose body is one byte longer": shortBytes + 1,
+    "whose body does not say its length": undefined,
+  };
+  for (const [name, length] of Object.entries(bodies)) {
+    test(`${name} is answered alike`, async () => {
+      const space = workers.space();
+      const post = (bytes, headers = {}) => {
+        const padded = Buffer.concat([bytes, Buffer.alloc(Math.max(0, (length ?? 0) - bytes.length), " ")]);
+        return workers.http(`/broadcast?space=${space.name}`, {
+          ...{ method: "POST", headers: { ...bearer(secrets.PUBLISH_KEY), ...headers } },
+          ...(length === undefined ? { body: new Blob([padded]).stream(), duplex: "half" } : { body: padded }),
+        });
+      };
+      const text = (body) => Buffer.from(JSON.stringify(body));
+      refused(await post(Buffer.from('{"channel":"\xff"}', "latin1")), 400, "malformed");
+      refused(await post(Buffer.from("\ufeff{}")), 400, "malformed");
+      refused(await post(Buffer.from("{")), 400, "malformed");
+      refused(await post(text({ ...change, space: "another" })), 400, "invalid", "space");
+      refused(await post(text({ ...change, channel: "none" })), 400, "unknown_channel");
+      assert.equal((await space.stats()).seq, 0);
+      const [key, empty] = [{ "idempotency-key": "i" }, { "idempotency-key": "" }];
+      for (let time = 0; time < 2; time += 1)
+        has(await post(text({ ...change, space: space.name }), key), { status: 200, body: { seq: 1 } });
+      refused(await post(text({ ...change, key: "other" }), key), 409, "conflict");
+      refused(await post(text(change), empty), 400, "invalid", "Idempotency-Key");
+      assert.equal((await space.stats()).seq, 1);
+    });
+  }
+
+  test("whose body breaks off changes nothing, though it be whole without its end", async () => {
+    const space = workers.space();
+    const { epoch } = await space.stats();
+    for (const [path, text] of [["/broadcast", JSON.stringify(change)], ["/epoch", "{}"], ["/epoch", ""]]) {
+      const upload = request(`${workers.origin}${path}?space=${space.name}`, {
+        method: "POST",
+        headers: { ...bearer(secrets.PUBLISH_KEY), "content-length": text.length + 1 },
+      });
+      const failed = once(upload, "error");
+      upload.write(text);
+      upload.flushHeaders();
+      await delay(100);
+      upload.destroy(new Error("gone"));
+      await failed;
+    }
+    await delay(100);
+    has(await space.stats(), { seq: 0, epoch });
+    const again = await space.post("/broadcast", change);
+    has(again, { status: 200, body: { seq: 1 } });
   });
 
   test("may have 8 MiB and not a byte more, whether it says its length or not", async () => {

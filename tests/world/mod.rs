@@ -543,21 +543,21 @@ impl World {
     }
 
     pub fn broadcast(&mut self, body: Value) -> (u16, Value) {
-        self.publish(Call::Broadcast, &body.to_string(), None)
+        self.publish(Call::Broadcast, body.to_string(), None)
     }
 
     pub fn broadcast_batch(&mut self, body: Value) -> (u16, Value) {
-        self.publish(Call::BroadcastBatch, &body.to_string(), None)
+        self.publish(Call::BroadcastBatch, body.to_string(), None)
     }
 
     pub fn call(&mut self, call: Call, body: Value) -> (u16, Value) {
-        self.publish(call, &body.to_string(), None)
+        self.publish(call, body.to_string(), None)
     }
 
     pub fn publish(
         &mut self,
         call: Call,
-        body: &str,
+        body: impl AsRef<[u8]>,
         idempotency_key: Option<&str>,
     ) -> (u16, Value) {
         let (status, body) = self.publish_text(call, body, idempotency_key);
@@ -567,7 +567,7 @@ impl World {
     pub fn publish_text(
         &mut self,
         call: Call,
-        body: &str,
+        body: impl AsRef<[u8]>,
         idempotency_key: Option<&str>,
     ) -> (u16, String) {
         let reply = self.try_call(call, body, idempotency_key).unwrap();
@@ -592,14 +592,14 @@ impl World {
     pub fn try_call(
         &mut self,
         call: Call,
-        body: &str,
+        body: impl AsRef<[u8]>,
         idempotency_key: Option<&str>,
     ) -> Option<Reply> {
         let (seed, publisher) = (self.seed(), self.publisher.clone());
         self.input(Input::Call {
             call,
             publisher: &publisher,
-            body,
+            body: body.as_ref(),
             idempotency_key,
             seed,
         })
