@@ -2,8 +2,9 @@
 //!
 //! Every commit costs the object far more than a frame does. The runtime commits when it has no more
 //! JavaScript to run, so frames that are handled in one go share a commit. A frame that comes alone is
-//! handled at once; those that come before the runtime has looked at its sockets again wait for that
-//! look, and are handled together, each in a turn of its own.
+//! handled at once; if it has written, those that come before the runtime has looked at its sockets again
+//! wait for that look, and are handled together, each in a turn of its own. To look costs as much as a small
+//! frame: one that has written nothing has nothing to share.
 
 use crate::limits;
 use crate::names::{ConnId, Millis};
@@ -27,7 +28,8 @@ impl Arrival {
 /// What is to be done about a frame that has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// Handle it, and ask [`Inbox::look`] when the runtime has looked at its sockets again.
+    /// Handle it, and ask [`Inbox::look`] when the runtime has looked at its sockets again, or say with
+    /// [`Inbox::need_no_look`] that none is to come.
     Alone(Arrival),
     /// Handle it with those that came before it: there is no room for more.
     Full(Vec<Arrival>),
@@ -73,6 +75,16 @@ impl Inbox {
         std::mem::take(&mut self.waiting)
     }
 
+    /// The frame that came alone gives no reason to wait for others.
+    pub(crate) fn need_no_look(&mut self) {
+        self.looks = !self.waiting.is_empty();
+    }
+
+    /// Whether a look is to come.
+    pub(crate) fn looks(&self) -> bool {
+        self.looks
+    }
+
     /// The runtime has looked at its sockets: hands out what waits. Where that is nothing, no other
     /// look is to come.
     pub(crate) fn look(&mut self) -> Vec<Arrival> {
@@ -99,6 +111,21 @@ mod tests {
         assert_eq!(inbox.take(arrival(1, 9)), Taken::Alone(arrival(1, 9)));
         assert_eq!(inbox.look(), []);
         assert_eq!(inbox.take(arrival(2, 9)), Taken::Alone(arrival(2, 9)));
+    }
+
+    #[test]
+    fn after_a_frame_that_gives_no_reason_to_look_the_next_comes_alone() {
+        let mut inbox = Inbox::default();
+        assert!(matches!(inbox.take(arrival(1, 9)), Taken::Alone(_)));
+        assert!(inbox.looks());
+        inbox.need_no_look();
+        assert!(!inbox.looks());
+        assert!(matches!(inbox.take(arrival(2, 9)), Taken::Alone(_)));
+        // Nothing is left behind, whoever says so.
+        assert_eq!(inbox.take(arrival(3, 9)), Taken::Waits);
+        inbox.need_no_look();
+        assert!(inbox.looks());
+        assert_eq!(inbox.look(), [arrival(3, 9)]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::limits;
 use crate::names::{ConnId, Millis};
 use crate::observe::Observer;
 use crate::protocol::{Close, Problem};
+use crate::store::Sql;
 
 impl<A: Authenticator, O: Observer> Host<A, O> {
     /// A frame came: handles it at once, or with those that come at the same time, see [`Inbox`]. Ends
@@ -38,13 +39,14 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             Taken::Waits => self.sockets.keeps(true),
             Taken::Full(arrivals) => self.frames(arrivals, limits::TURN_OUT_BYTES, &mut begun),
             Taken::Alone(arrival) => {
-                self.frame(arrival, &mut begun);
-                loop {
+                let before = self.database.written();
+                let sent = self.frame(arrival, &mut begun);
+                if self.database.written() == before && sent <= limits::TURN_OUT_BYTES {
+                    self.inbox.borrow_mut().need_no_look();
+                }
+                while self.inbox.borrow().looks() {
                     self.sockets.looked().await;
                     let arrivals = self.inbox.borrow_mut().look();
-                    if arrivals.is_empty() {
-                        break;
-                    }
                     self.frames(arrivals, limits::TURN_OUT_BYTES, &mut begun);
                 }
             }
