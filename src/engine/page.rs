@@ -154,14 +154,15 @@ pub(super) fn read_page<S: Sql>(
             // No two rows have one seq, so among as many seqs there are not more rows, and most pages end
             // there. Only for one that does not is it looked up how far it may read.
             let (after, head) = (start.after, store.head());
+            let sight = (topics, bounds.meta);
             let near = Seq(head.0.min(after.0.saturating_add(bounds.scan as u64)));
-            let ended = store.page_in_sight(channel, (after, near), topics, &mut each)?;
+            let ended = store.page_in_sight(channel, (after, near), sight, &mut each)?;
             if !ended && near < head {
                 let read = store.count(channel, after, near)?;
                 end = store.end_of(channel, near, bounds.scan.saturating_sub(read))?;
                 let until = end.unwrap_or(head);
                 if near < until {
-                    store.page_in_sight(channel, (near, until), topics, &mut each)?;
+                    store.page_in_sight(channel, (near, until), sight, &mut each)?;
                 }
             }
         }

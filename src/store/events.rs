@@ -128,19 +128,19 @@ impl<S: Sql> Store<S> {
     ) -> Result<(), SqlError> {
         let reader = reader.to_json();
         self.sql.run(
-            "SELECT key, seq, audience, lost, author, at, data IS NULL,
-                CASE WHEN audience IS NULL OR EXISTS (
+            "SELECT key, seq, audience, lost,
+                CASE WHEN data IS NULL THEN 1 WHEN audience IS NULL OR EXISTS (
                     SELECT 1 FROM json_each(audience)
                     WHERE value IN (SELECT value FROM json_each(?)))
-                THEN data END,
+                THEN data END, author, at,
                 edit, NULL
              FROM rows INDEXED BY rows_by_seq WHERE channel = ? AND seq > ?
              UNION ALL
-             SELECT key, seq, audience, NULL, author, at, data IS NULL,
-                CASE WHEN audience IS NULL OR EXISTS (
+             SELECT key, seq, audience, NULL,
+                CASE WHEN data IS NULL THEN 1 WHEN audience IS NULL OR EXISTS (
                     SELECT 1 FROM json_each(audience)
                     WHERE value IN (SELECT value FROM json_each(?)))
-                THEN data END,
+                THEN data END, author, at,
                 edit,
                 CASE WHEN seq > ? THEN 0 ELSE EXISTS (
                     SELECT 1 FROM rows AS now

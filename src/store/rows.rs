@@ -60,31 +60,33 @@ impl<'a> PageRow<'a> {
         Losses::from_column(self.0.str(3))
     }
 
+    /// Only of a page with it.
     pub(crate) fn author(&self) -> Option<String> {
-        self.0.text(4)
+        self.0.text(5)
     }
 
+    /// Only of a page with it.
     pub(crate) fn at(&self) -> Millis {
-        Millis(self.0.int(5).unwrap_or_default())
+        Millis(self.0.int(6).unwrap_or_default())
     }
 
     pub(crate) fn is_tombstone(&self) -> bool {
-        self.0.int(6) == Some(1)
+        self.0.int(4) == Some(1)
     }
 
     /// The row, where its reader may see it.
     pub(crate) fn data(&self) -> Option<&'a str> {
-        self.0.str(7)
+        self.0.str(4)
     }
 
     /// How the event came to be as it is. Only of a page of changes.
     pub(crate) fn edit(&self) -> Option<Edit> {
-        Edit::from_column(self.0.str(8))
+        Edit::from_column(self.0.str(7))
     }
 
     /// What the row is of its key. Only of a page of changes.
     pub(crate) fn version(&self) -> Version {
-        match self.0.int(9) {
+        match self.0.int(8) {
             None => Version::Latest,
             Some(0) => Version::OfGone,
             Some(_) => Version::OfVisible,
@@ -101,6 +103,27 @@ pub(crate) enum Version {
     OfVisible,
     /// How it was; what it is now is gone, or hidden from its reader.
     OfGone,
+}
+
+/// See [`Store::page_in_sight`].
+macro_rules! in_sight {
+    ($more:literal) => {
+        concat!(
+            "SELECT key, seq, audience, lost,
+                CASE WHEN data IS NULL THEN 1
+                    WHEN audience IS NULL OR (lost IS NULL AND length(audience) < ?) OR EXISTS (
+                        SELECT 1 FROM json_each(audience)
+                        WHERE value IN (SELECT value FROM json_each(?)))
+                    THEN data END",
+            $more,
+            " FROM rows INDEXED BY rows_by_seq
+             WHERE channel = ? AND seq > ? AND seq <= ?
+                AND (audience IS NULL OR lost IS NOT NULL OR length(audience) >= ? OR EXISTS (
+                    SELECT 1 FROM json_each(audience)
+                    WHERE value IN (SELECT value FROM json_each(?))))
+             ORDER BY seq"
+        )
+    };
 }
 
 impl<S: Sql> Store<S> {
@@ -170,11 +193,11 @@ impl<S: Sql> Store<S> {
         each: &mut dyn FnMut(PageRow<'_>) -> ControlFlow<()>,
     ) -> Result<(), SqlError> {
         self.sql.run(
-            "SELECT key, seq, audience, lost, author, at, data IS NULL,
-                CASE WHEN audience IS NULL OR EXISTS (
+            "SELECT key, seq, audience, lost,
+                CASE WHEN data IS NULL THEN 1 WHEN audience IS NULL OR EXISTS (
                     SELECT 1 FROM json_each(audience)
                     WHERE value IN (SELECT value FROM json_each(?)))
-                THEN data END
+                THEN data END, author, at
              FROM rows INDEXED BY rows_by_seq
              WHERE channel = ? AND seq > ? ORDER BY seq LIMIT ?",
             &[
@@ -190,12 +213,13 @@ impl<S: Sql> Store<S> {
     /// As [`Self::page`] up to `until`, without the rows that mean nothing to the reader: hidden, and
     /// never seen. Most of a scoped channel's rows are, and to hand one over costs several times what
     /// SQLite needs to pass it by. Those with a large audience come along: they count for more.
+    /// Author and time come along for `meta` alone: each column of a row costs as much as a tenth of it.
     /// Whether `each` broke.
     pub(crate) fn page_in_sight(
         &self,
         channel: &Channel,
         (after, until): (Seq, Seq),
-        reader: &Topics,
+        (reader, meta): (&Topics, bool),
         each: &mut dyn FnMut(PageRow<'_>) -> ControlFlow<()>,
     ) -> Result<bool, SqlError> {
         let reader = reader.to_json();
@@ -203,17 +227,10 @@ impl<S: Sql> Store<S> {
         // SQLite counts characters, of up to four bytes.
         let large = limits::ROW_COST_BYTES as u64 / 4;
         self.sql.run(
-            "SELECT key, seq, audience, lost, author, at, data IS NULL,
-                CASE WHEN audience IS NULL OR (lost IS NULL AND length(audience) < ?) OR EXISTS (
-                    SELECT 1 FROM json_each(audience)
-                    WHERE value IN (SELECT value FROM json_each(?)))
-                THEN data END
-             FROM rows INDEXED BY rows_by_seq
-             WHERE channel = ? AND seq > ? AND seq <= ?
-                AND (audience IS NULL OR lost IS NOT NULL OR length(audience) >= ? OR EXISTS (
-                    SELECT 1 FROM json_each(audience)
-                    WHERE value IN (SELECT value FROM json_each(?))))
-             ORDER BY seq",
+            match meta {
+                true => in_sight!(", author, at"),
+                false => in_sight!(""),
+            },
             &[
                 Param::Int(large),
                 Param::Text(&reader),
@@ -266,7 +283,7 @@ impl<S: Sql> Store<S> {
         after: Seq,
         until: Seq,
     ) -> Result<usize, SqlError> {
-        let found = collect(
+        let found = first(
             &self.sql,
             "SELECT count(*) FROM rows INDEXED BY rows_by_seq
              WHERE channel = ? AND seq > ? AND seq <= ?",
@@ -277,7 +294,7 @@ impl<S: Sql> Store<S> {
             ],
             |row| row.int(0),
         )?;
-        Ok(found.first().map_or(0, |count| *count as usize))
+        Ok(found.unwrap_or_default() as usize)
     }
 
     /// As [`Self::page`], for whoever needs no data.
@@ -289,7 +306,7 @@ impl<S: Sql> Store<S> {
         each: &mut dyn FnMut(PageRow<'_>) -> ControlFlow<()>,
     ) -> Result<(), SqlError> {
         self.sql.run(
-            "SELECT key, seq, audience, lost, author, at, data IS NULL
+            "SELECT key, seq, audience, lost, CASE WHEN data IS NULL THEN 1 END, author, at
              FROM rows INDEXED BY rows_by_seq
              WHERE channel = ? AND seq > ? ORDER BY seq LIMIT ?",
             &[
