@@ -1,8 +1,13 @@
-// Where a peer's time goes: a CPU profile through the inspector while it does one kind of work.
+// Where a peer's time goes: a CPU profile while it does one kind of work, of the isolate through the inspector.
 //   node bench/profile.mjs mutations|scoped|fanout [peer] [seconds]
 // For names inside the wasm, build once with them kept:
 //   KEEP_NAMES=1 scripts/build.sh sync-worker --out sync-worker/build-names
 // What the inspector itself makes slow shows too large: promises, microtasks and timers above all.
+//
+// With PERF=1 of the whole process, by the operating system's own profiler, `perf`, which makes nothing slow: how
+// much is JavaScript and wasm, and how much is the runtime, the C library and the kernel.
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +16,8 @@ import { newSpace, row, startPeers } from "./peers.mjs";
 
 const [what, name = "tidewire", seconds = "4"] = process.argv.slice(2);
 const build = name.startsWith("tidewire") && existsSync("sync-worker/build-names/index.js") ? "build-names" : undefined;
-const [peer] = await startPeers([name], { inspector: true, build });
+const isWhole = process.env.PERF === "1";
+const [peer] = await startPeers([name], { inspector: !isWhole, build });
 const space = newSpace();
 const text = "x".repeat(120);
 let mark = 0;
@@ -42,24 +48,54 @@ const works = {
 const work = works[what];
 await work.open();
 for (let at = 0; at < 5; at += 1) await work.step();
-const session = await inspect(peer.workerd, peer.kind.worker);
+
 let units = 0;
-const cpu = peer.cpu();
-const profile = await session.profile(async () => {
+const run = async () => {
   const end = performance.now() + seconds * 1000;
   while (performance.now() < end) units += await work.step();
-});
-const used = peer.cpu() - cpu;
-session.close();
-writeFileSync(join(tmpdir(), `${what}-${name}.cpuprofile`), JSON.stringify(profile));
-const list = functions(profile);
-const idle = list.find(({ name }) => name.startsWith("(idle)"))?.self ?? 0;
-const busy = list.reduce((sum, { self }) => sum + self, 0) - idle;
+};
 const each = (us) => (us / units).toFixed(1);
-console.log(`${what}, ${name}: ${units} units, ${each(used)} µs of CPU each, ${each(busy)} µs of it in the isolate`);
-console.log("   self µs   total µs  a unit");
-for (const { name, self, total } of list.slice(0, 60)) {
-  console.log(`${(self / units).toFixed(2).padStart(10)} ${(total / units).toFixed(2).padStart(10)}  ${name}`);
+
+async function ofIsolate() {
+  const session = await inspect(peer.workerd, peer.kind.worker);
+  const cpu = peer.cpu();
+  const profile = await session.profile(run);
+  const used = peer.cpu() - cpu;
+  session.close();
+  writeFileSync(join(tmpdir(), `${what}-${name}.cpuprofile`), JSON.stringify(profile));
+  const list = functions(profile);
+  const idle = list.find(({ name }) => name.startsWith("(idle)"))?.self ?? 0;
+  const busy = list.reduce((sum, { self }) => sum + self, 0) - idle;
+  console.log(`${what}, ${name}: ${units} units, ${each(used)} µs of CPU each, ${each(busy)} µs of it in the isolate`);
+  console.log("   self µs   total µs  a unit");
+  for (const { name, self, total } of list.slice(0, 60)) {
+    console.log(`${(self / units).toFixed(2).padStart(10)} ${(total / units).toFixed(2).padStart(10)}  ${name}`);
+  }
 }
+
+async function ofProcess() {
+  const file = join(tmpdir(), `${what}-${name}.perf`);
+  const options = ["-F", "4000", "-e", "cpu-clock", "-p", String(peer.workerd.pid), "-o", file];
+  const perf = spawn("perf", ["record", ...options], { stdio: "ignore" });
+  await once(perf, "spawn");
+  // Until it samples.
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  const cpu = peer.cpu();
+  await run();
+  const used = peer.cpu() - cpu;
+  perf.kill("SIGINT");
+  await once(perf, "exit");
+  console.log(`${what}, ${name}: ${units} units, ${each(used)} µs of CPU each`);
+  console.log("         µs  a unit");
+  for (const by of ["dso", "symbol"]) {
+    const report = execFileSync("perf", ["report", "-i", file, "--no-children", "--sort", by], { stdio: [0, "pipe", 0] });
+    const shares = report.toString().matchAll(/^ +([\d.]+)%  (.*?) *$/gm);
+    for (const [, share, where] of [...shares].slice(0, 40)) {
+      console.log(`${each((used * share) / 100).padStart(11)}  ${where}`);
+    }
+  }
+}
+
+await (isWhole ? ofProcess() : ofIsolate());
 await peer.stop();
 process.exit();

@@ -41,8 +41,8 @@ const scenarios = [
   ],
   [
     catchup,
-    { rounds: 7, sizes: [10_000, 100_000], times: 100, warm: 1_000 },
-    { rounds: 1, sizes: [500, 2_000], times: 3, warm: 1 },
+    { starts: 3, rounds: 7, sizes: [10_000, 100_000], times: 100, warm: 1_000 },
+    { starts: 2, rounds: 1, sizes: [500, 2_000], times: 3, warm: 1 },
   ],
   [waking, { rounds: 5, sockets: 5_000 }, { rounds: 1, sockets: 50 }],
   [
