@@ -623,7 +623,9 @@ export function mentionsSpace(body) {
  * idempotency key, where it has one.
  */
 export function headOf({ method, url, headers }) {
-  const [who, length] = [headers.get("authorization") ?? "", headers.get("content-length") ?? ""];
+  const who = headers.get("authorization") ?? "";
+  // A body in chunks has the length that it has, whatever else is said of it.
+  const length = headers.has("transfer-encoding") ? "" : (headers.get("content-length") ?? "");
   const key = headers.get("idempotency-key");
   return `${method} ${url}\n${who}\n${length}${key === null ? "" : `\n${key}`}`;
 }
