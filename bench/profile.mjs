@@ -88,7 +88,7 @@ async function ofProcess() {
   console.log(`${what}, ${name}: ${units} units, ${each(used)} µs of CPU each`);
   console.log("         µs  a unit");
   for (const by of ["dso", "symbol"]) {
-    const report = execFileSync("perf", ["report", "-i", file, "--no-children", "--sort", by], { stdio: [0, "pipe", 0] });
+    const report = execFileSync("perf", ["report", "-i", file, "--no-children", "--sort", by], { stdio: ["ignore", "pipe", "ignore"] });
     const shares = report.toString().matchAll(/^ +([\d.]+)%  (.*?) *$/gm);
     for (const [, share, where] of [...shares].slice(0, 40)) {
       console.log(`${each((used * share) / 100).padStart(11)}  ${where}`);

@@ -19,6 +19,11 @@ export const summary = (values) => ({
 /** Of two series of the same rounds: the ratio in each round, summed up. */
 export const ratio = (values, to) => summary(values.map((value, round) => value / to[round]));
 
+/** Adds the rounds of another start, by peer: processes have other places in memory then, which alone is some percent. */
+export function addRounds(all, more) {
+  for (const [peer, rounds] of Object.entries(more)) all[peer].push(...rounds);
+}
+
 /** Runs rounds of all peers in turn, each round beginning with another: the results by peer. */
 export async function interleaved(peers, rounds, measure) {
   const results = new Map(peers.map((peer) => [peer.name, []]));

@@ -61,7 +61,7 @@ fn calls(w: &mut World, call: Call, body: impl Fn(u32) -> Value) {
         let input = Input::Call {
             call,
             publisher: &Publisher::Unscoped,
-            body: body.as_bytes(),
+            body: Ok(body.as_bytes()),
             idempotency_key: None,
             seed: Seed([7; 32]),
         };

@@ -155,8 +155,8 @@ pub enum Input<'a> {
         call: Call,
         /// Whose key it was.
         publisher: &'a Publisher,
-        /// The request's body.
-        body: &'a [u8],
+        /// The request's body, or why there is none.
+        body: Result<&'a [u8], &'a Problem>,
         /// The `Idempotency-Key` header.
         idempotency_key: Option<&'a str>,
         /// Chance, drawn by the host, in case a new epoch is asked for.

@@ -2,9 +2,9 @@
 //!
 //! Every commit costs the object far more than a frame does. The runtime commits when it has no more
 //! JavaScript to run, so frames that are handled in one go share a commit. A frame that comes alone is
-//! handled at once; if it has written, those that come before the runtime has looked at its sockets again
-//! wait for that look, and are handled together, each in a turn of its own. To look costs as much as a small
-//! frame: one that has written nothing has nothing to share.
+//! handled at once; if it has written or sent much, those that come before the runtime has looked at its sockets
+//! again wait for that look, and are handled together, each in a turn of its own. To look costs as much as a small
+//! frame.
 
 use crate::limits;
 use crate::names::{ConnId, Millis};
@@ -28,8 +28,8 @@ impl Arrival {
 /// What is to be done about a frame that has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// Handle it, and ask [`Inbox::look`] when the runtime has looked at its sockets again, or say with
-    /// [`Inbox::need_no_look`] that none is to come.
+    /// Handle it, tell [`Inbox::handled`], and while it [`Inbox::looks`] ask [`Inbox::look`] each time when the
+    /// runtime has looked at its sockets.
     Alone(Arrival),
     /// Handle it with those that came before it: there is no room for more.
     Full(Vec<Arrival>),
@@ -75,9 +75,10 @@ impl Inbox {
         std::mem::take(&mut self.waiting)
     }
 
-    /// The frame that came alone gives no reason to wait for others.
-    pub(crate) fn need_no_look(&mut self) {
-        self.looks = !self.waiting.is_empty();
+    /// The frame that came alone was handled. Others wait for a look where it has written, because they can share
+    /// its commit, or has sent much, because that should be sent first.
+    pub(crate) fn handled(&mut self, has_written: bool, sent: usize) {
+        self.looks = has_written || sent > limits::GATHERED_BYTES || !self.waiting.is_empty();
     }
 
     /// Whether a look is to come.
@@ -114,18 +115,28 @@ mod tests {
     }
 
     #[test]
-    fn after_a_frame_that_gives_no_reason_to_look_the_next_comes_alone() {
+    fn after_a_frame_that_wrote_nothing_and_sent_little_the_next_comes_alone() {
         let mut inbox = Inbox::default();
         assert!(matches!(inbox.take(arrival(1, 9)), Taken::Alone(_)));
-        assert!(inbox.looks());
-        inbox.need_no_look();
+        inbox.handled(false, limits::GATHERED_BYTES);
         assert!(!inbox.looks());
         assert!(matches!(inbox.take(arrival(2, 9)), Taken::Alone(_)));
-        // Nothing is left behind, whoever says so.
+        // Nothing is left behind.
         assert_eq!(inbox.take(arrival(3, 9)), Taken::Waits);
-        inbox.need_no_look();
+        inbox.handled(false, 0);
         assert!(inbox.looks());
         assert_eq!(inbox.look(), [arrival(3, 9)]);
+    }
+
+    #[test]
+    fn after_a_frame_that_wrote_or_sent_much_others_wait_for_a_look() {
+        for (has_written, sent) in [(true, 0), (false, limits::GATHERED_BYTES + 1)] {
+            let mut inbox = Inbox::default();
+            inbox.take(arrival(1, 9));
+            inbox.handled(has_written, sent);
+            assert!(inbox.looks());
+            assert_eq!(inbox.take(arrival(2, 9)), Taken::Waits);
+        }
     }
 
     #[test]

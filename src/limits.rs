@@ -16,7 +16,8 @@ pub const FRAME_MESSAGES: usize = 1_000;
 /// commit; more would keep what else has come waiting.
 pub const GATHERED_FRAMES: usize = 64;
 
-/// Their texts together. Longer frames gain less from sharing.
+/// Their texts together. Longer frames gain less from sharing. Also what a frame may send while the next need not
+/// wait until that is on its way.
 pub const GATHERED_BYTES: usize = 64 * 1024;
 
 /// What one turn may prepare to send: texts, and 4 bytes a receiver. A frame of 1,000 small

@@ -2,7 +2,7 @@
 // cursor 100 rows behind in a channel of 100,000, beside a channel of 100 rows. CPU per answer.
 import { settle } from "../pace.mjs";
 import { newSpace, row, startPeers } from "../peers.mjs";
-import { interleaved } from "../stats.mjs";
+import { addRounds, interleaved } from "../stats.mjs";
 import { floor, of, ratioOf, spread, table } from "../format.mjs";
 
 export const name = "catchup";
@@ -17,8 +17,7 @@ export async function run({ starts, ...numbers }) {
   const all = await once(numbers);
   for (let start = 1; start < starts; start += 1) {
     const { results } = await once(numbers);
-    for (const [kind, peers] of Object.entries(results))
-      for (const [peer, rounds] of Object.entries(peers)) all.results[kind][peer].push(...rounds);
+    for (const [kind, peers] of Object.entries(results)) addRounds(all.results[kind], peers);
   }
   return all;
 }

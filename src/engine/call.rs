@@ -131,7 +131,7 @@ pub(super) struct Done {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request<'a> {
     pub(super) call: Call,
-    pub(super) body: &'a [u8],
+    pub(super) body: Result<&'a [u8], &'a Problem>,
     pub(super) idempotency_key: Option<&'a str>,
     /// Whose key it came with.
     pub(super) publisher: &'a Publisher,
@@ -269,8 +269,8 @@ impl<S: Sql> Engine<S> {
         about: &mut Option<Channel>,
         now: Millis,
     ) -> Result<Done, Failure> {
-        let text =
-            str::from_utf8(request.body).map_err(|_| Problem::malformed("the body is no UTF-8"))?;
+        let body = request.body.map_err(Clone::clone)?;
+        let text = str::from_utf8(body).map_err(|_| Problem::malformed("the body is no UTF-8"))?;
         let once = request
             .idempotency_key
             .map(|key| Once::read(key, request, text))

@@ -36,7 +36,7 @@ impl<S: Sql> Store<S> {
         after: &str,
         since: Seq,
     ) -> Result<Option<Channel>, SqlError> {
-        let found = first(
+        first(
             &self.sql,
             "WITH RECURSIVE names (name) AS (
                 SELECT min(channel) FROM rows WHERE channel > ?
@@ -48,8 +48,7 @@ impl<S: Sql> Store<S> {
              LIMIT 1",
             &[Param::Text(after), Param::Int(since.0)],
             |row| Channel::parse(&row.text(0)?).ok(),
-        )?;
-        Ok(found)
+        )
     }
 
     /// Hands what the channel holds after `after` and up to `upto` to `each`, what edits have

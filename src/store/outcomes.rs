@@ -54,7 +54,7 @@ impl<S: Sql> Store<S> {
     /// The outcome of an earlier request of the same owner and id.
     pub(crate) fn outcome(&self, owner: Owner<'_>, id: &str) -> Result<Option<Outcome>, SqlError> {
         let owner = owner.to_column();
-        let found = first(
+        first(
             &self.sql,
             "SELECT hash, seq, result FROM outcomes_0 WHERE owner = ? AND id = ?
              UNION ALL
@@ -72,8 +72,7 @@ impl<S: Sql> Store<S> {
                     result: row.text(2),
                 })
             },
-        )?;
-        Ok(found)
+        )
     }
 
     /// Remembers an outcome. One billed row, and a few more once a day.

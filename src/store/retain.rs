@@ -181,13 +181,12 @@ impl<S: Sql> Store<S> {
     }
 
     fn channel_after(&self, after: &str) -> Result<Option<Channel>, SqlError> {
-        let found = first(
+        first(
             &self.sql,
             "SELECT min(channel) FROM rows WHERE channel > ?",
             &[Param::Text(after)],
             |row| Channel::parse(&row.text(0)?).ok(),
-        )?;
-        Ok(found)
+        )
     }
 
     fn look(

@@ -74,7 +74,7 @@ impl<'a> PageRow<'a> {
         self.0.int(4) == Some(1)
     }
 
-    /// The row, where its reader may see it.
+    /// The row, where its reader may see it. Always a text: a number in its place stands for a tombstone.
     pub(crate) fn data(&self) -> Option<&'a str> {
         self.0.str(4)
     }
@@ -129,7 +129,7 @@ macro_rules! in_sight {
 impl<S: Sql> Store<S> {
     /// The row of a key, tombstones included.
     pub(crate) fn row(&self, channel: &Channel, key: &Key) -> Result<Option<StoredRow>, SqlError> {
-        let found = first(
+        first(
             &self.sql,
             "SELECT seq, data, audience, author, at, lost FROM rows WHERE channel = ? AND key = ?",
             &[Param::Text(channel.as_str()), Param::Text(key.as_str())],
@@ -143,8 +143,7 @@ impl<S: Sql> Store<S> {
                     lost: Losses::from_column(row.str(5)),
                 })
             },
-        )?;
-        Ok(found)
+        )
     }
 
     /// Writes the latest state of a row, or of an event. Two billed rows: the row and its index
@@ -361,14 +360,13 @@ impl<S: Sql> Store<S> {
         channel: &Channel,
         after: Seq,
     ) -> Result<Option<(Seq, Millis)>, SqlError> {
-        let found = first(
+        first(
             &self.sql,
             "SELECT seq, at FROM rows INDEXED BY rows_by_seq
              WHERE channel = ? AND seq > ? ORDER BY seq LIMIT 1",
             &[Param::Text(channel.as_str()), Param::Int(after.0)],
             |row| Some((Seq(row.int(0)?), Millis(row.int(1)?))),
-        )?;
-        Ok(found)
+        )
     }
 
     /// Raises the channel's floor to `floor`.

@@ -22,7 +22,7 @@ use crate::limits;
 use crate::names::{Millis, Seq, Space};
 
 use super::sql::{Param, Sql, SqlError};
-use super::{Log, Progress, collect};
+use super::{Log, Progress, collect, first};
 
 /// Raised with every change of the tables; older spaces are migrated on waking.
 const SCHEMA_VERSION: u64 = 4;
@@ -211,13 +211,12 @@ pub fn space_of(sql: &impl Sql) -> Result<Option<Space>, SqlError> {
     if !exists(sql)? {
         return Ok(None);
     }
-    let found = collect(
+    first(
         sql,
         "SELECT value FROM meta WHERE name = 'space'",
         &[],
         |row| Space::parse(&row.text(0)?).ok(),
-    )?;
-    Ok(found.into_iter().next())
+    )
 }
 
 fn create(sql: &impl Sql, space: &Space, seed: Seed, now: Millis) -> Result<(), SqlError> {
@@ -247,7 +246,7 @@ fn create(sql: &impl Sql, space: &Space, seed: Seed, now: Millis) -> Result<(), 
 /// The seq and the time of the newest row: a loose scan, one step per channel, because
 /// `max(seq)` would read every row.
 pub(super) fn newest(sql: &impl Sql) -> Result<(Seq, Millis), SqlError> {
-    let newest = collect(
+    let newest = first(
         sql,
         "WITH RECURSIVE names (name) AS (
             SELECT min(channel) FROM rows
@@ -260,25 +259,25 @@ pub(super) fn newest(sql: &impl Sql) -> Result<(Seq, Millis), SqlError> {
         &[],
         |row| Some((row.text(0)?, Seq(row.int(1)?))),
     )?;
-    let Some((channel, head)) = newest.into_iter().next() else {
+    let Some((channel, head)) = newest else {
         return Ok((Seq(0), Millis(0)));
     };
-    let at = collect(
+    let at = first(
         sql,
         "SELECT at FROM rows INDEXED BY rows_by_seq WHERE channel = ? AND seq = ?",
         &[Param::Text(&channel), Param::Int(head.0)],
         |row| row.int(0),
     )?;
-    Ok((head, Millis(at.into_iter().next().unwrap_or_default())))
+    Ok((head, Millis(at.unwrap_or_default())))
 }
 
 /// The seq and the time of the newest floor or change outside: neither leaves a row.
 fn newest_floor(sql: &impl Sql) -> Result<(Seq, Millis), SqlError> {
-    let newest = collect(
+    let newest = first(
         sql,
         "SELECT max(max(floor, outside)), max(max(floor_at, outside_at)) FROM channels",
         &[],
         |row| Some((Seq(row.int(0)?), Millis(row.int(1)?))),
     )?;
-    Ok(newest.into_iter().next().unwrap_or_default())
+    Ok(newest.unwrap_or_default())
 }

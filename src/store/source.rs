@@ -2,7 +2,7 @@
 //! writes that their source has not answered.
 
 use super::sql::{Param, Sql, SqlError};
-use super::{Store, collect};
+use super::{Store, collect, first};
 use crate::names::{Channel, Millis, Seq};
 
 /// The last times that rows of a channel changed without the log, as far as it was told.
@@ -20,7 +20,7 @@ pub(crate) struct Outside {
 impl<S: Sql> Store<S> {
     /// The last changes of a channel outside.
     pub(crate) fn outside(&self, channel: &Channel) -> Result<Outside, SqlError> {
-        let found = collect(
+        let found = first(
             &self.sql,
             "SELECT outside, outside_at, previous, previous_at FROM channels WHERE name = ?",
             &[Param::Text(channel.as_str())],
@@ -36,7 +36,7 @@ impl<S: Sql> Store<S> {
                 })
             },
         )?;
-        Ok(found.into_iter().next().unwrap_or_default())
+        Ok(found.unwrap_or_default())
     }
 
     /// Notes that a channel's rows have changed without the log. Takes a seq.

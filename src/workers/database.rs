@@ -69,9 +69,14 @@ impl Database {
         number
     }
 
-    /// Runs a statement; the first rows, `most` of them. All parameters cross at once: what crosses one by one
-    /// costs more than it does in SQLite.
-    fn begin(&self, text: &'static str, params: &[Param<'_>], most: u32) -> Result<Rows, SqlError> {
+    /// Runs a statement by `begin`, which is told its number and its parameters: all cross at once, because what
+    /// crosses one by one costs more than it does in SQLite.
+    fn begin(
+        &self,
+        text: &'static str,
+        params: &[Param<'_>],
+        begin: impl FnOnce(u32, &str, &[f64]) -> Result<Vec<f64>, JsValue>,
+    ) -> Result<Rows, SqlError> {
         let mut texts = String::new();
         let mut numbers = Vec::with_capacity(params.len());
         for param in params {
@@ -84,29 +89,18 @@ impl Database {
                 }
             });
         }
-        let number = self.statement(text);
-        let first = self.glue.exec(number, &texts, &numbers, most);
+        let first = begin(self.statement(text), &texts, &numbers);
         self.unpacked(&first.map_err(error)?)
     }
 
-    fn read(
-        &self,
-        text: &'static str,
-        params: &[Param<'_>],
-        each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
-    ) -> Result<(), SqlError> {
-        let mut rows = self.begin(text, params, CHUNK)?;
-        loop {
-            for row in rows.iter() {
-                if each(&row).is_break() {
-                    return Ok(());
-                }
-            }
-            if rows.are_last {
-                return Ok(());
-            }
-            rows = self.unpacked(&self.glue.more(CHUNK).map_err(error)?)?;
+    /// Reads rows while nobody else does.
+    fn alone<T>(&self, read: impl FnOnce() -> Result<T, SqlError>) -> Result<T, SqlError> {
+        if self.reading.replace(true) {
+            return Err(SqlError("a statement inside another's rows".to_owned()));
         }
+        let result = read();
+        self.reading.set(false);
+        result
     }
 
     /// The rows that `glue.js` has packed.
@@ -146,10 +140,6 @@ fn error(thrown: JsValue) -> SqlError {
     SqlError(glue::thrown(&thrown))
 }
 
-fn nested() -> SqlError {
-    SqlError("a statement inside another's rows".to_owned())
-}
-
 impl Sql for Database {
     fn run(
         &self,
@@ -157,12 +147,23 @@ impl Sql for Database {
         params: &[Param<'_>],
         each: &mut dyn FnMut(&dyn Columns) -> ControlFlow<()>,
     ) -> Result<(), SqlError> {
-        if self.reading.replace(true) {
-            return Err(nested());
-        }
-        let result = self.read(sql, params, each);
-        self.reading.set(false);
-        result
+        self.alone(|| {
+            let glue = &self.glue;
+            let mut rows = self.begin(sql, params, |number, texts, numbers| {
+                glue.exec(number, texts, numbers, CHUNK)
+            })?;
+            loop {
+                for row in rows.iter() {
+                    if each(&row).is_break() {
+                        return Ok(());
+                    }
+                }
+                if rows.are_last {
+                    return Ok(());
+                }
+                rows = self.unpacked(&glue.more(CHUNK).map_err(error)?)?;
+            }
+        })
     }
 
     fn first(
@@ -171,12 +172,14 @@ impl Sql for Database {
         params: &[Param<'_>],
         take: &mut dyn FnMut(&dyn Columns),
     ) -> Result<(), SqlError> {
-        if self.reading.get() {
-            return Err(nested());
-        }
-        let rows = self.begin(sql, params, 1)?;
-        rows.iter().take(1).for_each(|row| take(&row));
-        Ok(())
+        self.alone(|| {
+            let glue = &self.glue;
+            let rows = self.begin(sql, params, |number, texts, numbers| {
+                glue.first(number, texts, numbers)
+            })?;
+            rows.iter().for_each(|row| take(&row));
+            Ok(())
+        })
     }
 
     fn written(&self) -> u64 {

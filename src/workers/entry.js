@@ -46,15 +46,6 @@ export default {
   },
 };
 
-/** A body, which the router bounds; undefined where it breaks off. */
-async function bytesOf(request) {
-  try {
-    return new Uint8Array(await request.arrayBuffer());
-  } catch {
-    return undefined;
-  }
-}
-
 /** The Durable Object of a space. */
 export class SyncEngine {
   #context;
@@ -82,7 +73,7 @@ export class SyncEngine {
   async fetch(request) {
     const call = this.#use((engine) => engine.callOf(request));
     if (call === undefined) return this.#use((engine) => engine.fetch(request));
-    const body = await bytesOf(request);
+    const body = await this.#use((engine) => engine.bodyOf(request));
     return this.#use((engine) => engine.call(call, request, body));
   }
 

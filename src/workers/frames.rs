@@ -41,12 +41,14 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             Taken::Alone(arrival) => {
                 let before = self.database.written();
                 let sent = self.frame(arrival, &mut begun);
-                if self.database.written() == before && sent <= limits::TURN_OUT_BYTES {
-                    self.inbox.borrow_mut().need_no_look();
-                }
+                let has_written = self.database.written() != before;
+                self.inbox.borrow_mut().handled(has_written, sent);
                 while self.inbox.borrow().looks() {
                     self.sockets.looked().await;
                     let arrivals = self.inbox.borrow_mut().look();
+                    if arrivals.is_empty() {
+                        break;
+                    }
                     self.frames(arrivals, limits::TURN_OUT_BYTES, &mut begun);
                 }
             }

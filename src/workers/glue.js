@@ -60,9 +60,25 @@ export class Database {
   /**
    * Runs a statement; its first `most` rows, packed, see `more`. All its texts come as one, in order, with
    * a number for each parameter: itself, where it is a number; below 0, -1 less the length of a text; NaN,
-   * null. Of one, all rows are read at once: that is for statements that have few.
+   * null.
    */
   exec(number, texts, numbers, most) {
+    return this.#run(number, texts, numbers) ? this.more(most) : NONE;
+  }
+
+  /** Runs a statement that has few rows; the first of them. To read all at once costs less than one by one. */
+  first(number, texts, numbers) {
+    if (!this.#run(number, texts, numbers)) return NONE;
+    const [row] = this.#rows.toArray();
+    this.#count();
+    const values = [row === undefined ? 0 : 1, 0, 1];
+    this.#texts = row === undefined ? "" : pack(row, values);
+    values[1] = this.#texts.length;
+    return values;
+  }
+
+  /** Begins a statement: whether it has rows. */
+  #run(number, texts, numbers) {
     const statement = this.#statements[number];
     const params = [];
     let begin = 0;
@@ -79,22 +95,15 @@ export class Database {
     }
     this.#cursor = this.#storage.sql.exec(statement.text, ...params);
     statement.hasRows ??= this.#cursor.columnNames.length > 0;
-    if (!statement.hasRows) {
-      this.#written += this.#cursor.rowsWritten;
-      return NONE;
-    }
     this.#isRead = statement.isRead;
-    this.#rows = this.#cursor.raw();
-    return most === 1 ? this.#first() : this.more(most);
+    if (statement.hasRows) this.#rows = this.#cursor.raw();
+    else this.#count();
+    return statement.hasRows;
   }
 
-  #first() {
-    const rows = this.#rows.toArray();
+  /** Counts what the last statement has written, at its end. To ask costs as much as the statement. */
+  #count() {
     if (!this.#isRead) this.#written += this.#cursor.rowsWritten;
-    const values = [Math.min(rows.length, 1), 0, 1];
-    this.#texts = rows.length > 0 ? pack(rows[0], values) : "";
-    values[1] = this.#texts.length;
-    return values;
   }
 
   /**
@@ -109,8 +118,7 @@ export class Database {
     for (; count < most && texts.length < CHUNK_LENGTH; count += 1) {
       const next = this.#rows.next();
       if (next.done) {
-        // To ask costs as much as the statement.
-        if (!this.#isRead) this.#written += this.#cursor.rowsWritten;
+        this.#count();
         values[2] = 1;
         break;
       }
@@ -395,12 +403,37 @@ export function setting(env, name) {
  */
 export async function bodyText(request, limit) {
   const length = Number(request.headers.get("content-length") ?? Infinity);
-  if (length > limit) return textOf(request, limit, 2 * limit);
+  if (!(length <= limit)) return textOf(request, limit, 2 * limit);
   try {
-    // Known to be short: read at once, for a fraction of what reading chunk by chunk costs.
-    return decoded(await request.arrayBuffer());
+    // Said to be short: read at once, for a fraction of what reading chunk by chunk costs.
+    return decoded(await exactly(request.body, length));
   } catch {
-    return undefined; // It is no UTF-8, or the peer has gone.
+    return undefined; // It is no UTF-8 or not as long as it says, or the peer has gone.
+  }
+}
+
+/** A body of so many bytes. A Worker that asks over a binding can say what it likes of its length. */
+async function exactly(body, length) {
+  if (body === null) return new Uint8Array();
+  const most = length + 1;
+  const { value } = await body.getReader({ mode: "byob" }).readAtLeast(most, new Uint8Array(most));
+  if (value?.byteLength !== length) throw new Error("a body is not as long as it says");
+  return value;
+}
+
+/**
+ * The body of a request that the router has made, as bytes: null where it is longer than `limit`, undefined where
+ * it breaks off. Here the length is what the runtime knows: a body that was passed on under a false one has none.
+ */
+export async function bodyBytes(request, limit) {
+  if (!(Number(request.headers.get("content-length") ?? Infinity) <= limit)) {
+    const text = await textOf(request, limit, 2 * limit);
+    return typeof text === "string" ? encoder.encode(text) : text;
+  }
+  try {
+    return new Uint8Array(await request.arrayBuffer());
+  } catch {
+    return undefined; // The peer has gone.
   }
 }
 
@@ -619,13 +652,11 @@ export function mentionsSpace(body) {
 }
 
 /**
- * What every request is asked for first, a line each: its method and URL, who asks, the length of its body; last an
- * idempotency key, where it has one.
+ * What every request is asked for first, a line each: its method and URL, who asks, how long its body is said to be;
+ * last an idempotency key, where it has one.
  */
 export function headOf({ method, url, headers }) {
-  const who = headers.get("authorization") ?? "";
-  // A body in chunks has the length that it has, whatever else is said of it.
-  const length = headers.has("transfer-encoding") ? "" : (headers.get("content-length") ?? "");
+  const [who, length] = [headers.get("authorization") ?? "", headers.get("content-length") ?? ""];
   const key = headers.get("idempotency-key");
   return `${method} ${url}\n${who}\n${length}${key === null ? "" : `\n${key}`}`;
 }

@@ -25,6 +25,14 @@ extern "C" {
     ) -> Result<Vec<f64>, JsValue>;
 
     #[wasm_bindgen(method, catch)]
+    pub(super) fn first(
+        this: &Database,
+        number: u32,
+        texts: &str,
+        numbers: &[f64],
+    ) -> Result<Vec<f64>, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
     pub(super) fn more(this: &Database, most: u32) -> Result<Vec<f64>, JsValue>;
 
     #[wasm_bindgen(method)]
@@ -123,6 +131,9 @@ extern "C" {
         request: &web_sys::Request,
         limit: u32,
     ) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(js_name = bodyBytes)]
+    pub(super) fn body_bytes(request: &web_sys::Request, limit: u32) -> js_sys::Promise;
 
     #[wasm_bindgen(js_name = withBody)]
     pub(super) fn with_body(

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use futures_channel::oneshot::{Sender, channel};
-use js_sys::Uint8Array;
-use wasm_bindgen::JsCast;
+use js_sys::{Promise, Uint8Array};
+use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use worker::worker_sys::web_sys;
 use worker::{Env, ResponseBuilder, Result, State, WebSocketPair};
@@ -14,7 +14,7 @@ use worker::{Env, ResponseBuilder, Result, State, WebSocketPair};
 use super::authenticator::{Authenticator, Configured};
 use super::database::Database;
 use super::handler::Handlers;
-use super::http::{Request, Response, header};
+use super::http::{Request, Response, check_body, header};
 use super::internal::{
     IDEMPOTENCY_HEADER, Route, SUBPROTOCOL_HEADER, grant_of, may_create, not_created, owner_of,
     publisher_of,
@@ -272,10 +272,9 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             (Some(Route::Faults), _) => faults::arm(&request),
             // Where nobody calls `call`, which needs no future.
             (Some(Route::Call(_)), _) => {
-                let body = JsFuture::from(request.array_buffer()?).await.ok();
-                let body = body.map(|bytes| Uint8Array::new(&bytes).to_vec());
+                let body = JsFuture::from(self.body_of(&request)).await?;
                 let number = self.call_of(&request).unwrap_or(usize::MAX);
-                self.call(number, &request, body)
+                self.call(number, &request, &body)
             }
             (Some(Route::Connect | Route::Session | Route::Read | Route::Write) | None, _) => {
                 respond::not_found()
@@ -341,30 +340,28 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         Ok(response.empty().into())
     }
 
-    /// Answers the call of this number in one turn: a future would cost as much as that. The body is
-    /// `None` where it broke off.
+    /// The body of a call, see `bodyBytes` in `glue.js`.
+    pub fn body_of(&self, request: &Request) -> Promise {
+        glue::body_bytes(request, limits::BODY_BYTES as u32)
+    }
+
+    /// Answers the call of this number, whose body is what [`Self::body_of`] gave, in one turn: a future
+    /// would cost as much as that.
     ///
     /// # Errors
     /// Only if a response cannot be made.
-    pub fn call(
-        &self,
-        number: usize,
-        request: &Request,
-        body: Option<Vec<u8>>,
-    ) -> Result<Response> {
+    pub fn call(&self, number: usize, request: &Request, body: &JsValue) -> Result<Response> {
         let (Some(call), Some(publisher)) = (Call::ALL.get(number), publisher_of(request)) else {
             return respond::not_found();
         };
-        let Some(body) = body else {
-            return respond::problem(&Problem::malformed("the body broke off"));
-        };
+        let body = check_body(body).map(|()| Uint8Array::new(body).to_vec());
         let key = header(request, IDEMPOTENCY_HEADER);
         match seed() {
             Ok(seed) => {
                 let input = Input::Call {
                     call: *call,
                     publisher: &publisher,
-                    body: &body,
+                    body: body.as_deref(),
                     idempotency_key: key.as_deref(),
                     seed,
                 };

@@ -10,6 +10,7 @@ use wasm_bindgen::JsValue;
 use worker::Result;
 
 use super::glue;
+use crate::protocol::{Code, Problem};
 use crate::small_map::SmallMap;
 
 thread_local! {
@@ -30,6 +31,19 @@ pub(super) fn header(request: &Request, name: &'static str) -> Option<String> {
 /// The same, of a name that a setting gives.
 pub(super) fn header_named(request: &Request, name: &str) -> Option<String> {
     request.headers().get(name).ok().flatten()
+}
+
+/// Refuses a body that was read only up to its bound, or is none, see `bodyText` and `bodyBytes` in `glue.js`.
+pub(super) fn check_body(body: &JsValue) -> core::result::Result<(), Problem> {
+    if body.is_null() {
+        let message = "the body must be at most 8 MiB";
+        return Err(Problem::new(Code::FrameTooLarge, message));
+    }
+    if body.is_undefined() {
+        let message = "the body is no UTF-8, or not as long as it says";
+        return Err(Problem::malformed(message));
+    }
+    Ok(())
 }
 
 /// The body of a response.

@@ -10,7 +10,7 @@ use worker::{Env, Result};
 
 use super::authenticator::{Authenticator, Configured};
 use super::gateway::ORIGIN_HEADER;
-use super::http::{self, Request, Response};
+use super::http::{self, Request, Response, check_body};
 use super::internal::{Object, SUBPROTOCOL_HEADER, Visit};
 use super::keep::Keeping;
 use super::route::Route;
@@ -249,7 +249,8 @@ impl<A: Authenticator> Call<A> {
     /// Passes a publisher's call on to the object of its space. Nothing but the body is awaited: a future
     /// would cost as much as the rest of it. Whoever exports this has [`unanswered`] answer where it fails.
     ///
-    /// Where the query names the space, the object reads a short body as it comes.
+    /// Where the query names the space, the object reads a short body as it comes. Whoever is refused has all
+    /// of it read before, see `bodyText` in `glue.js`.
     fn pass_on(self, what: engine::Call) -> Promise {
         let publisher = match self.publisher() {
             Ok(publisher) => publisher,
@@ -261,34 +262,44 @@ impl<A: Authenticator> Call<A> {
         if is_short
             && let Some(space) = self.query("space")
             && let Some(body) = self.request.body()
+            && let Ok(object) = self.object_of_call(what, &publisher, space_named(Some(&space)))
         {
-            return self.passed(what, &publisher, space_named(Some(&space)), &body);
+            return self.passed(what, &publisher, Ok(object), &body);
         }
         let request = Clone::clone(&self.request);
         let answer = move |body: JsValue| {
             let space = check_body(&body).and_then(|()| self.space_of_call(&body));
-            self.passed(what, &publisher, space, &body)
+            let object = self.object_of_call(what, &publisher, space);
+            self.passed(what, &publisher, object, &body)
         };
         let answer = Closure::once_into_js(answer);
         glue::with_body(&request, limits::BODY_BYTES as u32, &answer)
     }
 
-    /// A promise of what the object of a space makes of a call.
-    fn passed(
+    /// The object that a call is for.
+    fn object_of_call(
         &self,
         what: engine::Call,
         publisher: &Publisher,
         space: core::result::Result<Space, Problem>,
+    ) -> core::result::Result<Object, Refusal> {
+        let space = space?;
+        // Also inside the object. Here it keeps a key from spaces that it has no business in.
+        self.config.check_call(publisher, Some(what), &space)?;
+        Ok(Object::of(&self.env, space)?)
+    }
+
+    /// A promise of what the object makes of a call.
+    fn passed(
+        &self,
+        what: engine::Call,
+        publisher: &Publisher,
+        object: core::result::Result<Object, Refusal>,
         body: &JsValue,
     ) -> Promise {
-        let pass_on = || {
-            let space = space?;
-            // Also inside the object. Here it keeps a key from spaces that it has no business in.
-            self.config.check_call(publisher, Some(what), &space)?;
-            let key = self.idempotency_key.as_deref();
-            Ok(Object::of(&self.env, space)?.pass_on(what, publisher, body, key)?)
-        };
-        pass_on().unwrap_or_else(|refusal| promise_of(self.response(Err(refusal))))
+        let key = self.idempotency_key.as_deref();
+        let answer = object.and_then(|object| Ok(object.pass_on(what, publisher, body, key)?));
+        answer.unwrap_or_else(|refusal| promise_of(self.response(Err(refusal))))
     }
 
     fn header(&self, name: &'static str) -> Option<String> {
@@ -566,16 +577,6 @@ impl<A: Authenticator> Call<A> {
         self.config.check_call(&publisher, None, &space)?;
         Ok(space)
     }
-}
-
-/// Refuses what is no text, or was read only up to its bound.
-fn check_body(body: &JsValue) -> core::result::Result<(), Problem> {
-    if body.is_null() {
-        let message = "the body must be at most 8 MiB";
-        return Err(Problem::new(Code::FrameTooLarge, message));
-    }
-    let not_utf8 = || Problem::malformed("the body is no UTF-8");
-    body.is_string().then_some(()).ok_or_else(not_utf8)
 }
 
 /// What of an address a visitor cannot choose: with IPv6 it has a network of 2^64 to itself.

@@ -94,12 +94,21 @@ macro_rules! sync_worker {
                 self.host.call_of(request)
             }
 
-            /// A publisher calls; without a body where it broke off.
+            /// The body of a publisher's call.
+            #[wasm_bindgen(js_name = bodyOf)]
+            pub fn body_of(
+                &self,
+                request: &::worker::worker_sys::web_sys::Request,
+            ) -> ::worker::js_sys::Promise {
+                self.host.body_of(request)
+            }
+
+            /// A publisher calls.
             pub fn call(
                 &self,
                 number: usize,
                 request: &::worker::worker_sys::web_sys::Request,
-                body: ::std::option::Option<::std::vec::Vec<u8>>,
+                body: &::wasm_bindgen::JsValue,
             ) -> ::std::result::Result<::worker::worker_sys::web_sys::Response, ::wasm_bindgen::JsValue>
             {
                 Ok(self.host.call(number, request, body)?)

@@ -222,7 +222,7 @@ fn a_space_that_could_not_be_made_is_made_the_next_time() {
         let publish = Input::Call {
             publisher: &Publisher::Unscoped,
             call: Call::Broadcast,
-            body: body.as_bytes(),
+            body: Ok(body.as_bytes()),
             idempotency_key: Some("i"),
             seed: Seed([1; 32]),
         };

@@ -1,7 +1,8 @@
 //! What observers are told: one event an operation, counters, and what the inspector shows.
 
 use serde_json::{Value, json};
-use tidewire::{Call, Publisher, limits};
+use tidewire::protocol::{Code, Problem};
+use tidewire::{Call, Input, Publisher, Seed, limits};
 
 use super::NOTHING;
 use super::world::readers::reads;
@@ -46,6 +47,38 @@ fn connecting_and_going_are_told_with_who_it_was() {
             })
         ]
     );
+}
+
+#[test]
+fn a_call_without_a_body_is_told_as_refused_and_executes_nothing() {
+    let mut w = World::new();
+    w.events();
+    let epoch = w.stats()["epoch"].clone();
+    for (why, status) in [
+        (Problem::malformed("it broke off"), 400),
+        (Problem::new(Code::FrameTooLarge, "it is too long"), 413),
+    ] {
+        for call in Call::ALL {
+            let input = Input::Call {
+                call,
+                publisher: &Publisher::Unscoped,
+                body: Err(&why),
+                idempotency_key: None,
+                seed: Seed([9; 32]),
+            };
+            assert_eq!(w.input(input).unwrap().status, status, "{call:?}");
+            let [event] = w.events().try_into().unwrap();
+            assert_eq!(
+                (&event["outcome"], &event["code"], &event["path"]),
+                (
+                    &json!("refused"),
+                    &json!(why.code.as_str()),
+                    &json!(call.path())
+                )
+            );
+        }
+    }
+    assert_eq!(w.stats()["epoch"], epoch);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { request } from "node:http";
+import { json } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { bearer, has, heartbeat, rows, secrets, start } from "./harness.mjs";
@@ -10,8 +11,31 @@ const bodyBytes = 8 * 1024 * 1024;
 // Of a body that the object reads as it comes.
 const shortBytes = 64 * 1024;
 
+/** A Worker that asks the sync Worker over a binding, and may say of a body's length what it likes. */
+const asker = {
+  name: "asker",
+  compatibilityDate: "2026-06-07",
+  modules: true,
+  serviceBindings: { SYNC_WORKER: "tidewire-sync" },
+  script: `export default {
+    async fetch(request, env) {
+      const { headers, text, spaces } = await request.json();
+      const piece = new TextEncoder().encode(" ".repeat(64 * 1024));
+      const body = new ReadableStream({
+        start(controller) {
+          controller.enqueue(new TextEncoder().encode(text));
+          for (let left = spaces; left > 0; left -= piece.length) controller.enqueue(piece.subarray(0, left));
+          controller.close();
+        },
+      });
+      const url = request.url.replace("asker", "tidewire-sync");
+      return env.SYNC_WORKER.fetch(url, { method: "POST", headers, body });
+    },
+  };`,
+};
+
 let workers;
-before(async () => (workers = await start()));
+before(async () => (workers = await start({ others: [asker] })));
 after(() => workers?.stop());
 
 const change = { channel: "todos", action: "create", key: "k", data: { v: 1 } };
@@ -174,6 +198,67 @@ describe("a publish", () => {
       assert.equal((await space.stats()).seq, 1);
     });
   }
+
+  test("whose length a Worker tells wrong has 8 MiB at most all the same", async () => {
+    const space = workers.space();
+    const text = JSON.stringify(change);
+    const ask = (path, length, spaces, key = secrets.PUBLISH_KEY) =>
+      workers.ask(asker.name, path, {
+        method: "POST",
+        body: JSON.stringify({ headers: { ...bearer(key), "content-length": `${length}` }, text, spaces }),
+      });
+    const past = bodyBytes - text.length + 1;
+    const query = `?space=${space.name}`;
+    // The object reads it, whatever it is said to be, up to the bound.
+    for (const length of [1, text.length, shortBytes]) {
+      refused(await ask(`/broadcast${query}`, length, past), 413, "frame_too_large");
+      refused(await ask(`/broadcast${query}`, length, 2 * bodyBytes), 413, "frame_too_large");
+    }
+    assert.equal((await space.stats()).seq, 0);
+    assert.equal((await ask(`/broadcast${query}`, 1, past - 1)).status, 200);
+    assert.equal((await ask(`/broadcast${query}`, shortBytes, 0)).status, 200);
+    // The router reads it as long as it is said to be.
+    const user = space.token("alice");
+    for (const [length, spaces] of [[text.length - 1, 0], [1, past], [text.length + 1, 0], [-1, 0], [1.5, 0]]) {
+      refused(await ask("/broadcast", length, spaces), 400, "malformed");
+      refused(await ask(`/api/sync/mutate${query}`, length, spaces, user), 400, "malformed");
+    }
+    refused(await ask("/broadcast", "no number", past), 413, "frame_too_large");
+    assert.equal((await space.stats()).seq, 2);
+  });
+
+  /** A call whose body comes in two parts: what was answered before the second, and then. */
+  async function upload(path, text, meanwhile) {
+    const call = request(workers.origin + path, {
+      method: "POST",
+      headers: { ...bearer(secrets.PUBLISH_KEY), "content-length": text.length },
+    });
+    let early = false;
+    const answered = once(call, "response").then(async ([response]) => {
+      early = !call.writableEnded;
+      return { status: response.statusCode, body: await json(response) };
+    });
+    call.write(text.slice(0, 9));
+    await meanwhile(answered);
+    call.end(text.slice(9));
+    return { ...(await answered), early };
+  }
+
+  test("that is refused is answered when its body has come", async () => {
+    const text = JSON.stringify(change);
+    const answer = await upload(`/broadcast?space=${"x".repeat(200)}`, text, () => delay(300));
+    refused(answer, 400, "invalid", "space");
+    assert.equal(answer.early, false, "a peer that still sends may never see the answer");
+  });
+
+  test("whose short body does not come within 30 s is 503 and changes nothing", async () => {
+    const space = workers.space();
+    const answer = await upload(`/broadcast?space=${space.name}`, JSON.stringify(change), (answered) => answered);
+    refused(answer, 503, "unavailable");
+    assert.equal(answer.early, true);
+    assert.equal((await space.stats()).seq, 0);
+    has(await space.post("/broadcast", change), { status: 200, body: { seq: 1 } });
+  });
 
   test("whose body breaks off changes nothing, though it be whole without its end", async () => {
     const space = workers.space();

@@ -599,7 +599,7 @@ impl World {
         self.input(Input::Call {
             call,
             publisher: &publisher,
-            body: body.as_ref(),
+            body: Ok(body.as_ref()),
             idempotency_key,
             seed,
         })
