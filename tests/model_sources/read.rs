@@ -217,8 +217,10 @@ impl Game {
                 }
                 let granted = self.granted(self.clients[place].identity);
                 let client = &mut self.clients[place];
-                if client.requests.iter().any(|r| r.conn.is_some()) && granted != client.topics {
-                    // Whose eyes an answer is for, it could not tell.
+                let jumped_back = self.w.now.0 < client.issued;
+                let others = jumped_back || granted != client.topics;
+                if client.requests.iter().any(|r| r.conn.is_some()) && others {
+                    // Whose eyes an answer is for, it could not tell, nor which token a removal holds against.
                     return;
                 }
                 (client.topics, client.issued) = (granted, self.w.now.0);
