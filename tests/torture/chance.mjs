@@ -1,7 +1,7 @@
 // Chance from a seed that is printed and can be given again (SEED=), and the seeds that once failed.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { chance } from "../client/world.ts";
+import { chance } from "../chance.ts";
 
 export class Chance {
   #next;
