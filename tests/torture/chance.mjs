@@ -37,6 +37,10 @@ export class Chance {
   }
 }
 
+/** The same weights, where those of some names are so many times as large. */
+export const harder = (weights, names, hardship) =>
+  Object.fromEntries(Object.entries(weights).map(([name, weight]) => [name, names.includes(name) ? weight * hardship : weight]));
+
 /** The seed that was given, else any. */
 export const seedOf = (given = process.env.SEED) => (given ? Number(given) : Math.floor(Math.random() * 2 ** 31));
 
