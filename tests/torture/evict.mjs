@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
 import { bearer, secrets } from "../workerd/harness.mjs";
-import { transports } from "../workerd/transports.mjs";
+import { transports, unpacked } from "../workerd/transports.mjs";
 import { Chance, harder } from "./chance.mjs";
 import { Follower } from "./follower.mjs";
 import { Journal } from "./journal.mjs";
@@ -187,9 +187,9 @@ class Game {
       const change = this.#change(channel, owner);
       return { channel, ...change, ...(change.action === "delete" && channel === "notes" && { to: [`user:${owner}`] }) };
     });
-    const key = { "idempotency-key": `publish-${(this.#nonce += 1)}` };
+    const headers = { "idempotency-key": `publish-${(this.#nonce += 1)}`, ...unpacked };
     for (let tries = 0; tries < TRIES; tries += 1) {
-      const answer = await this.space.post("/broadcast-batch", { events }, key).catch(() => undefined);
+      const answer = await this.space.post("/broadcast-batch", { events }, headers).catch(() => undefined);
       if (answer?.status === 200) {
         this.counts.publishes += 1;
         return this.journal.published(answer.body.seq, events.length);

@@ -11,6 +11,9 @@ import { bearer, mutation, within } from "./harness.mjs";
  */
 const SILENCE_MS = 30_000;
 
+/** Such a fetch had its whole answer, packed, and did not unpack it to the end: none is packed here. */
+export const unpacked = { "accept-encoding": "identity" };
+
 /** What all transports have in common: the copy, and how messages change it. */
 class Copy {
   rows = new Map();
@@ -212,7 +215,8 @@ class OverPolls extends Copy {
     const abort = (this.#abort = new AbortController());
     const url = `${this.workers.origin}/api/sync/changes?${this.query({ wait: 5 })}`;
     const ask = async () => {
-      const response = await fetch(url, { headers: bearer(this.token), signal: abort.signal });
+      const headers = { ...bearer(this.token), ...unpacked };
+      const response = await fetch(url, { headers, signal: abort.signal });
       return { status: response.status, body: await response.json() };
     };
     const asked = within(SILENCE_MS, ask(), () => this.giveUp("a poll is not answered")).finally(() => abort.abort());
