@@ -538,6 +538,8 @@ export async function ask(fetcher, request, ms, most) {
     return [response.status, await textOf(response, most, most)];
   } finally {
     clearTimeout(timer);
+    // What is too long is not read: its connection would stay open for it.
+    late.abort();
   }
 }
 
