@@ -33,7 +33,7 @@ use crate::protocol::{self, Close, Code, Problem};
 use crate::session::Grant;
 use crate::small_map::SmallMap;
 use crate::source::Question;
-use crate::store::{Seed, space_of};
+use crate::store::{Seed, SqlError, space_of};
 
 /// Drives the engine of one space. Every handler of the Durable Object is one call here.
 pub struct Host<A = Configured, O = ()> {
@@ -154,7 +154,7 @@ impl<A: Authenticator> Host<A> {
         match space_of(&host.database) {
             Ok(None) => {}
             Ok(Some(space)) => host.open(Some(space)),
-            Err(error) => host.fail(&Problem::new(Code::Unavailable, error.to_string())),
+            Err(error) => host.fail(&storage_failed(&error)),
         }
         host
     }
@@ -572,15 +572,12 @@ impl Running {
         host: &Host<A, O>,
         space: Option<Space>,
     ) -> core::result::Result<Self, Problem> {
-        let failed = |what: &'static str| Problem::new(Code::Unavailable, what);
         let config = config::<A>(&host.env).map_err(|error| Problem::from(&error))?;
-        let space = space.ok_or_else(|| failed("the object has no space's name"))?;
+        let unnamed = || Problem::new(Code::Unavailable, "the object has no space's name");
+        let space = space.ok_or_else(unnamed)?;
         let log = config.log;
         let engine = Engine::open(config, space, host.database.clone(), seed()?, now());
-        let engine = engine.map_err(|error| {
-            worker::console_error!("the log does not open: {error}");
-            failed("storage failed")
-        })?;
+        let engine = engine.map_err(|error| storage_failed(&error))?;
         let mut running = Self {
             engine,
             next: 0,
@@ -635,21 +632,29 @@ impl Running {
     }
 }
 
+/// What is told of SQLite's failures; its own words are for the log.
+fn storage_failed(error: &SqlError) -> Problem {
+    worker::console_error!("the log does not open: {error}");
+    Problem::new(Code::Unavailable, "storage failed")
+}
+
+/// Random bytes.
+pub(super) fn random<const N: usize>() -> core::result::Result<[u8; N], Problem> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        worker::console_error!("no randomness: {error}");
+        Problem::new(Code::Unavailable, "no randomness")
+    })?;
+    Ok(bytes)
+}
+
 /// Chance for a new epoch.
 pub(super) fn seed() -> core::result::Result<Seed, Problem> {
-    let mut seed = [0; 32];
-    match getrandom::fill(&mut seed) {
-        Ok(()) => Ok(Seed(seed)),
-        Err(error) => Err(Problem::new(Code::Unavailable, error.to_string())),
-    }
+    random().map(Seed)
 }
 
 /// 128 random bits as a name.
 pub(super) fn random_name() -> String {
-    let mut bytes = [0; 16];
     // Without randomness the platform is broken; a repeated public name would still harm nobody.
-    if getrandom::fill(&mut bytes).is_err() {
-        worker::console_error!("no randomness");
-    }
-    hex(&bytes)
+    hex(&random::<16>().unwrap_or_default())
 }
