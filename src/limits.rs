@@ -387,6 +387,9 @@ pub const WRITE_OVERHEAD: usize = 256;
 /// rises to it.
 pub const LOST_TOPICS: usize = 256;
 
+/// The shortest time between two tries to open the log of a space whose storage has failed.
+pub const REOPEN_PAUSE_MS: u64 = 1_000;
+
 /// A day, by which outcomes and new spaces are counted.
 pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 

@@ -92,8 +92,8 @@ enum Life {
     /// Nothing yet: whoever may only connect must ask before it comes into being.
     New,
     Running(Box<Running>),
-    /// It cannot work: a mistake in the configuration, or storage that fails.
-    Broken(Problem),
+    /// It cannot work: a mistake in the configuration, or storage that fails. Since when.
+    Broken(Problem, Millis),
 }
 
 pub(super) struct Running {
@@ -151,11 +151,7 @@ impl<A: Authenticator> Host<A> {
             waiting: Rc::default(),
             instance: random_name().into(),
         };
-        match space_of(&host.database) {
-            Ok(None) => {}
-            Ok(Some(space)) => host.open(Some(space)),
-            Err(error) => host.fail(&storage_failed(&error)),
-        }
+        host.look();
         host
     }
 
@@ -187,6 +183,15 @@ impl<A: Authenticator> Host<A> {
 }
 
 impl<A: Authenticator, O: Observer> Host<A, O> {
+    /// Opens the log, if there is one.
+    fn look(&self) {
+        match space_of(&self.database) {
+            Ok(None) => *self.life.borrow_mut() = Life::New,
+            Ok(Some(space)) => self.open(Some(space)),
+            Err(error) => self.fail(&storage_failed(&error)),
+        }
+    }
+
     /// Opens the log, making it where there is none. `space` is the name in the log: an object that
     /// an alarm has woken is not always told its own.
     fn open(&self, space: Option<Space>) {
@@ -199,10 +204,20 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
 
     fn fail(&self, problem: &Problem) {
         worker::console_error!("the object cannot work: {problem}");
-        *self.life.borrow_mut() = Life::Broken(problem.clone());
+        *self.life.borrow_mut() = Life::Broken(problem.clone(), now());
     }
 
+    /// Whether there is nothing yet. Storage that has failed is looked at again: it may work by now.
     fn is_new(&self) -> bool {
+        let may_work = match &*self.life.borrow() {
+            Life::Broken(problem, Millis(at)) => {
+                problem.code.retryable() && now().0.abs_diff(*at) >= limits::REOPEN_PAUSE_MS
+            }
+            Life::New | Life::Running(_) => false,
+        };
+        if may_work {
+            self.look();
+        }
         matches!(*self.life.borrow(), Life::New)
     }
 
@@ -216,7 +231,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         }
         match &mut *self.life.borrow_mut() {
             Life::Running(running) => Ok(work(running)),
-            Life::Broken(problem) => Err(problem.clone()),
+            Life::Broken(problem, _) => Err(problem.clone()),
             Life::New => Err(Problem::new(Code::Unavailable, "the space is not open")),
         }
     }
