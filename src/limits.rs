@@ -217,8 +217,13 @@ pub const PAGE_SCAN: usize = 10_000;
 pub const BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Length of a publisher's body that its object reads as it comes, which spares a publish a twentieth of its
-/// CPU. A longer one is read before: while it comes, which may take long, it should hold no object.
+/// CPU. A longer one is read before: while it comes, which may take long, it should hold no object. Also what is
+/// held for a body that has not come yet, whatever length it claims.
 pub const SHORT_BODY_BYTES: usize = 64 * 1024;
+
+/// How long a body may take to come, and then an object to answer. A reset ends what it interrupts at once, see
+/// `glue.js`; this is for whatever else may leave a request without an answer.
+pub const DEADLINE_MS: u64 = 30_000;
 
 /// Changes in one `/broadcast-batch`.
 pub const BATCH_CHANGES: usize = 1_000;
@@ -381,6 +386,9 @@ pub const WRITE_OVERHEAD: usize = 256;
 /// Topics kept in a row's `lost`; beyond it the oldest loss is dropped and the channel's floor
 /// rises to it.
 pub const LOST_TOPICS: usize = 256;
+
+/// The shortest time between two tries to open the log of a space whose storage has failed.
+pub const REOPEN_PAUSE_MS: u64 = 1_000;
 
 /// A day, by which outcomes and new spaces are counted.
 pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;

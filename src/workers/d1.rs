@@ -7,6 +7,7 @@ use wasm_bindgen::JsValue;
 use worker::Env;
 
 use super::glue;
+use super::host::random;
 use super::router::now;
 use crate::config::Config;
 use crate::digest::hex;
@@ -58,11 +59,8 @@ pub(super) async fn ask(
     }
     let database = Bound(binding);
     let schema = schema(&database, table).await?;
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).map_err(|error| {
-        // Without chance no try could be told from another.
-        Problem::new(Code::Unavailable, error.to_string())
-    })?;
+    // Without chance no try could be told from another.
+    let nonce: [u8; 16] = random()?;
     let task = Task {
         space,
         table,

@@ -14,6 +14,7 @@ globalThis.queueMicrotask = (task) => {
 };
 
 const encoder = new TextEncoder();
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** What a statement without rows has. */
 const NONE = [0, 0, 1];
@@ -396,29 +397,30 @@ export function setting(env, name) {
 }
 
 /**
- * A body as text: null where it is longer than `limit` bytes, undefined where it is no UTF-8.
+ * What a peer sends, as text: null where it is longer than `limit` bytes, undefined where it is no UTF-8, false
+ * where it has not come within `ms`. Room is made for up to `short` bytes before they have come.
  *
  * A peer that still sends when the connection closes may never see the answer. So a body is read
  * to its end, unless it is longer by far.
  */
-export async function bodyText(request, limit) {
+export function uploaded(request, limit, short, ms) {
   const length = Number(request.headers.get("content-length") ?? Infinity);
-  if (!(length <= limit)) return textOf(request, limit, 2 * limit);
-  try {
-    // Said to be short: read at once, for a fraction of what reading chunk by chunk costs.
-    return decoded(await exactly(request.body, length));
-  } catch {
-    return undefined; // It is no UTF-8 or not as long as it says, or the peer has gone.
-  }
+  // What is said to be short is read at once, for a fraction of what reading piece by piece costs.
+  const text = length <= short ? shortText(request.body, length) : textOf(request, limit, 2 * limit);
+  // Reading ends with the request, and that with its answer.
+  return within(text, ms, true).catch(() => false);
 }
 
-/** A body of so many bytes. A Worker that asks over a binding can say what it likes of its length. */
-async function exactly(body, length) {
-  if (body === null) return new Uint8Array();
+/** A body of so many bytes as text. A Worker that asks over a binding can say what it likes of its length. */
+async function shortText(body, length) {
+  if (body === null) return "";
   const most = length + 1;
-  const { value } = await body.getReader({ mode: "byob" }).readAtLeast(most, new Uint8Array(most));
-  if (value?.byteLength !== length) throw new Error("a body is not as long as it says");
-  return value;
+  try {
+    const { value } = await body.getReader({ mode: "byob" }).readAtLeast(most, new Uint8Array(most));
+    return value?.byteLength === length ? utf8.decode(value) : undefined;
+  } catch {
+    return undefined; // It is no UTF-8, or the peer has gone.
+  }
 }
 
 /**
@@ -437,16 +439,23 @@ export async function bodyBytes(request, limit) {
   }
 }
 
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-const decoded = (bytes) => utf8.decode(bytes);
+/** The same as text; undefined also where it is no UTF-8. */
+export async function bodyText(request, limit) {
+  const bytes = await bodyBytes(request, limit);
+  try {
+    return bytes && utf8.decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
 
 /**
- * What `answer` makes of the body of a request, read as by `bodyText`. What it throws is an error of nobody's,
- * see `giveUp`, and fails who has called; so does a reset of the wasm instance while the body comes.
+ * What `answer` makes of a body when it has come. What it throws is an error of nobody's, see `giveUp`, and fails
+ * who has called; so does a reset of the wasm instance while the body comes.
  */
-export async function withBody(request, limit, answer) {
+export async function withBody(coming, answer) {
   const now = instances;
-  const body = await bodyText(request, limit);
+  const body = await coming;
   if (now !== instances) throw new Error(LOST);
   let answered;
   try {
@@ -458,24 +467,46 @@ export async function withBody(request, limit, answer) {
   return answered;
 }
 
-/** As `bodyText` of a request or response, read up to `most` bytes. */
+/** Bytes of a body that are read at once: the platform's own chunks are far shorter, and each costs as much. */
+const PIECE_BYTES = 64 * 1024;
+
+/** A body in pieces, each of which is gone when the next is asked for. */
+async function* piecesOf(body) {
+  const reader = body?.getReader({ mode: "byob" });
+  let buffer = new ArrayBuffer(PIECE_BYTES);
+  try {
+    while (reader) {
+      const { done, value } = await reader.readAtLeast(PIECE_BYTES, new Uint8Array(buffer));
+      if (done) return;
+      yield value;
+      buffer = value.buffer;
+    }
+  } finally {
+    await reader?.cancel();
+  }
+}
+
+/**
+ * The body of a request or response as text, read up to `most` bytes: null where it is longer than `limit`,
+ * undefined where it is no UTF-8. No more is held than has come, and a piece.
+ */
 async function textOf(request, limit, most) {
   if (Number(request.headers.get("content-length")) > most) return null;
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   let text = "";
   let bytes = 0;
-  const append = (chunk) => {
+  const append = (piece) => {
     try {
-      text += decoder.decode(chunk, { stream: chunk !== undefined });
+      text += decoder.decode(piece, { stream: piece !== undefined });
     } catch {
       text = undefined;
     }
   };
   try {
-    for await (const chunk of request.body ?? []) {
-      bytes += chunk.byteLength;
+    for await (const piece of piecesOf(request.body)) {
+      bytes += piece.byteLength;
       if (bytes > most) return null;
-      if (bytes <= limit && text !== undefined) append(chunk);
+      if (bytes <= limit && text !== undefined) append(piece);
     }
   } catch {
     return undefined; // The peer has gone.
@@ -507,6 +538,8 @@ export async function ask(fetcher, request, ms, most) {
     return [response.status, await textOf(response, most, most)];
   } finally {
     clearTimeout(timer);
+    // What is too long is not read: its connection would stay open for it.
+    late.abort();
   }
 }
 

@@ -126,6 +126,13 @@ extern "C" {
     #[wasm_bindgen(catch)]
     pub(super) fn setting(env: &JsValue, name: &str) -> Result<Option<String>, JsValue>;
 
+    pub(super) fn uploaded(
+        request: &web_sys::Request,
+        limit: u32,
+        short: u32,
+        ms: u32,
+    ) -> js_sys::Promise;
+
     #[wasm_bindgen(js_name = bodyText, catch)]
     pub(super) async fn body_text(
         request: &web_sys::Request,
@@ -136,11 +143,7 @@ extern "C" {
     pub(super) fn body_bytes(request: &web_sys::Request, limit: u32) -> js_sys::Promise;
 
     #[wasm_bindgen(js_name = withBody)]
-    pub(super) fn with_body(
-        request: &web_sys::Request,
-        limit: u32,
-        answer: &JsValue,
-    ) -> js_sys::Promise;
+    pub(super) fn with_body(coming: &js_sys::Promise, answer: &JsValue) -> js_sys::Promise;
 
     #[wasm_bindgen(catch)]
     pub(super) fn forwarded(

@@ -33,7 +33,7 @@ use crate::protocol::{self, Close, Code, Problem};
 use crate::session::Grant;
 use crate::small_map::SmallMap;
 use crate::source::Question;
-use crate::store::{Seed, space_of};
+use crate::store::{Seed, SqlError, space_of};
 
 /// Drives the engine of one space. Every handler of the Durable Object is one call here.
 pub struct Host<A = Configured, O = ()> {
@@ -95,8 +95,8 @@ enum Life {
     /// Nothing yet: whoever may only connect must ask before it comes into being.
     New,
     Running(Box<Running>),
-    /// It cannot work: a mistake in the configuration, or storage that fails.
-    Broken(Problem),
+    /// It cannot work: a mistake in the configuration, or storage that fails. Since when.
+    Broken(Problem, Millis),
 }
 
 pub(super) struct Running {
@@ -155,11 +155,7 @@ impl<A: Authenticator> Host<A> {
             waiting: Rc::default(),
             instance: random_name().into(),
         };
-        match space_of(&host.database) {
-            Ok(None) => {}
-            Ok(Some(space)) => host.open(Some(space)),
-            Err(error) => host.fail(&Problem::new(Code::Unavailable, error.to_string())),
-        }
+        host.look();
         host
     }
 
@@ -192,6 +188,15 @@ impl<A: Authenticator> Host<A> {
 }
 
 impl<A: Authenticator, O: Observer> Host<A, O> {
+    /// Opens the log, if there is one.
+    fn look(&self) {
+        match space_of(&self.database) {
+            Ok(None) => *self.life.borrow_mut() = Life::New,
+            Ok(Some(space)) => self.open(Some(space)),
+            Err(error) => self.fail(&storage_failed(&error)),
+        }
+    }
+
     /// Opens the log, making it where there is none. `space` is the name in the log: an object that
     /// an alarm has woken is not always told its own.
     fn open(&self, space: Option<Space>) {
@@ -204,10 +209,20 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
 
     fn fail(&self, problem: &Problem) {
         worker::console_error!("the object cannot work: {problem}");
-        *self.life.borrow_mut() = Life::Broken(problem.clone());
+        *self.life.borrow_mut() = Life::Broken(problem.clone(), now());
     }
 
+    /// Whether there is nothing yet. Storage that has failed is looked at again: it may work by now.
     fn is_new(&self) -> bool {
+        let may_work = match &*self.life.borrow() {
+            Life::Broken(problem, Millis(at)) => {
+                problem.code.retryable() && now().0.abs_diff(*at) >= limits::REOPEN_PAUSE_MS
+            }
+            Life::New | Life::Running(_) => false,
+        };
+        if may_work {
+            self.look();
+        }
         matches!(*self.life.borrow(), Life::New)
     }
 
@@ -221,7 +236,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         }
         match &mut *self.life.borrow_mut() {
             Life::Running(running) => Ok(work(running)),
-            Life::Broken(problem) => Err(problem.clone()),
+            Life::Broken(problem, _) => Err(problem.clone()),
             Life::New => Err(Problem::new(Code::Unavailable, "the space is not open")),
         }
     }
@@ -577,15 +592,12 @@ impl Running {
         host: &Host<A, O>,
         space: Option<Space>,
     ) -> core::result::Result<Self, Problem> {
-        let failed = |what: &'static str| Problem::new(Code::Unavailable, what);
         let config = config::<A>(&host.env).map_err(|error| Problem::from(&error))?;
-        let space = space.ok_or_else(|| failed("the object has no space's name"))?;
+        let unnamed = || Problem::new(Code::Unavailable, "the object has no space's name");
+        let space = space.ok_or_else(unnamed)?;
         let log = config.log;
         let engine = Engine::open(config, space, host.database.clone(), seed()?, now());
-        let engine = engine.map_err(|error| {
-            worker::console_error!("the log does not open: {error}");
-            failed("storage failed")
-        })?;
+        let engine = engine.map_err(|error| storage_failed(&error))?;
         let mut running = Self {
             engine,
             next: 0,
@@ -640,21 +652,29 @@ impl Running {
     }
 }
 
+/// What is told of SQLite's failures; its own words are for the log.
+fn storage_failed(error: &SqlError) -> Problem {
+    worker::console_error!("the log does not open: {error}");
+    Problem::new(Code::Unavailable, "storage failed")
+}
+
+/// Random bytes.
+pub(super) fn random<const N: usize>() -> core::result::Result<[u8; N], Problem> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        worker::console_error!("no randomness: {error}");
+        Problem::new(Code::Unavailable, "no randomness")
+    })?;
+    Ok(bytes)
+}
+
 /// Chance for a new epoch.
 pub(super) fn seed() -> core::result::Result<Seed, Problem> {
-    let mut seed = [0; 32];
-    match getrandom::fill(&mut seed) {
-        Ok(()) => Ok(Seed(seed)),
-        Err(error) => Err(Problem::new(Code::Unavailable, error.to_string())),
-    }
+    random().map(Seed)
 }
 
 /// 128 random bits as a name.
 pub(super) fn random_name() -> String {
-    let mut bytes = [0; 16];
     // Without randomness the platform is broken; a repeated public name would still harm nobody.
-    if getrandom::fill(&mut bytes).is_err() {
-        worker::console_error!("no randomness");
-    }
-    hex(&bytes)
+    hex(&random::<16>().unwrap_or_default())
 }

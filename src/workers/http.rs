@@ -33,7 +33,8 @@ pub(super) fn header_named(request: &Request, name: &str) -> Option<String> {
     request.headers().get(name).ok().flatten()
 }
 
-/// Refuses a body that was read only up to its bound, or is none, see `bodyText` and `bodyBytes` in `glue.js`.
+/// Refuses a body that was read only up to its bound, is none, or has not come, see `uploaded` and `bodyBytes` in
+/// `glue.js`.
 pub(super) fn check_body(body: &JsValue) -> core::result::Result<(), Problem> {
     if body.is_null() {
         let message = "the body must be at most 8 MiB";
@@ -42,6 +43,10 @@ pub(super) fn check_body(body: &JsValue) -> core::result::Result<(), Problem> {
     if body.is_undefined() {
         let message = "the body is no UTF-8, or not as long as it says";
         return Err(Problem::malformed(message));
+    }
+    if *body == JsValue::FALSE {
+        let message = "the body did not come within 30 s";
+        return Err(Problem::new(Code::Unavailable, message));
     }
     Ok(())
 }

@@ -53,10 +53,6 @@ pub(super) const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 /// Offered by WebSocket clients; the first one offered is chosen.
 pub(super) const SUBPROTOCOL_HEADER: &str = "sec-websocket-protocol";
 
-/// How long a caller waits for an object. A reset ends what it interrupts at once, see `glue.js`;
-/// this is for whatever else may leave a request without an answer.
-const DEADLINE_MS: u32 = 30_000;
-
 thread_local! {
     /// The binding, if there is one: it cannot change while an isolate lives, and to look for it costs as much as
     /// a statement of SQL.
@@ -422,7 +418,8 @@ impl Object {
         if !headers.0.is_empty() {
             head.extend(["\n", &headers.0]);
         }
-        glue::fetch_object(&self.objects, &head, body, DEADLINE_MS, is_passed_on)
+        let deadline = limits::DEADLINE_MS as u32;
+        glue::fetch_object(&self.objects, &head, body, deadline, is_passed_on)
     }
 }
 
@@ -438,5 +435,5 @@ pub(super) async fn within(
     fetcher: &wasm_bindgen::JsValue,
     request: &worker::worker_sys::web_sys::Request,
 ) -> Result<Response> {
-    response_of(glue::fetch_within(fetcher, request, DEADLINE_MS).await)
+    response_of(glue::fetch_within(fetcher, request, limits::DEADLINE_MS as u32).await)
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use js_sys::Promise;
 use wasm_bindgen::{JsValue, closure::Closure};
-use wasm_bindgen_futures::future_to_promise;
+use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use worker::{Env, Result};
 
 use super::authenticator::{Authenticator, Configured};
@@ -250,7 +250,7 @@ impl<A: Authenticator> Call<A> {
     /// would cost as much as the rest of it. Whoever exports this has [`unanswered`] answer where it fails.
     ///
     /// Where the query names the space, the object reads a short body as it comes. Whoever is refused has all
-    /// of it read before, see `bodyText` in `glue.js`.
+    /// of it read before, see `uploaded` in `glue.js`.
     fn pass_on(self, what: engine::Call) -> Promise {
         let publisher = match self.publisher() {
             Ok(publisher) => publisher,
@@ -266,14 +266,14 @@ impl<A: Authenticator> Call<A> {
         {
             return self.passed(what, &publisher, Ok(object), &body);
         }
-        let request = Clone::clone(&self.request);
+        let coming = self.upload();
         let answer = move |body: JsValue| {
             let space = check_body(&body).and_then(|()| self.space_of_call(&body));
             let object = self.object_of_call(what, &publisher, space);
             self.passed(what, &publisher, object, &body)
         };
         let answer = Closure::once_into_js(answer);
-        glue::with_body(&request, limits::BODY_BYTES as u32, &answer)
+        glue::with_body(&coming, &answer)
     }
 
     /// The object that a call is for.
@@ -480,8 +480,14 @@ impl<A: Authenticator> Call<A> {
         self.config.publisher(self.bearer().as_deref())
     }
 
+    /// A promise of the body, see `uploaded` in `glue.js`.
+    fn upload(&self) -> Promise {
+        let (most, short) = (limits::BODY_BYTES as u32, limits::SHORT_BODY_BYTES as u32);
+        glue::uploaded(&self.request, most, short, limits::DEADLINE_MS as u32)
+    }
+
     pub(super) async fn body(&self) -> core::result::Result<String, Refusal> {
-        let body = glue::body_text(&self.request, limits::BODY_BYTES as u32).await;
+        let body = JsFuture::from(self.upload()).await;
         let body = body.map_err(worker::Error::from)?;
         check_body(&body)?;
         Ok(body.as_string().unwrap_or_default())

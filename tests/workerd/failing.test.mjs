@@ -5,7 +5,8 @@ import { randomUUID } from "node:crypto";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { App } from "./fake.mjs";
-import { HOOK_SECRET, bearer, has, mutation, start } from "./harness.mjs";
+import { HOOK_SECRET, bearer, has, mutation, start, within } from "./harness.mjs";
+import { Server } from "./provider.mjs";
 import { randomly } from "./sources.mjs";
 import { Copy, Talk } from "./talk.mjs";
 
@@ -217,6 +218,22 @@ test("an app that has another secret answers nobody, and says why in its answer'
   has(await alice.mutate("todos", "create", "k", {}), { type: "reject", error: { code: "unavailable" } });
   assert.ok(workers.logs.some((line) => line.includes("bad_signature")), workers.logs.join("\n"));
   assert.ok(!JSON.stringify(alice.all).includes("signature"));
+});
+
+test("an app whose answer says that it is too long is hung up on", async (t) => {
+  const hungUp = Promise.withResolvers();
+  const server = await Server.start((_, response) => {
+    response.once("close", hungUp.resolve);
+    response.writeHead(200, { "content-length": 20_000_000 });
+    response.write("{");
+  });
+  t.after(() => server.stop());
+  const workers = await start({ vars: { HOOK_SECRET, SYNC_CHANNELS: { todos: rule({ url: server.origin }) } } });
+  t.after(() => workers.stop());
+  const alice = await workers.space().join("alice");
+  has(await alice.subscribe("todos"), { type: "reject", error: { code: "internal" } });
+  await within(5_000, hungUp.promise, () => "the connection is still open");
+  assert.ok(alice.isOpen);
 });
 
 test("without a secret nothing is asked", async (t) => {

@@ -47,6 +47,12 @@ class Session {
     return { used: usedSize, wasm: wasmMemory(snapshot) };
   }
 
+  /** Bytes that ArrayBuffers have. */
+  async buffers() {
+    const { backingStorageSize } = await this.#ask("Runtime.getHeapUsage");
+    return backingStorageSize;
+  }
+
   async profile(work) {
     await this.#ask("Profiler.enable");
     await this.#ask("Profiler.setSamplingInterval", { interval: 100 });

@@ -1,10 +1,6 @@
 // Publishers over HTTP: keys, bodies, spaces, all or nothing, once, and what it costs.
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { request } from "node:http";
-import { json } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { bearer, has, heartbeat, rows, secrets, start } from "./harness.mjs";
 
 const bodyBytes = 8 * 1024 * 1024;
@@ -225,60 +221,6 @@ describe("a publish", () => {
     }
     refused(await ask("/broadcast", "no number", past), 413, "frame_too_large");
     assert.equal((await space.stats()).seq, 2);
-  });
-
-  /** A call whose body comes in two parts: what was answered before the second, and then. */
-  async function upload(path, text, meanwhile) {
-    const call = request(workers.origin + path, {
-      method: "POST",
-      headers: { ...bearer(secrets.PUBLISH_KEY), "content-length": text.length },
-    });
-    let early = false;
-    const answered = once(call, "response").then(async ([response]) => {
-      early = !call.writableEnded;
-      return { status: response.statusCode, body: await json(response) };
-    });
-    call.write(text.slice(0, 9));
-    await meanwhile(answered);
-    call.end(text.slice(9));
-    return { ...(await answered), early };
-  }
-
-  test("that is refused is answered when its body has come", async () => {
-    const text = JSON.stringify(change);
-    const answer = await upload(`/broadcast?space=${"x".repeat(200)}`, text, () => delay(300));
-    refused(answer, 400, "invalid", "space");
-    assert.equal(answer.early, false, "a peer that still sends may never see the answer");
-  });
-
-  test("whose short body does not come within 30 s is 503 and changes nothing", async () => {
-    const space = workers.space();
-    const answer = await upload(`/broadcast?space=${space.name}`, JSON.stringify(change), (answered) => answered);
-    refused(answer, 503, "unavailable");
-    assert.equal(answer.early, true);
-    assert.equal((await space.stats()).seq, 0);
-    has(await space.post("/broadcast", change), { status: 200, body: { seq: 1 } });
-  });
-
-  test("whose body breaks off changes nothing, though it be whole without its end", async () => {
-    const space = workers.space();
-    const { epoch } = await space.stats();
-    for (const [path, text] of [["/broadcast", JSON.stringify(change)], ["/epoch", "{}"], ["/epoch", ""]]) {
-      const upload = request(`${workers.origin}${path}?space=${space.name}`, {
-        method: "POST",
-        headers: { ...bearer(secrets.PUBLISH_KEY), "content-length": text.length + 1 },
-      });
-      const failed = once(upload, "error");
-      upload.write(text);
-      upload.flushHeaders();
-      await delay(100);
-      upload.destroy(new Error("gone"));
-      await failed;
-    }
-    await delay(100);
-    has(await space.stats(), { seq: 0, epoch });
-    const again = await space.post("/broadcast", change);
-    has(again, { status: 200, body: { seq: 1 } });
   });
 
   test("may have 8 MiB and not a byte more, whether it says its length or not", async () => {
