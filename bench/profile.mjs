@@ -1,5 +1,5 @@
 // Where a peer's time goes: a CPU profile while it does one kind of work, of the isolate through the inspector.
-//   node bench/profile.mjs mutations|scoped|fanout [peer] [seconds]
+//   node bench/profile.mjs mutations|scoped|fanout|waking|connecting [peer] [seconds]
 // For names inside the wasm, build once with them kept:
 //   KEEP_NAMES=1 scripts/build.sh sync-worker --out sync-worker/build-names
 // What the inspector itself makes slow shows too large: promises, microtasks and timers above all.
@@ -12,7 +12,12 @@ import { existsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { functions, inspect } from "./inspector.mjs";
+import { settle } from "./pace.mjs";
 import { newSpace, row, startPeers } from "./peers.mjs";
+
+/** Sockets of an object that is put to sleep and woken, and of one step of connecting. */
+const SLEEPING = 5_000;
+const CONNECTING = 500;
 
 const [what, name = "tidewire", seconds = "4"] = process.argv.slice(2);
 const build = name.startsWith("tidewire") && existsSync("sync-worker/build-names/index.js") ? "build-names" : undefined;
@@ -44,8 +49,34 @@ const works = {
       return 1_000;
     },
   },
+  // A unit is one sleep with its waking: all sockets are kept, the object's memory is not, and a publish wakes it.
+  waking: {
+    ...publishes(SLEEPING, false, SLEEPING),
+    step: async () => {
+      // An object that has something to do is not put to sleep.
+      await settle();
+      await peer.sleep(space);
+      return publishes(SLEEPING, false, SLEEPING).step();
+    },
+  },
+  // A unit is one connection: accepted, live with its first snapshot, closed again.
+  connecting: {
+    // One stays, so that the object is awake all along.
+    open: () => peer.load.open(space, peer.sockets(space, CONNECTING, 1)),
+    step: async () => {
+      const group = `connecting ${mark++}`;
+      await peer.load.open(group, peer.sockets(space, 0, CONNECTING));
+      await peer.load.close(group);
+      return CONNECTING;
+    },
+  },
 };
 const work = works[what];
+if (work === undefined) {
+  console.error(`no kind ${what}: ${Object.keys(works).join(", ")}`);
+  await peer.stop();
+  process.exit(2);
+}
 await work.open();
 for (let at = 0; at < 5; at += 1) await work.step();
 
@@ -88,7 +119,10 @@ async function ofProcess() {
   console.log(`${what}, ${name}: ${units} units, ${each(used)} µs of CPU each`);
   console.log("         µs  a unit");
   for (const by of ["dso", "symbol"]) {
-    const report = execFileSync("perf", ["report", "-i", file, "--no-children", "--sort", by], { stdio: ["ignore", "pipe", "ignore"] });
+    const report = execFileSync("perf", ["report", "-i", file, "--no-children", "--sort", by], {
+      stdio: ["ignore", "pipe", "ignore"],
+      maxBuffer: 1 << 28,
+    });
     const shares = report.toString().matchAll(/^ +([\d.]+)%  (.*?) *$/gm);
     for (const [, share, where] of [...shares].slice(0, 40)) {
       console.log(`${each((used * share) / 100).padStart(11)}  ${where}`);
