@@ -20,7 +20,7 @@ const scenarios = [
   [
     fanout,
     {
-      starts: 4,
+      starts: 6,
       rounds: 6,
       subscribers: [1_000, 2_000, 3_500, 5_000, 7_000, 9_000],
       bytes: [200, 4_096],
@@ -31,7 +31,7 @@ const scenarios = [
   [
     scoped,
     { starts: 3, rounds: 5, subscribers: [1_000, 5_000, 9_000], publishes: 400, warm: 1_000 },
-    { starts: 2, rounds: 1, subscribers: [20, 50], publishes: 20, warm: 5 },
+    { starts: 2, rounds: 1, subscribers: [20, 50], publishes: 20, warm: 20 },
   ],
   [batch, { rounds: 5, subscribers: 1_000, changes: 100 }, { rounds: 1, subscribers: 20, changes: 100 }],
   [
@@ -44,7 +44,7 @@ const scenarios = [
     { starts: 3, rounds: 7, sizes: [10_000, 100_000], times: 100, warm: 1_000 },
     { starts: 2, rounds: 1, sizes: [500, 2_000], times: 3, warm: 1 },
   ],
-  [waking, { rounds: 5, sockets: 5_000 }, { rounds: 1, sockets: 50 }],
+  [waking, { starts: 3, rounds: 3, sockets: 5_000 }, { starts: 2, rounds: 1, sockets: 50 }],
   [
     libraries,
     { rounds: 5, subscribers: 1_000, messages: 15, rows: 10_000, names: ["tinybase", "livestore"] },

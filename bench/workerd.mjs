@@ -27,7 +27,6 @@ const children = () => {
 /** Starts Workers, given in Miniflare's options, in a workerd of their own on a free port. */
 export async function startWorkerd(workers, { inspector = false } = {}) {
   const before = new Set(children());
-  const began = performance.now();
   const logs = [];
   const runtime = new Miniflare(
     convertV4MiniflareOptions({
@@ -49,19 +48,18 @@ export async function startWorkerd(workers, { inspector = false } = {}) {
   const { origin } = await runtime.unsafeGetDirectURL(workers[0].name);
   const pids = children().filter((pid) => !before.has(pid));
   if (pids.length !== 1) throw new Error(`expected one new workerd process, found ${pids.length}`);
-  return new Workerd(runtime, origin, pids[0], { logs, startMs: performance.now() - began });
+  return new Workerd(runtime, origin, pids[0], { logs });
 }
 
 /** A running workerd. */
 export class Workerd {
   #runtime;
 
-  constructor(runtime, origin, pid, { logs, startMs }) {
+  constructor(runtime, origin, pid, { logs }) {
     this.#runtime = runtime;
     this.origin = origin;
     this.pid = pid;
     this.logs = logs;
-    this.startMs = startMs;
   }
 
   /** Microseconds of CPU that all its threads have used. */
