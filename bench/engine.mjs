@@ -31,11 +31,11 @@ export function engine() {
 export function engines(measured) {
   const scenarios = new Map();
   for (const [name, { engine }] of Object.entries(measured)) {
-    const which = engine
-      ? `${engine.commit ? `commit ${engine.commit}` : "an unknown commit"} (sync Worker's wasm: sha256 ${engine.wasm}…)`
-      : "an unrecorded commit";
+    const commit = engine?.commit ? `commit ${engine.commit}` : "an unrecorded commit";
+    const which = commit + (engine ? ` (the sync Worker's wasm: sha256 ${engine.wasm}…)` : "");
     scenarios.set(which, [...(scenarios.get(which) ?? []), name]);
   }
   if (scenarios.size === 1) return `Tidewire of ${[...scenarios.keys()][0]}.`;
-  return `Tidewire of several commits: ${Array.from(scenarios, ([which, names]) => `${names.join(", ")} of ${which}`).join("; ")}.`;
+  const parts = Array.from(scenarios, ([which, names]) => `${names.join(", ")} of ${which}`);
+  return `Tidewire of several commits: ${parts.join(";\n")}.`;
 }

@@ -94,7 +94,8 @@ for (const document of ["docs/publishing.md", "docs/migrating.md", "docs/sources
 
 const page = readFileSync("docs/performance.md", "utf8");
 if (withTable(page, JSON.parse(readFileSync("bench/instructions.json", "utf8"))) !== page) {
-  fault("docs/performance.md", "the table of instructions is not that of bench/instructions.json: scripts/instructions.sh --update");
+  const renew = "scripts/instructions.sh --update";
+  fault("docs/performance.md", `the table of instructions is not that of bench/instructions.json: ${renew}`);
 }
 
 const readme = readFileSync("README.md", "utf8");
