@@ -5,28 +5,13 @@
 // nothing of the clients or of Miniflare, which only starts it.
 import { readFileSync, readdirSync } from "node:fs";
 import { Log, LogLevel, Miniflare, convertV4MiniflareOptions } from "miniflare";
+import { hasProc, rssOf, workerd, workerds } from "../tests/workerd/process.mjs";
 
-export const hasProc = process.platform === "linux";
-
-const children = () => {
-  const found = [];
-  for (const pid of readdirSync("/proc")) {
-    if (!/^\d+$/.test(pid)) continue;
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-      const name = stat.slice(stat.indexOf("(") + 1, stat.lastIndexOf(")"));
-      const parent = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
-      if (parent === process.pid && name === "workerd") found.push(Number(pid));
-    } catch {
-      // It has ended.
-    }
-  }
-  return found;
-};
+export { hasProc };
 
 /** Starts Workers, given in Miniflare's options, in a workerd of their own on a free port. */
 export async function startWorkerd(workers, { inspector = false } = {}) {
-  const before = new Set(children());
+  const before = workerds();
   const logs = [];
   const runtime = new Miniflare(
     convertV4MiniflareOptions({
@@ -46,9 +31,7 @@ export async function startWorkerd(workers, { inspector = false } = {}) {
   );
   await runtime.ready;
   const { origin } = await runtime.unsafeGetDirectURL(workers[0].name);
-  const pids = children().filter((pid) => !before.has(pid));
-  if (pids.length !== 1) throw new Error(`expected one new workerd process, found ${pids.length}`);
-  return new Workerd(runtime, origin, pids[0], { logs });
+  return new Workerd(runtime, origin, workerd(before), { logs });
 }
 
 /** A running workerd. */
@@ -73,7 +56,7 @@ export class Workerd {
 
   /** Bytes of memory that it holds. */
   rss() {
-    return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${this.pid}/status`, "utf8"))[1]) * 1024;
+    return rssOf(this.pid);
   }
 
   /** Puts an object to sleep: its memory is lost, its sockets stay open. */

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What takes too long for every test run, all of it or one by its name: torture.sh [NAME [OPTIONS]].
-# `make test` has a short form of each. Each prints its seed, which SEED= gives again, and what it counted;
-# MINUTES= and others set how much. The Workers must be built (`make build`).
+# `make test` has a short form of each (tests/model*/, tests/workerd/{converging,torturing,costs}.test.mjs). Each
+# prints its seed, which SEED= gives again, and what it counted; MINUTES= and others set how much. The Workers
+# must be built (`make build`).
 #   model        both model tests of the engine, natively: STEPS=1000000 each, on THREADS=2
 #   convergence  five clients that go offline, crash and come back end equal to each other and to the server
 #   evictions    evictions, aborts and panics between any two frames

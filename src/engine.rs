@@ -426,8 +426,7 @@ impl<S: Sql> Engine<S> {
             let attachment = attachment.unwrap_or_default();
             match Session::decode(&attachment) {
                 Some(session) if !interrupted && !session.renewing => {
-                    self.hub.insert(conn, session);
-                    self.hub.set_attachment(conn, Some(attachment.len()));
+                    self.hub.insert(conn, session, attachment.len());
                 }
                 gone => {
                     // The turn that has woken the object tells the others, and observers.
@@ -650,7 +649,7 @@ impl<S: Sql> Engine<S> {
             let session = session.filter(|session| session.dialect != Dialect::Reader);
             match session.map(Session::encode) {
                 Some(Ok(attachment)) if attachment.len() <= MOST => {
-                    self.hub.set_attachment(conn, Some(attachment.len()));
+                    self.hub.set_attachment(conn, attachment.len());
                     self.effects.saves.push((conn, attachment));
                 }
                 Some(Ok(_)) => self.close(conn, Close::Restart, now),
@@ -773,6 +772,8 @@ impl<S: Sql> Engine<S> {
 enum Failure {
     Peer(Problem),
     Storage(SqlError),
+    /// What a legacy client asks for, which gets all at once, is larger than that may be.
+    TooLarge,
 }
 
 impl From<Problem> for Failure {
@@ -792,6 +793,10 @@ impl<S: Sql> Engine<S> {
         match failure {
             Failure::Peer(problem) => problem,
             Failure::Storage(error) => self.fault(&error),
+            Failure::TooLarge => {
+                let message = "the channel is too large for a client that takes no pages";
+                Problem::new(Code::Unavailable, message)
+            }
         }
     }
 }

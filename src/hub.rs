@@ -24,16 +24,26 @@ struct Share {
 /// Whose share a connection counts against; nobody's where the platform tells no address.
 pub(crate) fn owner(grant: &Grant) -> Option<Rc<str>> {
     match (&grant.identity, &grant.visitor) {
-        (Some(identity), _) => Some(format!("identity {identity}").into()),
-        (None, Some(visitor)) => Some(format!("address {visitor}").into()),
+        (Some(identity), _) => Some(["identity ", identity.as_str()].concat().into()),
+        (None, Some(visitor)) => Some(["address ", visitor].concat().into()),
         (None, None) => None,
     }
+}
+
+/// A connection, as the hub holds it.
+#[derive(Debug)]
+struct Held {
+    session: Session,
+    /// Whose share it counts against.
+    owner: Option<Rc<str>>,
+    /// The length of its socket's attachment.
+    attachment: usize,
 }
 
 /// The connections of one space.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
-    sessions: BTreeMap<ConnId, Session>,
+    connections: BTreeMap<ConnId, Held>,
     channels: BTreeMap<Channel, BTreeSet<ConnId>>,
     holders: BTreeMap<Topic, BTreeSet<ConnId>>,
     /// What each identity, or address without one, takes of the space.
@@ -46,15 +56,16 @@ pub(crate) struct Hub {
     expiries: BTreeSet<(Millis, ConnId)>,
     /// When subscriptions end that a token of their channel opened.
     lapses: BTreeSet<(Millis, ConnId, Channel)>,
-    /// The length of each socket's attachment, and their sum.
-    attachments: BTreeMap<ConnId, usize>,
+    /// The sum of all attachments.
     attachments_bytes: usize,
 }
 
 impl Hub {
-    /// Takes a connection in, new or found again on waking.
-    pub(crate) fn insert(&mut self, conn: ConnId, session: Session) {
+    /// Takes a connection in, new or found again on waking, with the length of what its socket has
+    /// attached.
+    pub(crate) fn insert(&mut self, conn: ConnId, session: Session, attachment: usize) {
         self.remove(conn);
+        let owner = owner(&session.grant);
         self.expiries
             .extend(session.grant.expires_at.map(|at| (at, conn)));
         for channel in session.subscriptions.keys() {
@@ -64,21 +75,32 @@ impl Hub {
         for topic in session.grant.topics.iter() {
             add(&mut self.holders, topic, conn);
         }
-        if let Some(share) = self.share_mut(&session.grant) {
+        if let Some(owner) = &owner {
+            let share = self.shares.entry(Rc::clone(owner)).or_default();
             share.connections += 1;
             share.subscriptions += session.subscriptions.len();
+            share.attachments += attachment;
         }
         for (channel, presence) in &session.presence {
             add(self.present(presence), channel, conn);
         }
         self.subscriptions += session.subscriptions.len();
-        self.sessions.insert(conn, session);
+        self.attachments_bytes += attachment;
+        let held = Held {
+            session,
+            owner,
+            attachment,
+        };
+        self.connections.insert(conn, held);
     }
 
     /// Forgets a connection.
     pub(crate) fn remove(&mut self, conn: ConnId) -> Option<Session> {
-        self.set_attachment(conn, None);
-        let session = self.sessions.remove(&conn)?;
+        let Held {
+            session,
+            owner,
+            attachment,
+        } = self.connections.remove(&conn)?;
         if let Some(at) = session.grant.expires_at {
             self.expiries.remove(&(at, conn));
         }
@@ -91,15 +113,17 @@ impl Hub {
         for topic in session.grant.topics.iter() {
             take(&mut self.holders, topic, conn);
         }
-        if let Some(share) = self.share_mut(&session.grant) {
+        if let Some(owner) = owner
+            && let Some(share) = self.shares.get_mut(&owner)
+        {
             share.connections -= 1;
             share.subscriptions -= session.subscriptions.len();
-            if share.connections == 0
-                && let Some(owner) = owner(&session.grant)
-            {
+            share.attachments -= attachment;
+            if share.connections == 0 {
                 self.shares.remove(&owner);
             }
         }
+        self.attachments_bytes -= attachment;
         for (channel, presence) in &session.presence {
             take(self.present(presence), channel, conn);
         }
@@ -108,18 +132,14 @@ impl Hub {
     }
 
     /// Notes how long a connection's attachment is.
-    pub(crate) fn set_attachment(&mut self, conn: ConnId, bytes: Option<usize>) {
-        let old = match bytes {
-            Some(bytes) => self.attachments.insert(conn, bytes),
-            None => self.attachments.remove(&conn),
+    pub(crate) fn set_attachment(&mut self, conn: ConnId, bytes: usize) {
+        let Some(held) = self.connections.get_mut(&conn) else {
+            return;
         };
-        let (old, new) = (old.unwrap_or_default(), bytes.unwrap_or_default());
-        self.attachments_bytes = self.attachments_bytes + new - old;
-        let grant = self.sessions.get(&conn).map(|session| &session.grant);
-        if let Some(owner) = grant.and_then(owner)
-            && let Some(share) = self.shares.get_mut(&owner)
-        {
-            share.attachments = share.attachments + new - old;
+        let before = std::mem::replace(&mut held.attachment, bytes);
+        self.attachments_bytes = self.attachments_bytes + bytes - before;
+        if let Some(share) = share_of(&mut self.shares, held) {
+            share.attachments = share.attachments + bytes - before;
         }
     }
 
@@ -129,7 +149,7 @@ impl Hub {
     }
 
     pub(crate) fn session(&self, conn: ConnId) -> Option<&Session> {
-        self.sessions.get(&conn)
+        self.connections.get(&conn).map(|held| &held.session)
     }
 
     /// Whether a connection's client began without a hello.
@@ -146,7 +166,7 @@ impl Hub {
 
     /// All connections, in order.
     pub(crate) fn all(&self) -> Vec<ConnId> {
-        self.sessions.keys().copied().collect()
+        self.connections.keys().copied().collect()
     }
 
     /// The live sessions of an identity. Looks at every session: only operators ask.
@@ -155,13 +175,13 @@ impl Hub {
         identity: &'a Identity,
     ) -> impl Iterator<Item = (ConnId, &'a Session)> {
         let of = |session: &&Session| session.grant.identity.as_ref() == Some(identity);
-        let sessions = self.sessions.iter().map(|(conn, session)| (*conn, session));
-        sessions.filter(move |(_, session)| of(session))
+        self.sessions().filter(move |(_, session)| of(session))
     }
 
     /// Changes what does not decide who receives: anything but the grant and the subscriptions.
     pub(crate) fn session_mut(&mut self, conn: ConnId) -> Option<&mut Session> {
-        self.sessions.get_mut(&conn)
+        let held = self.connections.get_mut(&conn);
+        held.map(|held| &mut held.session)
     }
 
     /// Whether the space has room for one more subscription of whoever has this grant.
@@ -180,10 +200,6 @@ impl Hub {
     fn share(&self, grant: &Grant) -> Share {
         let share = owner(grant).and_then(|owner| self.shares.get(&owner).copied());
         share.unwrap_or_default()
-    }
-
-    fn share_mut(&mut self, grant: &Grant) -> Option<&mut Share> {
-        owner(grant).map(|owner| self.shares.entry(owner).or_default())
     }
 
     /// Makes a connection live on a channel.
@@ -238,10 +254,8 @@ impl Hub {
 
     fn count_subscription(&mut self, conn: ConnId, by: isize) {
         self.subscriptions = self.subscriptions.saturating_add_signed(by);
-        let grant = self.sessions.get(&conn).map(|session| &session.grant);
-        if let Some(owner) = grant.and_then(owner)
-            && let Some(share) = self.shares.get_mut(&owner)
-        {
+        let held = self.connections.get(&conn);
+        if let Some(share) = held.and_then(|held| share_of(&mut self.shares, held)) {
             share.subscriptions = share.subscriptions.saturating_add_signed(by);
         }
     }
@@ -253,7 +267,7 @@ impl Hub {
         channel: &Channel,
         change: impl FnOnce(&mut Session) -> T,
     ) -> Option<T> {
-        let session = self.sessions.get_mut(&conn)?;
+        let session = self.session_mut(conn)?;
         let before = session.pass(channel);
         let result = change(session);
         let after = session.pass(channel);
@@ -360,7 +374,8 @@ impl Hub {
 
     /// All sessions, in the order of their connections.
     pub(crate) fn sessions(&self) -> impl Iterator<Item = (ConnId, &Session)> {
-        self.sessions.iter().map(|(conn, session)| (*conn, session))
+        let held = self.connections.iter();
+        held.map(|(conn, held)| (*conn, &held.session))
     }
 
     /// The channels with a subscriber, by name, and how many each has.
@@ -381,8 +396,18 @@ impl Hub {
 
     /// Connections, channels with a subscriber, and subscriptions.
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
-        (self.sessions.len(), self.channels.len(), self.subscriptions)
+        (
+            self.connections.len(),
+            self.channels.len(),
+            self.subscriptions,
+        )
     }
+}
+
+/// What a connection counts against.
+fn share_of<'a>(shares: &'a mut BTreeMap<Rc<str>, Share>, held: &Held) -> Option<&'a mut Share> {
+    let owner = held.owner.as_ref()?;
+    shares.get_mut(owner)
 }
 
 fn lapses(conn: ConnId, session: &Session) -> impl Iterator<Item = (Millis, ConnId, Channel)> {
@@ -439,7 +464,7 @@ mod tests {
         );
         let mut hub = Hub::default();
         for (conn, user) in ["alice", "bob", "carol"].into_iter().enumerate() {
-            hub.insert(ConnId(conn as u32), session(user, &["team:a"], 100));
+            hub.insert(ConnId(conn as u32), session(user, &["team:a"], 100), 0);
             hub.subscribe(ConnId(conn as u32), &todos, Subscription::default());
         }
         hub.unsubscribe(ConnId(2), &todos);
@@ -480,9 +505,9 @@ mod tests {
             (3, nobody(None)),
         ] {
             let id = SessionId::parse("s").unwrap();
-            hub.insert(ConnId(conn), Session::new(id, grant));
+            hub.insert(ConnId(conn), Session::new(id, grant), 0);
         }
-        hub.insert(ConnId(4), alice.clone());
+        hub.insert(ConnId(4), alice.clone(), 0);
         let counted = |hub: &Hub, grant: &Grant| hub.connections_of(grant);
         assert_eq!(counted(&hub, &nobody(Some("a"))), 2);
         assert_eq!(counted(&hub, &nobody(Some("b"))), 0);
@@ -502,10 +527,11 @@ mod tests {
     fn attachments_are_summed() {
         let mut hub = Hub::default();
         for (conn, bytes) in [(1, 10), (2, 20), (1, 15)] {
-            hub.insert(ConnId(conn), session("alice", &[], 100));
-            hub.set_attachment(ConnId(conn), Some(bytes));
+            hub.insert(ConnId(conn), session("alice", &[], 100), 7);
+            hub.set_attachment(ConnId(conn), bytes);
         }
-        assert_eq!(hub.attachments_bytes(), 35);
+        hub.set_attachment(ConnId(3), 9);
+        assert_eq!(hub.attachments_bytes(), 35, "of whoever is here");
         hub.remove(ConnId(2));
         hub.remove(ConnId(2));
         assert_eq!(hub.attachments_bytes(), 15);
@@ -514,8 +540,8 @@ mod tests {
     #[test]
     fn sessions_expire_at_their_end_and_not_before() {
         let mut hub = Hub::default();
-        hub.insert(ConnId(1), session("alice", &[], 100));
-        hub.insert(ConnId(2), session("bob", &[], 200));
+        hub.insert(ConnId(1), session("alice", &[], 100), 0);
+        hub.insert(ConnId(2), session("bob", &[], 200), 0);
         assert_eq!(hub.expired(Millis(99)), []);
         assert_eq!(hub.expired(Millis(100)), [ConnId(1)]);
         assert_eq!(hub.expired(Millis(500)), [ConnId(1), ConnId(2)]);
@@ -534,7 +560,7 @@ mod tests {
             ..Subscription::default()
         };
         let mut hub = Hub::default();
-        hub.insert(conn, session("alice", &[], 500));
+        hub.insert(conn, session("alice", &[], 500), 0);
         hub.subscribe(conn, &room, until(100));
         assert_eq!(hub.next_expiry(), Some(Millis(100)));
         hub.subscribe(conn, &room, until(200));
@@ -542,7 +568,7 @@ mod tests {
         assert_eq!(hub.lapsed(Millis(200)), [(conn, room.clone())]);
         let session = hub.remove(conn).unwrap();
         assert_eq!(hub.lapsed(Millis(999)), []);
-        hub.insert(conn, session);
+        hub.insert(conn, session, 0);
         assert_eq!(
             hub.next_expiry(),
             Some(Millis(200)),

@@ -20,6 +20,13 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
+    /// Whether it is handled in one go with those that have sent so much. What comes when that is as much as
+    /// one turn may send waits for the next look, so that it can be sent first; but not that of the connection
+    /// that ends: after its end nobody listens to it.
+    pub(crate) fn joins(&self, sent: usize, ends: Option<ConnId>) -> bool {
+        sent <= limits::TURN_OUT_BYTES || ends == Some(self.conn)
+    }
+
     fn bytes(&self) -> usize {
         self.text.as_ref().map_or(0, String::len)
     }
@@ -104,6 +111,15 @@ mod tests {
             text: Some("x".repeat(bytes)),
             at: Millis(7),
         }
+    }
+
+    #[test]
+    fn frames_join_until_they_have_sent_what_a_turn_may_but_all_of_a_connection_that_ends() {
+        let one = arrival(1, 9);
+        assert!(one.joins(limits::TURN_OUT_BYTES, None));
+        assert!(!one.joins(limits::TURN_OUT_BYTES + 1, None));
+        assert!(!one.joins(limits::TURN_OUT_BYTES + 1, Some(ConnId(2))));
+        assert!(one.joins(limits::TURN_OUT_BYTES + 1, Some(ConnId(1))));
     }
 
     #[test]

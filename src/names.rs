@@ -3,7 +3,8 @@
 use std::fmt;
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits;
 
@@ -24,23 +25,42 @@ pub enum NameError {
     Reserved,
 }
 
+fn holds_control(text: &str) -> bool {
+    let in_ascii = text.bytes().any(|byte| byte.is_ascii_control());
+    in_ascii || (!text.is_ascii() && text.chars().any(char::is_control))
+}
+
 fn check(text: &str, bound: usize) -> Result<(), NameError> {
     if text.is_empty() {
         Err(NameError::Empty)
     } else if text.len() > bound {
         Err(NameError::TooLong(bound))
-    } else if text.chars().any(char::is_control) {
+    } else if holds_control(text) {
         Err(NameError::Character)
     } else {
         Ok(())
     }
 }
 
+/// Reads a name from any text, without a copy of it in between.
+struct Parses<T>(fn(&str) -> Result<T, NameError>);
+
+impl<T> Visitor<'_> for Parses<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.0)(text).map_err(E::custom)
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub struct $name(Rc<str>);
 
         impl $name {
@@ -71,6 +91,12 @@ macro_rules! name {
 
             fn try_from(text: String) -> Result<Self, NameError> {
                 Self::parse(&text)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from.deserialize_str(Parses($name::parse))
             }
         }
 
@@ -143,7 +169,7 @@ impl Identity {
     /// The topic that every connection of this identity holds.
     #[must_use]
     pub fn topic(&self) -> Topic {
-        Topic(format!("user:{}", self.0).into())
+        Topic(["user:", &self.0].concat().into())
     }
 }
 

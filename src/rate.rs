@@ -41,16 +41,49 @@ impl Bucket {
     }
 }
 
-/// What one sender has sent and been sent.
+/// What a sender has to read of one kind.
 #[derive(Debug, Default)]
-struct Flow {
-    bucket: Bucket,
-    /// When all that pages have brought it will have been read, in microseconds, if it reads as
-    /// fast as it should.
+struct Reading {
+    /// When all that it was given will have been read, in microseconds, if it reads as fast as it
+    /// should.
     read_at: u64,
     /// When it last asked or was answered, in microseconds: a clock that jumps back must not lock it
     /// out.
     counted_at: u64,
+}
+
+impl Reading {
+    /// Whether it may be given more, or how long it should read before, in milliseconds.
+    fn has_room(&mut self, now: Millis) -> Result<(), u64> {
+        const DEPTH_US: u64 =
+            limits::ANSWER_BYTES_BURST * 1_000_000 / limits::ANSWER_BYTES_PER_SECOND;
+        let now = now.0.saturating_mul(1000);
+        let back = self.counted_at.saturating_sub(now);
+        self.read_at = self.read_at.saturating_sub(back);
+        self.counted_at = now;
+        let late = self.read_at.saturating_sub(now);
+        match late.checked_sub(DEPTH_US) {
+            None | Some(0) => Ok(()),
+            Some(wait) => Err(wait.div_ceil(1000)),
+        }
+    }
+
+    fn given(&mut self, bytes: usize, now: Millis) {
+        let takes = (bytes as u64).saturating_mul(1_000_000) / limits::ANSWER_BYTES_PER_SECOND;
+        let now = now.0.saturating_mul(1000);
+        self.read_at = self.read_at.max(now).saturating_add(takes);
+        self.counted_at = self.counted_at.max(now);
+    }
+}
+
+/// What one sender has sent and been sent.
+#[derive(Debug, Default)]
+struct Flow {
+    bucket: Bucket,
+    /// Pages. Apart from other answers: who reads a large channel can go on to write.
+    pages: Reading,
+    /// What its other messages were answered with.
+    answers: Reading,
     /// How often it has asked for which channel lately.
     asked: SmallMap<Channel, Bucket>,
     /// The channels of which it was given a page that is not the last.
@@ -67,6 +100,12 @@ struct Flow {
 const ASKED: usize = 16;
 
 impl Flow {
+    /// Whether nothing is left, at a time in microseconds, of what it sent and was sent.
+    fn is_as_new(&self, us: u64) -> bool {
+        let ends = [self.bucket.0, self.pages.read_at, self.answers.read_at];
+        ends.iter().all(|end| *end <= us) && self.turn <= Some(us)
+    }
+
     fn asks(&mut self, channel: &Channel, interval_ms: u32, now: Millis) -> Result<(), TooFast> {
         let takes = u64::from(interval_ms) * 1000;
         let bucket = self.asked.get(channel).copied().unwrap_or_default();
@@ -80,29 +119,6 @@ impl Flow {
         Ok(())
     }
 
-    fn reads(&mut self, now: Millis) -> Result<(), TooFast> {
-        const DEPTH_US: u64 =
-            limits::ANSWER_BYTES_BURST * 1_000_000 / limits::ANSWER_BYTES_PER_SECOND;
-        let now = now.0.saturating_mul(1000);
-        let back = self.counted_at.saturating_sub(now);
-        self.read_at = self.read_at.saturating_sub(back);
-        self.counted_at = now;
-        let late = self.read_at.saturating_sub(now);
-        match late.checked_sub(DEPTH_US) {
-            None | Some(0) => Ok(()),
-            Some(wait) => Err(TooFast {
-                retry_after_ms: wait.div_ceil(1000).max(limits::RATE_RETRY_MS),
-            }),
-        }
-    }
-
-    fn answered(&mut self, bytes: usize, now: Millis) {
-        let takes = (bytes as u64).saturating_mul(1_000_000) / limits::ANSWER_BYTES_PER_SECOND;
-        let now = now.0.saturating_mul(1000);
-        self.read_at = self.read_at.max(now).saturating_add(takes);
-        self.counted_at = self.counted_at.max(now);
-    }
-
     fn take(
         &mut self,
         identities: &mut BTreeMap<Identity, Bucket>,
@@ -111,6 +127,7 @@ impl Flow {
         now: Millis,
     ) -> Result<(), TooFast> {
         let own = self.bucket.after_one(limits.messages_per_second, now);
+        let own = self.answers.has_room(now).and(own);
         let shared = identity.map(|identity| {
             let bucket = identities.get(identity).copied().unwrap_or_default();
             bucket.after_one(limits.identity_messages_per_second, now)
@@ -247,18 +264,26 @@ impl Rates {
     /// # Errors
     /// [`TooFast`] when it should read that first.
     pub(crate) fn reads(&mut self, sender: &Sender, now: Millis) -> Result<(), TooFast> {
-        self.flow(sender).reads(now)
+        let room = self.flow(sender).pages.has_room(now);
+        room.map_err(|wait| TooFast {
+            retry_after_ms: wait.max(limits::RATE_RETRY_MS),
+        })
     }
 
     /// Notes what a page has brought.
+    pub(crate) fn paged(&mut self, sender: &Sender, bytes: usize, now: Millis) {
+        self.flow(sender).pages.given(bytes, now);
+    }
+
+    /// Notes what a message that asks for no page was answered with.
     pub(crate) fn answered(&mut self, sender: &Sender, bytes: usize, now: Millis) {
-        self.flow(sender).answered(bytes, now);
+        self.flow(sender).answers.given(bytes, now);
     }
 
     /// Takes one message from the buckets of a sender and its identity, or from neither.
     ///
     /// # Errors
-    /// [`TooFast`] when one of them is empty.
+    /// [`TooFast`] when one of them is empty, or the sender should read first what it was answered.
     pub(crate) fn take(
         &mut self,
         sender: &Sender,
@@ -269,8 +294,7 @@ impl Rates {
         // Flows of callers that have waited long enough are as good as new ones.
         if self.callers.len() > self.callers_most {
             let us = now.0.saturating_mul(1000);
-            self.callers
-                .retain(|_, flow| flow.bucket.0 > us || flow.read_at > us || flow.turn > Some(us));
+            self.callers.retain(|_, flow| !flow.is_as_new(us));
             self.callers_most = 2 * self.callers.len() + 64;
             self.identities.retain(|_, bucket| bucket.0 > us);
         }
@@ -401,7 +425,7 @@ mod tests {
         let caller = |i: u64| Sender::Caller(format!("{i}").into());
         let pass = |rates: &mut Rates, now| rates.take(&caller(0), None, &l, now).is_ok();
         assert_eq!((0..100).filter(|_| pass(&mut rates, NOW)).count(), 50);
-        rates.answered(&caller(1), 1, NOW);
+        rates.paged(&caller(1), 1, NOW);
         for i in 1..1000 {
             rates.take(&caller(i), None, &l, NOW).unwrap();
         }
@@ -455,9 +479,9 @@ mod tests {
     #[test]
     fn who_asks_for_pages_must_read_them() {
         let mut rates = Rates::default();
-        rates.answered(&Sender::Conn(A), limits::ANSWER_BYTES_BURST as usize, NOW);
+        rates.paged(&Sender::Conn(A), limits::ANSWER_BYTES_BURST as usize, NOW);
         assert_eq!(rates.reads(&Sender::Conn(A), NOW), Ok(()), "a burst");
-        rates.answered(
+        rates.paged(
             &Sender::Conn(A),
             2 * limits::ANSWER_BYTES_PER_SECOND as usize,
             NOW,
@@ -474,7 +498,7 @@ mod tests {
             Ok(()),
             "others have their own"
         );
-        rates.answered(&Sender::Conn(A), 1, NOW.plus(wait));
+        rates.paged(&Sender::Conn(A), 1, NOW.plus(wait));
         assert_eq!(
             rates.reads(&Sender::Conn(A), Millis(0)),
             Ok(()),
@@ -482,7 +506,7 @@ mod tests {
         );
         let (waited, late) = (NOW.plus(wait), NOW.plus(3_600_000));
         assert_eq!(rates.reads(&Sender::Conn(B), waited), Ok(()));
-        rates.answered(&Sender::Conn(B), 1, late);
+        rates.paged(&Sender::Conn(B), 1, late);
         assert_eq!(
             rates.reads(&Sender::Conn(B), Millis(0)),
             Ok(()),

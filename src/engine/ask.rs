@@ -711,7 +711,7 @@ impl<S: Sql> Engine<S> {
             }
             (Step::Say(raw), Who::Socket(conn)) => match (answer, decode_again(&raw)) {
                 (Ok(Answer::Allowed), Some(ClientMessage::Presence(message))) => {
-                    self.show_presence(conn, &message);
+                    self.show_presence(conn, &message, now);
                 }
                 (Ok(Answer::Allowed), Some(ClientMessage::Signal(message))) => {
                     self.pass_signal(conn, &message);

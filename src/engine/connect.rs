@@ -33,7 +33,7 @@ impl<S: Sql> Engine<S> {
         }
         self.has_room_for_another(&grant)?;
         let grant = self.admitted(grant, now)?;
-        self.hub.insert(conn, Session::new(session, grant));
+        self.hub.insert(conn, Session::new(session, grant), 0);
         self.dirty.push(conn);
         Ok(())
     }

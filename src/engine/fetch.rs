@@ -17,7 +17,7 @@ use crate::channel::Rule;
 use crate::cursor::{At, Cursor, Epoch, PageOf, Place};
 use crate::limits;
 use crate::names::{Channel, ConnId, Key, Millis, Seq};
-use crate::protocol::{Code, Problem, Snapshot, SubscribeMessage, write_text};
+use crate::protocol::{Problem, Snapshot, SubscribeMessage, write_text};
 use crate::session::{ChannelPass, Dialect, Session, Subscription};
 use crate::source::{self, Ask, AskId, Fetch, Operation, unanswered};
 use crate::store::Sql;
@@ -491,8 +491,7 @@ impl<S: Sql> Engine<S> {
         if gathered.bytes > limits::LEGACY_SNAPSHOT_BYTES
             || gathered.rows > limits::LEGACY_SNAPSHOT_ROWS
         {
-            let message = "the channel is too large for a client that takes no pages";
-            return Err(Problem::new(Code::Unavailable, message).into());
+            return Err(Failure::TooLarge);
         }
         let cursor = Cursor::at(self.store.epoch(), head);
         let mut from = 0;

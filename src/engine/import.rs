@@ -82,7 +82,7 @@ impl<S: Sql> Engine<S> {
                 let taken = take(store, &context, &mut progress, &mut last, line);
                 end = taken.map_err(|failure| match failure {
                     Failure::Peer(problem) => Failure::Peer(at(problem)),
-                    Failure::Storage(error) => Failure::Storage(error),
+                    Failure::Storage(_) | Failure::TooLarge => failure,
                 })?;
             }
             match end {

@@ -7,9 +7,10 @@ use super::{Engine, Failure, fanout};
 use crate::channel::Rule;
 use crate::config::Config;
 use crate::limits;
-use crate::names::{ConnId, Millis, Seq};
+use crate::names::{Channel, ConnId, Millis, RequestId, Seq};
 use crate::observe::{Event, Operation, Outcome as Came};
 use crate::protocol::{self, Action, Code, MutateMessage, Problem};
+use crate::rate::Sender;
 use crate::row;
 use crate::session::{Asker, Session};
 use crate::store::{Outcome, Owner, Sql, Store};
@@ -57,11 +58,11 @@ impl<S: Sql> Engine<S> {
                 let problem = self.problem(failure);
                 event.refuse(&problem);
                 self.tell_written(event);
-                let id = Some(message.id.as_str());
-                return self.send_reject(conn, id, Some(&message.channel), &problem);
+                return self.reject_mutation(conn, (&message.id, &message.channel), &problem, now);
             }
         };
         event.sent(&ack, 1);
+        self.rates.answered(&Sender::Conn(conn), ack.len(), now);
         self.out.send_one(conn, ack);
         let Some(change) = change else {
             return self.tell_written(event);
@@ -74,6 +75,19 @@ impl<S: Sql> Engine<S> {
         }
         self.tell_others(&change, Some(conn), &mut event);
         self.tell_written(event);
+    }
+
+    /// Refuses a mutation. What a refusal shows of the row counts as an answer.
+    pub(super) fn reject_mutation(
+        &mut self,
+        conn: ConnId,
+        (id, channel): (&RequestId, &Channel),
+        problem: &Problem,
+        now: Millis,
+    ) {
+        let shown = problem.current.as_ref().map_or(0, String::len);
+        self.rates.answered(&Sender::Conn(conn), shown, now);
+        self.send_reject(conn, Some(id.as_str()), Some(channel), problem);
     }
 
     /// Tells a change to everyone who may know but the one who made it.

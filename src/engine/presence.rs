@@ -15,6 +15,7 @@ use crate::config::Publisher;
 use crate::limits;
 use crate::names::{Channel, ConnId, Identity, Millis, SessionId};
 use crate::protocol::{self, Code, PresenceChange, PresenceMessage, Problem, SignalMessage};
+use crate::rate::Sender;
 use crate::session::{Presence, Session};
 use crate::source::Kind;
 use crate::store::Sql;
@@ -69,12 +70,17 @@ impl<S: Sql> Engine<S> {
         }
         let what = (Kind::Presence, state, message.raw);
         if !self.asks_leave(conn, channel, what, now) {
-            self.show_presence(conn, message);
+            self.show_presence(conn, message, now);
         }
     }
 
     /// Changes a connection's presence as it asked for.
-    pub(super) fn show_presence(&mut self, conn: ConnId, message: &PresenceMessage<'_>) {
+    pub(super) fn show_presence(
+        &mut self,
+        conn: ConnId,
+        message: &PresenceMessage<'_>,
+        now: Millis,
+    ) {
         let channel = &message.channel;
         let presence = match message.change {
             PresenceChange::Set(state) => Presence::Member(state.get().into()),
@@ -94,6 +100,7 @@ impl<S: Sql> Engine<S> {
         if !updates {
             let (members, total) = self.members(channel, Some(conn));
             let answer = protocol::members(channel, &members, total);
+            self.rates.answered(&Sender::Conn(conn), answer.len(), now);
             self.out.send_one(conn, answer);
         }
     }

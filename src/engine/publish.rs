@@ -90,7 +90,7 @@ fn commit_all<S: Sql>(
         };
         let change = change.map_err(|failure| match failure {
             Failure::Peer(problem) => Failure::Peer(request.blame(index, problem)),
-            Failure::Storage(_) => failure,
+            Failure::Storage(_) | Failure::TooLarge => failure,
         })?;
         bytes += change.draft.data.as_ref().map_or(0, String::len);
         if bytes > limits::BATCH_ROWS_BYTES {

@@ -239,7 +239,7 @@ impl<S: Sql> Engine<S> {
             streams,
             until: ends.into_iter().chain(opens).min(),
         });
-        self.hub.insert(conn, session);
+        self.hub.insert(conn, session, 0);
         if answer.live {
             self.hub.subscribe(conn, &request.channel, answer.how);
         }
@@ -396,7 +396,7 @@ impl<S: Sql> Engine<S> {
         });
         let page = match answer {
             Ok(answer) => answer.frames.concat(),
-            Err(Failure::Peer(_)) => again,
+            Err(Failure::Peer(_) | Failure::TooLarge) => again,
             Err(Failure::Storage(error)) => {
                 self.effects.faults.push(error.to_string());
                 again

@@ -16,6 +16,7 @@ use crate::hub::Hub;
 use crate::limits;
 use crate::names::{Channel, ConnId, Identity, Millis, Seq};
 use crate::protocol::{self, Action, ChangeFrame, Close, Code, Problem};
+use crate::rate::Sender;
 use crate::session::{Asker, Dialect, Grant, Session};
 use crate::store::{PageRow, Sql, SqlError, Standing, Store};
 
@@ -127,7 +128,11 @@ impl<S: Sql> Engine<S> {
             )?)
         });
         match renewal {
-            Ok(renewal) => self.renew(renewal),
+            Ok(renewal) => {
+                let bytes = renewal.frames.iter().map(String::len).sum();
+                self.rates.answered(&Sender::Conn(conn), bytes, now);
+                self.renew(renewal);
+            }
             Err(failure) => {
                 let problem = self.problem(failure);
                 self.send_error(conn, &problem);
@@ -142,7 +147,7 @@ impl<S: Sql> Engine<S> {
         }
         if let Some(mut session) = self.hub.remove(renewal.conn) {
             session.grant = renewal.grant;
-            self.hub.insert(renewal.conn, session);
+            self.hub.insert(renewal.conn, session, 0);
             self.dirty.push(renewal.conn);
         }
         let mut frames = renewal.frames;

@@ -18,6 +18,7 @@ use crate::limits;
 use crate::names::{Channel, ConnId, Key, Millis, RequestId, Seq, SessionId};
 use crate::observe::Event;
 use crate::protocol::{self, Action, Code, MutateMessage, Problem};
+use crate::rate::Sender;
 use crate::row;
 use crate::session::{Asker, Session};
 use crate::source::{Answer, Answered, Ask, AskId, Failed, Scope, Write, Written, unanswered};
@@ -177,6 +178,8 @@ impl<S: Sql> Engine<S> {
                 done.tell(&mut event);
                 event.sent(&done.ack, 1);
                 self.tell_behind(conn, &message.channel);
+                self.rates
+                    .answered(&Sender::Conn(conn), done.ack.len(), now);
                 self.out.send_one(conn, done.ack);
                 self.tell_written(event);
             }
@@ -184,8 +187,7 @@ impl<S: Sql> Engine<S> {
                 let problem = self.problem(failure);
                 event.refuse(&problem);
                 self.tell_written(event);
-                let id = Some(message.id.as_str());
-                self.send_reject(conn, id, Some(&message.channel), &problem);
+                self.reject_mutation(conn, (&message.id, &message.channel), &problem, now);
             }
         }
     }
@@ -489,6 +491,8 @@ impl<S: Sql> Engine<S> {
                 if let Some(channel) = &event.channel {
                     self.tell_behind(conn, channel);
                 }
+                self.rates
+                    .answered(&Sender::Conn(conn), done.ack.len(), now);
                 self.out.send_one(conn, done.ack.clone());
                 let session = self.hub.session(conn);
                 if let Some((session, change)) = session.zip(change.as_ref())
@@ -530,7 +534,7 @@ impl<S: Sql> Engine<S> {
         self.tell_written(event);
         match who {
             Who::Socket(conn) if self.hub.session(conn).is_some() => {
-                self.send_reject(conn, Some(id.as_str()), Some(&channel), problem);
+                self.reject_mutation(conn, (&id, &channel), problem, now);
             }
             Who::Request(conn) => {
                 let result = protocol::reject(Some(id.as_str()), Some(&channel), problem, false);

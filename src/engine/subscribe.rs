@@ -125,6 +125,10 @@ impl<S: Sql> Engine<S> {
                 }
             }
             Err(failure) => {
+                if matches!(failure, Failure::TooLarge) {
+                    // All of it was read: it counts as if it had been sent.
+                    self.took(&Sender::Conn(conn), limits::LEGACY_SNAPSHOT_BYTES, now);
+                }
                 let problem = self.problem(failure);
                 event.refuse(&problem);
                 if self.hub.session(conn).is_some() {
@@ -158,6 +162,12 @@ impl<S: Sql> Engine<S> {
             let interval = self.config.limits.min_interval_ms;
             self.rates.asks(sender, &message.channel, interval, now)?;
         }
+        self.takes_turn(sender, now)
+    }
+
+    /// Whether somebody may be given pages now: after what it still has to read, and others have
+    /// asked for.
+    fn takes_turn(&mut self, sender: &Sender, now: Millis) -> Result<(), TooFast> {
         self.rates.reads(sender, now)?;
         self.lanes.admit(self.rates.turn(sender), now)
     }
@@ -171,7 +181,7 @@ impl<S: Sql> Engine<S> {
 
     /// Notes that somebody was answered.
     pub(super) fn took(&mut self, sender: &Sender, bytes: usize, now: Millis) {
-        self.rates.answered(sender, bytes, now);
+        self.rates.paged(sender, bytes, now);
         let lanes = self.config.limits.max_concurrent_deltas;
         self.lanes.answered(lanes, bytes, now);
     }
@@ -206,7 +216,7 @@ impl<S: Sql> Engine<S> {
         let sender = Sender::Conn(conn);
         let taken = match is_legacy {
             // It asks for everything at once, and in no other way.
-            true => self.lanes.admit(self.rates.turn(&sender), now),
+            true => self.takes_turn(&sender, now),
             false => self.take_time(&sender, message, now),
         };
         if is_legacy && taken.is_err() {
@@ -418,8 +428,7 @@ impl<S: Sql> Engine<S> {
                 .scanned
                 .max(self.store.count(channel, start.after, cursor.seq)?);
             if bytes > limits::LEGACY_SNAPSHOT_BYTES || rows > limits::LEGACY_SNAPSHOT_ROWS {
-                let message = "the channel is too large for a client that takes no pages";
-                return Err(Problem::new(Code::Unavailable, message).into());
+                return Err(Failure::TooLarge);
             }
             frames.push(frame);
             if !snapshot.more {

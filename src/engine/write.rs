@@ -87,8 +87,7 @@ impl<S: Sql> Engine<S> {
     /// Takes what came of the mutation that a source was asked for, and executes the next.
     pub(super) fn result_of(&mut self, conn: ConnId, result: String, now: Millis) {
         if let Some(mut writer) = self.writers.remove(&conn) {
-            writer.bytes += result.len();
-            writer.results.push(result);
+            self.add_result(&mut writer, result, now);
             match self.admitted(writer.session.grant.clone(), now) {
                 Ok(grant) => writer.session.grant = grant,
                 Err(refused) => writer.ended = Some(self.problem(refused)),
@@ -112,14 +111,20 @@ impl<S: Sql> Engine<S> {
             let result = self.write_next(conn, &mut writer, &raw, now);
             let waits = result.is_none();
             if let Some(result) = result {
-                writer.bytes += result.len();
-                writer.results.push(result);
+                self.add_result(&mut writer, result, now);
             }
             self.writers.insert(conn, writer);
             if waits {
                 break;
             }
         }
+    }
+
+    fn add_result(&mut self, writer: &mut Writer, result: String, now: Millis) {
+        let caller = Sender::Caller(caller(&writer.session.grant));
+        self.rates.answered(&caller, result.len(), now);
+        writer.bytes += result.len();
+        writer.results.push(result);
     }
 
     /// What comes of one mutation; nothing while a source is asked.

@@ -1,6 +1,6 @@
 //! Frames inside the object: handled as they come, or in one go, and the tokens in them judged.
 
-use futures_channel::oneshot::{Receiver, channel};
+use futures_channel::oneshot::channel;
 use futures_util::future::join;
 use wasm_bindgen::JsValue;
 use worker::worker_sys::web_sys;
@@ -13,7 +13,6 @@ use crate::auth::Claims;
 use crate::config::Credentials;
 use crate::engine::Input;
 use crate::inbox::{Arrival, Taken};
-use crate::limits;
 use crate::names::{ConnId, Millis};
 use crate::observe::Observer;
 use crate::protocol::{Close, Problem};
@@ -22,8 +21,8 @@ use crate::store::Sql;
 impl<A: Authenticator, O: Observer> Host<A, O> {
     /// A frame came: handles it at once, or with those that come at the same time, see [`Inbox`]. Ends
     /// when the tokens in it have been judged, and what it asks sources is answered; for the frame that
-    /// came first also what those ask that came with it: only an event that has not ended is sure to
-    /// keep the object in memory.
+    /// came first also what those ask that came with it, whoever had them handled: only an event that has
+    /// not ended is sure to keep the object in memory.
     pub async fn message(&self, socket: &web_sys::WebSocket, message: &JsValue) {
         let Some(number) = self.sockets.number(socket) else {
             return glue::close_socket(socket, Close::Restart.code(), Close::Restart.reason());
@@ -33,14 +32,13 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             text: message.as_string(),
             at: now(),
         };
-        let mut begun = Vec::new();
         let taken = self.inbox.borrow_mut().take(arrival);
         match taken {
-            Taken::Waits => self.sockets.keeps(true),
-            Taken::Full(arrivals) => self.frames(arrivals, limits::TURN_OUT_BYTES, &mut begun),
+            Taken::Waits => return self.sockets.keeps(true),
+            Taken::Full(arrivals) => self.frames(arrivals, None),
             Taken::Alone(arrival) => {
                 let before = self.database.written();
-                let sent = self.frame(arrival, &mut begun);
+                let sent = self.frame(arrival);
                 let has_written = self.database.written() != before;
                 self.inbox.borrow_mut().handled(has_written, sent);
                 while self.inbox.borrow().looks() {
@@ -49,42 +47,45 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
                     if arrivals.is_empty() {
                         break;
                     }
-                    self.frames(arrivals, limits::TURN_OUT_BYTES, &mut begun);
+                    self.frames(arrivals, None);
                 }
             }
         }
-        for ended in begun {
+        loop {
+            let begun = self.begun.borrow_mut().pop();
+            let Some(ended) = begun else { break };
             // It has ended, or it was dropped.
             let _ = ended.await;
         }
     }
 
-    /// Handles frames, each in a turn of its own. Nothing is awaited in between: they share a commit. What
-    /// comes when they have sent so much waits for the next look, so that it can be sent first.
-    fn frames(&self, arrivals: Vec<Arrival>, most: usize, begun: &mut Vec<Receiver<()>>) {
-        let mut arrivals = arrivals.into_iter();
+    /// Handles frames, each in a turn of its own. Nothing is awaited in between: they share a commit. Those
+    /// that do not join wait for the next look.
+    fn frames(&self, arrivals: Vec<Arrival>, ends: Option<ConnId>) {
+        let mut rest = Vec::new();
         let mut sent = 0;
-        while sent <= most
-            && let Some(arrival) = arrivals.next()
-        {
-            sent += self.frame(arrival, begun);
+        for arrival in arrivals {
+            match arrival.joins(sent, ends) {
+                true => sent += self.frame(arrival),
+                false => rest.push(arrival),
+            }
         }
         // Until here, so that a panic in their midst finds that there were more.
-        let is_rest = arrivals.len() > 0;
-        self.inbox.borrow_mut().put_back(arrivals);
-        self.sockets.keeps(is_rest);
+        self.sockets.keeps(!rest.is_empty());
+        self.inbox.borrow_mut().put_back(rest);
     }
 
-    /// Handles the frames that wait: what has come after them must find what they did.
-    pub(super) fn handle_waiting(&self) {
+    /// Handles the frames that wait, as many as may be: what comes after them finds what they did. Of the
+    /// connection that ends, all: after its end nobody listens to them.
+    pub(super) fn handle_waiting(&self, ends: Option<ConnId>) {
         let arrivals = self.inbox.borrow_mut().all();
         if !arrivals.is_empty() {
-            self.frames(arrivals, usize::MAX, &mut Vec::new());
+            self.frames(arrivals, ends);
         }
     }
 
-    /// Handles a frame: how many bytes were sent for it. What it begins ends in `begun`.
-    fn frame(&self, Arrival { conn, text, at }: Arrival, begun: &mut Vec<Receiver<()>>) -> usize {
+    /// Handles a frame: how many bytes were sent for it.
+    fn frame(&self, Arrival { conn, text, at }: Arrival) -> usize {
         let input = match &text {
             Some(text) => Input::Frame { conn, text },
             None => Input::Binary { conn },
@@ -97,7 +98,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
                 join(host.judge_all(rest.asks, at), driving).await;
                 let _ = ends.send(());
             });
-            begun.push(ended);
+            self.begun.borrow_mut().push(ended);
         }
         rest.sent
     }

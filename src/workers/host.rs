@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use futures_channel::oneshot::{Sender, channel};
+use futures_channel::oneshot::{Receiver, Sender, channel};
 use js_sys::{Promise, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -50,6 +50,8 @@ pub struct Host<A = Configured, O = ()> {
     life: Rc<RefCell<Life>>,
     /// Frames that wait for others.
     pub(super) inbox: Rc<RefCell<Inbox>>,
+    /// The ends of what frames have begun, for an event of theirs to wait for.
+    pub(super) begun: Rc<RefCell<Vec<Receiver<()>>>>,
     /// Who keeps rows in Rust.
     pub(super) handlers: Handlers,
     /// Requests over HTTP whose answer waits for a source.
@@ -80,6 +82,7 @@ impl<A, O> Clone for Host<A, O> {
             named: self.named.clone(),
             life: Rc::clone(&self.life),
             inbox: Rc::clone(&self.inbox),
+            begun: Rc::clone(&self.begun),
             handlers: self.handlers.clone(),
             waiting: Rc::clone(&self.waiting),
             instance: Rc::clone(&self.instance),
@@ -147,6 +150,7 @@ impl<A: Authenticator> Host<A> {
             named: state.id().name().and_then(|name| Space::parse(&name).ok()),
             life: Rc::new(RefCell::new(Life::New)),
             inbox: Rc::default(),
+            begun: Rc::default(),
             handlers: Handlers::default(),
             waiting: Rc::default(),
             instance: random_name().into(),
@@ -179,6 +183,7 @@ impl<A: Authenticator> Host<A> {
             named: self.named,
             life: self.life,
             inbox: self.inbox,
+            begun: self.begun,
             handlers: self.handlers,
             waiting: self.waiting,
             instance: self.instance,
@@ -394,7 +399,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
 
     /// Answers in one turn, in which the clock stands still.
     fn answer(&self, input: Input<'_>) -> core::result::Result<Option<Reply>, Problem> {
-        self.handle_waiting();
+        self.handle_waiting(None);
         self.with(|running| {
             let effects = self.turn(running, input);
             let began = running.at;
@@ -419,9 +424,9 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         let number = self.sockets.number(socket);
         if let Some(number) = number {
             // What it sent comes before its end.
-            self.handle_waiting();
-            self.sockets.remove(number);
             let conn = ConnId(number);
+            self.handle_waiting(Some(conn));
+            self.sockets.remove(number);
             let rest = self.run(Input::Closed { conn }, now());
             self.follow(rest.questions, now());
         }
@@ -435,7 +440,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
     /// When the object cannot work: the platform rings again later.
     pub fn alarm(&self) -> Result<()> {
         let began = now();
-        self.handle_waiting();
+        self.handle_waiting(None);
         let rung = self.with(|running| {
             let effects = self.turn(running, Input::Alarm);
             running.alarm = effects.alarm;

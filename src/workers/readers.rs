@@ -97,7 +97,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         ) else {
             return respond::not_found();
         };
-        self.handle_waiting();
+        self.handle_waiting(None);
         let begun = self.with(|running| {
             let conn = running.draw();
             let input = Input::Read {
@@ -154,7 +154,7 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
             return respond::unavailable("no session", "a random name is no name");
         };
         let (token, body) = body.split_once('\n').unwrap_or_default();
-        self.handle_waiting();
+        self.handle_waiting(None);
         let written = self.with(|running| {
             let (conn, began) = (running.draw(), now());
             let input = Input::Write {

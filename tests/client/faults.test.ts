@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { memoryStorage, type Storage, type Sync } from "../../client/src/index.ts";
-import { World, chance, type Todo } from "./world.ts";
+import { chance } from "../chance.ts";
+import { World, type Todo } from "./world.ts";
 
 /**
  * Seeds that failed once, and some more. 117: the repeat of a delete brought the row that had been

@@ -5,7 +5,8 @@ import { encrypted, memoryStorage, type Storage, type Sync, type SyncOptions } f
 import { Family, type TabMessage } from "../../client/src/family.ts";
 import { Following } from "../../client/src/following.ts";
 import type { Tab, Tabs } from "../../client/src/tabs.ts";
-import { World, chance, fate, type Todo } from "./world.ts";
+import { chance } from "../chance.ts";
+import { World, fate, type Todo } from "./world.ts";
 
 /** Locks and channels as browsers have them: messages come later, as copies. */
 class Browser implements Tabs {

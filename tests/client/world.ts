@@ -1,6 +1,7 @@
-// A virtual world: a clock that only tests move, chance from a seed, clients and their server.
+// A virtual world: a clock that only tests move, clients and their server.
 import { createSync, memoryStorage, type Platform, type Storage, type Sync, type SyncOptions } from "../../client/src/index.ts";
 import { createTestServer, testToken, type TestServer, type TestServerOptions } from "../../client/src/testing/index.ts";
+import { chance } from "../chance.ts";
 
 export interface Todo {
   id: string;
@@ -12,17 +13,6 @@ export interface Todo {
 /** Everything that waits for promises alone has happened. */
 export async function calm(): Promise<void> {
   for (let i = 0; i < 4; i += 1) await new Promise<void>((resolve) => setImmediate(resolve));
-}
-
-/** mulberry32 */
-export function chance(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
 
 export class Clock {

@@ -200,6 +200,134 @@ fn who_asks_for_pages_and_does_not_read_is_told_to_wait() {
     assert_eq!(w.subscribe(alice, "todos")["type"], "snapshot");
 }
 
+/// Rows of the largest size.
+fn large_rows(w: &mut World, channel: &str, count: usize) {
+    for i in 0..count {
+        let data = json!({ "x": "x".repeat(limits::ROW_BYTES - 100) });
+        let change =
+            json!({ "channel": channel, "action": "create", "key": i.to_string(), "data": data });
+        assert_eq!(w.broadcast(change).0, 200);
+    }
+}
+
+#[test]
+fn a_legacy_client_that_does_not_read_is_sent_away() {
+    let mut w = World::without_backpressure();
+    large_rows(&mut w, "feed", 8);
+    let legacy = w.connect(None, &[]);
+    let mut bytes = 0;
+    while w.closed(legacy).is_none() {
+        w.send(legacy, json!({ "type": "subscribe", "channel": "feed" }));
+        bytes += w.frames(legacy).iter().map(String::len).sum::<usize>();
+        assert!(bytes < 2 * limits::ANSWER_BYTES_BURST as usize);
+    }
+    assert!(bytes > limits::ANSWER_BYTES_BURST as usize);
+    assert_eq!(w.closed(legacy), Some(4008));
+}
+
+#[test]
+fn what_is_too_large_for_a_legacy_client_counts_as_if_it_had_been_sent() {
+    let mut w = World::without_backpressure();
+    large_rows(
+        &mut w,
+        "feed",
+        limits::LEGACY_SNAPSHOT_BYTES / limits::ROW_BYTES + 1,
+    );
+    let legacy = w.connect(None, &[]);
+    let mut refused = 0;
+    while w.closed(legacy).is_none() {
+        w.send(legacy, json!({ "type": "subscribe", "channel": "feed" }));
+        let frames = w.frames(legacy).concat();
+        refused += frames.matches("is too large").count();
+        assert!(refused < 10);
+    }
+    let burst = limits::ANSWER_BYTES_BURST as usize;
+    assert_eq!(refused, burst / limits::LEGACY_SNAPSHOT_BYTES + 1);
+    assert_eq!(w.closed(legacy), Some(4008));
+}
+
+#[test]
+fn who_does_not_read_answers_is_told_to_wait() {
+    let members = |w: &mut World| {
+        for i in 0..60 {
+            let conn = w.live(&format!("user{i}"), "open");
+            let state = "x".repeat(limits::STATE_BYTES - 2);
+            w.send(
+                conn,
+                json!({ "type": "presence", "channel": "open", "state": state }),
+            );
+        }
+    };
+    let row = |t: u32| json!({ "id": "k", "t": t, "x": "x".repeat(limits::ROW_BYTES - 100) });
+    let mutate = |channel: &str, id: &str, action: &str, data: Value| json!({ "type": "mutate", "id": id, "channel": channel, "action": action, "data": data });
+    let ways = [
+        mutate("todos", "a", "create", row(1)),
+        mutate("timed", "b", "update", json!({ "id": "k", "t": 1 })),
+        json!({ "type": "presence", "channel": "open", "watch": true }),
+    ];
+    for way in ways {
+        let mut w = World::without_backpressure();
+        members(&mut w);
+        let alice = w.live("alice", "open");
+        let created = mutate("timed", "c", "create", row(2));
+        assert_eq!(w.ask(alice, created)["type"], "ack");
+        let mut bytes = 0;
+        let refused = loop {
+            w.send(alice, way.clone());
+            let frames = w.frames(alice);
+            let last = frames.last().unwrap();
+            if last.contains("\"rate_limited\"") {
+                break serde_json::from_str::<Value>(last).unwrap();
+            }
+            bytes += last.len();
+            assert!(bytes < 2 * limits::ANSWER_BYTES_BURST as usize, "{way}");
+        };
+        let most = limits::ANSWER_BYTES_BURST as usize + 2 * limits::FRAME_OUT_BYTES;
+        let burst = limits::ANSWER_BYTES_BURST as usize - 2 * limits::ROW_BYTES;
+        assert!((burst..most).contains(&bytes), "{bytes} of {way}");
+        let wait = refused["error"]["retryAfterMs"].as_u64().expect("how long");
+        w.advance(wait);
+        w.send(alice, way);
+        assert!(!w.frames(alice).concat().contains("rate_limited"));
+    }
+}
+
+#[test]
+fn who_reads_a_large_channel_can_go_on_to_write() {
+    let mut w = World::without_backpressure();
+    let alice = w.user("alice");
+    large_rows(&mut w, "todos", 3);
+    while w.subscribe(alice, "todos")["type"] == "snapshot" {}
+    assert_eq!(
+        w.create(alice, "m", "todos", json!({ "id": "mine" }))["type"],
+        "ack"
+    );
+}
+
+#[test]
+fn who_does_not_read_answers_over_http_is_told_to_wait() {
+    let mut w = World::without_backpressure();
+    let data = json!({ "id": "k", "x": "x".repeat(limits::ROW_BYTES - 100) });
+    let create = json!({ "id": "a", "channel": "todos", "action": "create", "data": data });
+    let mut bytes = 0;
+    for _ in 0..100 {
+        let (_, answer) = w.write(Some("alice"), json!([create]));
+        bytes += answer.to_string().len();
+    }
+    let burst = limits::ANSWER_BYTES_BURST as usize;
+    assert!((burst / 3..burst + limits::TURN_OUT_BYTES).contains(&bytes));
+    let (mut answers, mut refused) = (0, 0);
+    for _ in 0..300 {
+        let (_, answer) = w.write(Some("alice"), json!([create]));
+        match answer.to_string().contains("rate_limited") {
+            true => refused += 1,
+            false => answers += 1,
+        }
+    }
+    assert!(answers > 0 && refused > 0, "{answers} {refused}");
+    assert!(100 + answers <= burst / (limits::ROW_BYTES - 100) + 2);
+}
+
 #[test]
 fn deletes_of_what_is_not_there_are_bounded_like_writes() {
     let mut w = World::with_limits(&json!({ "storageBytes": 1_000_000 }));

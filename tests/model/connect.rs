@@ -89,10 +89,12 @@ pub(crate) fn ask(
             (ask.after, ask.began) = (cursor.seq, copy.began.unwrap_or(cursor.seq));
             ask.goes_on = copy.began.is_some();
             let same = view.and_then(|view| space.views.get(view)) == Some(&client.eyes);
+            // A stream was told it as the object crashed: it may be that of these eyes or of former ones.
+            let unknown = view.is_some_and(|view| !space.views.contains_key(view));
             let reset = space.resets.get(channel).copied().unwrap_or_default();
             ask.full = if cursor.epoch != space.epoch {
                 Full::Must("full: another epoch")
-            } else if !same {
+            } else if !same && !unknown {
                 Full::Must("full: another view")
             } else if ask.began < reset {
                 Full::Must("full: reset")
@@ -100,6 +102,8 @@ pub(crate) fn ask(
                 < space.trimmed.get(channel).copied().unwrap_or_default()
             {
                 Full::Must("full: events trimmed")
+            } else if unknown {
+                Full::May
             } else if ask.began < space.trimmable(channel)
                 && !rules::rule(channel).is_some_and(|rule| rule.events)
             {

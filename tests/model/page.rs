@@ -16,7 +16,8 @@ pub(crate) enum Full {
     Must(&'static str),
     /// It must not.
     MustNot,
-    /// Something that is old enough may have been trimmed.
+    /// Something that is old enough may have been trimmed, or its reader was told of its new topics as
+    /// the object crashed.
     May,
 }
 

@@ -1,7 +1,7 @@
 // Chance from a seed that is printed and can be given again (SEED=), and the seeds that once failed.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { chance } from "../client/world.ts";
+import { chance } from "../chance.ts";
 
 export class Chance {
   #next;
@@ -36,6 +36,10 @@ export class Chance {
     return Object.keys(weights).at(-1);
   }
 }
+
+/** The same weights, where those of some names are so many times as large. */
+export const harder = (weights, names, hardship) =>
+  Object.fromEntries(Object.entries(weights).map(([name, weight]) => [name, names.includes(name) ? weight * hardship : weight]));
 
 /** The seed that was given, else any. */
 export const seedOf = (given = process.env.SEED) => (given ? Number(given) : Math.floor(Math.random() * 2 ** 31));

@@ -2,6 +2,7 @@
 import { start } from "../workerd/harness.mjs";
 import { keptSeeds, seedOf, setting } from "./chance.mjs";
 import { converge, vars } from "./converge.mjs";
+import { demandAnswers } from "./demands.mjs";
 
 const operations = setting("OPERATIONS", 10_000);
 const workers = await start({ vars });
@@ -12,6 +13,8 @@ try {
     const counts = await converge({ workers, seed, operations, say: (what) => console.log(`  ${what}`) });
     console.log(`  ${JSON.stringify(counts)} in ${Math.round((Date.now() - began) / 1_000)} s`);
   }
+  console.log(`  ${workers.givenUp.length} requests given up${workers.givenUp.map((path) => ` ${path}`)}`);
+  demandAnswers(workers);
 } finally {
   await workers.stop();
 }

@@ -1,208 +1,30 @@
-// The real wasm loses its memory between any two frames and panics at any effect, for ten minutes, in one
-// short game after the other: clients of the wire, publishers, streams and polls.
-//
-// Demanded of each client: nothing twice, nothing out of order, nothing that it may not see; in the end all
-// that there is, events in the order of the log; what was acknowledged is there, and every id was executed once.
-import assert from "node:assert/strict";
-import { setTimeout as delay } from "node:timers/promises";
-import { bearer, secrets, start } from "../workerd/harness.mjs";
-import { transports } from "../workerd/transports.mjs";
-import { Chance, keptSeeds, seedOf, setting } from "./chance.mjs";
-import { Follower } from "./follower.mjs";
-import { Journal } from "./journal.mjs";
+// Games of tests/torture/evict.mjs for MINUTES, one after the other, the seeds that once failed first.
+import { start } from "../workerd/harness.mjs";
+import { keptSeeds, seedOf, setting } from "./chance.mjs";
+import { demandAnswers, demandCounts } from "./demands.mjs";
+import { evict, options } from "./evict.mjs";
 
 const minutes = setting("MINUTES", 10);
 /** Acts of one game. */
 const steps = setting("STEPS", 400);
-const identities = ["alice", "alice", "bob", "bob", "carol", "dan"];
-const users = [...new Set(identities)];
-const channels = ["todos", "notes", "log"];
-/** No turn has more effects than that by much. */
-const EFFECTS = 40;
-const CALM_MS = 60_000;
+/** In a thousand acts at least: half of what there is. */
+const LEAST = { writes: 350, publishes: 65, drops: 30, sleeps: 13, restarts: 7, panics: 20, changes: 475 };
 
-const SYNC_CHANNELS = {
-  todos: { read: "user", write: "user" },
-  notes: { read: "user", write: "user", scope: { field: "ownerId", leave: true } },
-  log: { read: "user", write: "user", keep: "every" },
-};
-const SYNC_LIMITS = { messagesPerSecond: 10_000, identityMessagesPerSecond: 10_000, minIntervalMs: 0, maxConcurrentDeltas: 1_000 };
-const workers = await start({ faults: true, vars: { SYNC_CHANNELS, SYNC_LIMITS, SYNC_LOG: "none" } });
-
-/** Arms a panic, or none: whether the one before has happened. */
-async function arm(at) {
-  const query = at === undefined ? "" : `&at=${at}`;
-  const { body } = await workers.ask("tidewire-sync", `/faults?space=armed${query}`, { headers: bearer(secrets.PUBLISH_KEY) });
-  return body.left < 0;
-}
-
-const sorted = (rows) => Object.fromEntries([...rows].toSorted(([a], [b]) => (a < b ? -1 : 1)));
-
-class Game {
-  counts = { writes: 0, publishes: 0, drops: 0, sleeps: 0, restarts: 0, panics: 0 };
-  journal = new Journal();
-  #nonce = 0;
-  #publishing = [];
-  #isArmed = false;
-
-  /** Where somebody polls the object is not put away: workerd would wait for the poll, and so would everybody. */
-  constructor(chance, isPolled) {
-    this.chance = chance;
-    this.isPolled = isPolled;
-    this.space = workers.space();
-    this.followers = identities.map((identity) => this.follow(identity));
-    this.readers = [
-      new transports.events(workers, this.space, "alice", "todos", { limit: 50 }),
-      new transports[isPolled ? "polls" : "events"](workers, this.space, "bob", "notes", { limit: 50 }),
-    ];
-  }
-
-  follow(identity) {
-    const { space, journal } = this;
-    const sees = (channel, { ownerId }) => channel !== "notes" || [ownerId].flat().includes(identity);
-    return new Follower({ workers, space, identity, channels, events: ["log"], sees, journal });
-  }
-
-  async play() {
-    const { chance } = this;
-    for (let step = 0; step < steps; step += 1) {
-      const act = chance.weigh({ write: 70, publish: 14, drop: 6, sleep: 4, restart: 1, panic: 5 });
-      await this.#act(act);
-      if (chance.maybe(0.4)) await delay(chance.below(6));
-    }
-  }
-
-  async #act(act) {
-    const { chance } = this;
-    switch (act) {
-      case "write":
-        return this.#write(chance.pick(this.followers));
-      case "publish":
-        return void this.#publishing.push(this.#publish());
-      case "drop":
-        this.counts.drops += 1;
-        if (chance.maybe(0.2)) return chance.pick(this.readers).hangUp();
-        return chance.pick(this.followers).drop();
-      case "sleep":
-        return this.#evict("sleeps", () => this.space.sleep());
-      case "restart":
-        return this.#evict("restarts", () => this.space.restart());
-      case "panic":
-        await this.#armed(chance.below(EFFECTS));
-    }
-  }
-
-  async #armed(at) {
-    const hasHappened = await arm(at);
-    if (this.#isArmed && hasHappened) this.counts.panics += 1;
-    this.#isArmed = at !== undefined;
-  }
-
-  /** workerd's eviction, made for tests, waits for open requests: they are hung up before. */
-  async #evict(what, how) {
-    if (this.isPolled) return;
-    for (const reader of this.readers) reader.leave();
-    // Until they have noticed, and do not come back by themselves.
-    await delay(40);
-    await how().then(() => (this.counts[what] += 1), () => {});
-    for (const reader of this.readers) reader.back();
-  }
-
-  #change(channel, owner) {
-    const { chance } = this;
-    const title = `${owner}-${(this.#nonce += 1)}`;
-    if (channel === "log") return { action: "create", key: title, data: { title } };
-    const action = chance.weigh({ create: 4, update: 5, delete: 2 });
-    const key = `${channel[0]}${chance.below(15)}`;
-    const data = { title, ...(channel === "notes" && { ownerId: chance.maybe(0.7) ? owner : chance.pick(users) }) };
-    return { action, key, data: action === "delete" ? undefined : data };
-  }
-
-  #write(one) {
-    this.counts.writes += 1;
-    const channel = this.chance.weigh({ todos: 4, notes: 4, log: 3 });
-    const { action, key, data } = this.#change(channel, one.identity);
-    one.write(channel, action, key, data);
-  }
-
-  async #publish() {
-    const { chance } = this;
-    const events = Array.from({ length: 1 + chance.below(6) }, () => {
-      const channel = chance.pick(channels);
-      const owner = chance.pick(users);
-      const change = this.#change(channel, owner);
-      return { channel, ...change, ...(change.action === "delete" && channel === "notes" && { to: [`user:${owner}`] }) };
-    });
-    const key = { "idempotency-key": `publish-${(this.#nonce += 1)}` };
-    for (let tries = 0; tries < 500; tries += 1) {
-      const answer = await this.space.post("/broadcast-batch", { events }, key).catch(() => undefined);
-      if (answer?.status === 200) {
-        this.counts.publishes += 1;
-        return this.journal.published(answer.body.seq, events.length);
-      }
-      assert.ok(answer === undefined || answer.status >= 500, JSON.stringify(answer?.body));
-      await delay(10);
-    }
-    throw new Error("a publish is never answered");
-  }
-
-  async judge() {
-    await this.#armed(undefined);
-    await Promise.all(this.#publishing);
-    const calm = (one) => one.until(() => one.isLive && one.unanswered === 0, CALM_MS, () => `${one.unanswered} writes are unanswered`);
-    await Promise.all(this.followers.map(calm));
-    const events = channels.map((channel) => ({ channel, action: "create", key: "last", data: { title: "last", ownerId: users } }));
-    const { status, body } = await this.space.post("/broadcast-batch", { events });
-    assert.equal(status, 200, JSON.stringify(body));
-    this.journal.published(body.seq, events.length);
-    const hasLast = ({ copies }) => copies.todos.rows.has("last") && copies.notes.rows.has("last") && copies.log.events.includes("last");
-    await Promise.all(this.followers.map((one) => one.until(() => hasLast(one), CALM_MS, () => "the last rows do not come")));
-    const truth = {};
-    for (const user of users) {
-      const one = this.follow(user);
-      await one.until(() => one.isLive, CALM_MS, () => "somebody new is not live");
-      truth[user] = one.copies;
-      one.stop();
-    }
-    for (const { identity, copies, complaints, comebacks } of this.followers) {
-      assert.deepEqual(complaints, []);
-      for (const name of ["todos", "notes"]) assert.deepEqual(sorted(copies[name].rows), sorted(truth[identity][name].rows), `${identity}'s ${name}`);
-      assert.deepEqual(copies.log.events, truth[identity].log.events, `${identity}'s log`);
-      this.counts.comebacks = (this.counts.comebacks ?? 0) + comebacks;
-    }
-    const bare = (rows) => Object.fromEntries(Object.entries(sorted(rows)).map(([key, { id: _, ...row }]) => [key, row]));
-    await this.readers[0].shows(bare(truth.alice.todos.rows), CALM_MS);
-    await this.readers[1].shows(bare(truth.bob.notes.rows), CALM_MS);
-    const { seq } = await this.journal.audit(this.space);
-    return { ...this.counts, changes: seq };
-  }
-
-  stop() {
-    for (const one of this.followers) one.stop();
-    for (const reader of this.readers) reader.leave();
-  }
-}
-
-const end = Date.now() + minutes * 60_000;
-const totals = { games: 0 };
-const kept = keptSeeds("evictions").values();
 const first = seedOf();
 console.log(`evictions: SEED=${first} MINUTES=${minutes} STEPS=${steps}`);
+const workers = await start(options);
+const end = Date.now() + minutes * 60_000;
+const kept = process.env.SEED ? [] : keptSeeds("evictions");
+const totals = { games: 0 };
 for (let nth = 0; Date.now() < end; nth += 1) {
-  const seed = process.env.SEED ? first + nth : (kept.next().value ?? first + nth);
-  const game = new Game(new Chance(seed), seed % 3 === 0);
-  try {
-    await game.play();
-    for (const [name, count] of Object.entries(await game.judge())) totals[name] = (totals[name] ?? 0) + count;
-  } catch (error) {
-    error.message = `SEED=${seed}: ${error.message}`;
-    throw error;
-  } finally {
-    game.stop();
-  }
+  const counts = await evict({ workers, seed: kept[nth] ?? first + nth - kept.length, steps });
+  for (const [name, count] of Object.entries(counts)) totals[name] = (totals[name] ?? 0) + count;
   totals.games += 1;
   if (totals.games % 25 === 0) console.log(`  ${JSON.stringify(totals)}`);
 }
-console.log(`  ${JSON.stringify(totals)}`);
+console.log(`  ${JSON.stringify(totals)}, ${workers.givenUp.length} requests given up${workers.givenUp.map((path) => ` ${path}`)}`);
 await workers.stop();
+demandAnswers(workers);
+const thousands = (totals.games * steps) / 1_000;
+demandCounts(totals, Object.fromEntries(Object.entries(LEAST).map(([name, least]) => [name, Math.floor(least * thousands)])));
 process.exit(0);

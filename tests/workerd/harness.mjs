@@ -171,6 +171,8 @@ export class Deployment {
     this.logs = logs;
     /** What the doctor warned of, the same way. */
     this.warnings = warnings;
+    /** The paths of requests that had no answer in their time, whether or not somebody asked again. */
+    this.givenUp = [];
   }
 
   async stop() {
@@ -182,16 +184,16 @@ export class Deployment {
   http(path, { ms = 6 * patience, ...init } = {}) {
     // With a timer of our own: amid crashes a fetch was seen whose socket was gone, and which neither its end nor its
     // signal had settled.
-    return within(ms, this.#http(path, ms, init), () => `no answer to ${path}`);
+    const late = new AbortController();
+    return within(ms, this.#http(path, late.signal, init), () => {
+      late.abort();
+      this.givenUp.push(path.split("?")[0]);
+      return `no answer to ${path}`;
+    });
   }
 
-  async #http(path, ms, { headers, ...init }) {
-    const response = await fetch(this.origin + path, {
-      redirect: "manual",
-      signal: AbortSignal.timeout(ms),
-      headers,
-      ...init,
-    });
+  async #http(path, signal, { headers, ...init }) {
+    const response = await fetch(this.origin + path, { redirect: "manual", signal, headers, ...init });
     const text = await response.text();
     const isJson = response.headers.get("content-type")?.startsWith("application/json");
     const body = isJson ? JSON.parse(text) : text;
@@ -213,6 +215,7 @@ export class Deployment {
     });
     return within(ms, answered, () => {
       client.drop();
+      this.givenUp.push(path.split("?")[0]);
       return `no answer to the upgrade of ${path}`;
     });
   }

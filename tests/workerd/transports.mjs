@@ -116,6 +116,11 @@ class Copy {
     return new URLSearchParams({ space: this.space.name, channel, limit, ...place, ...more });
   }
 
+  giveUp(why) {
+    this.workers.givenUp.push(`${why}: ${this.channel}`);
+    return why;
+  }
+
   /** Sends mutations over HTTP. */
   async mutate(...mutations) {
     const { body } = await this.workers.http(`/api/sync/mutate?space=${this.space.name}`, {
@@ -179,7 +184,7 @@ class OverEvents extends Copy {
     const headers = { ...bearer(this.token), accept: "text/event-stream", "last-event-id": this.#id };
     const query = new URLSearchParams({ space: this.space.name, channel: this.channel, limit: this.limit });
     const url = `${this.workers.origin}/api/sync/changes?${query}`;
-    const hear = (promise) => within(SILENCE_MS, promise, () => "a stream is silent");
+    const hear = (promise) => within(SILENCE_MS, promise, () => this.giveUp("a stream is silent"));
     try {
       const response = await hear(fetch(url, { headers, signal: abort.signal }));
       if (response.status !== 200) return refusal(response.status, await hear(response.json()));
@@ -210,7 +215,7 @@ class OverPolls extends Copy {
       const response = await fetch(url, { headers: bearer(this.token), signal: abort.signal });
       return { status: response.status, body: await response.json() };
     };
-    const asked = within(SILENCE_MS, ask(), () => "a poll is not answered").finally(() => abort.abort());
+    const asked = within(SILENCE_MS, ask(), () => this.giveUp("a poll is not answered")).finally(() => abort.abort());
     const { status, body } = await asked;
     if (status !== 200) return refusal(status, body);
     this.take(body);

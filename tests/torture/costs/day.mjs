@@ -1,6 +1,7 @@
 // A day of a collaborative app: what its users and its backend do, and when.
 //
 // Times are milliseconds since midnight, in order. The same `seed` makes the same day.
+import { chance } from "../../chance.ts";
 
 /** What a day is made of. */
 export const DAY = {
@@ -39,17 +40,6 @@ export const DAY = {
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 export const MIDNIGHT = 24 * HOUR;
-
-/** Numbers in [0, 1) that the seed decides: mulberry32. */
-function chance(seed) {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** Who there is: each with a team and a way to connect. */
 export function usersOf(day) {

@@ -1,8 +1,9 @@
 // Plays the day in all ways and keeps what was counted.
+import { cpuMsOf, workerd } from "../../workerd/process.mjs";
 import { DAY, MIDNIGHT, timeline } from "./day.mjs";
 import { Naive } from "./naive.mjs";
 import { combined } from "./prices.mjs";
-import { open, workerd } from "./stage.mjs";
+import { open } from "./stage.mjs";
 import { Tidewire } from "./tidewire.mjs";
 
 /** The objects' midnight. Any will do, as long as it stays. */
@@ -22,14 +23,14 @@ export const SHAPES = {
 
 /** Plays a day on one of both: what a day costs. `end` adds what is left to do in the days after. */
 export async function playDay(stage, Kind, day, spaces, each = 1) {
-  const cpu = workerd();
+  const pid = workerd();
   const player = new Kind(stage, day, spaces, BEGAN);
   const plays = (team) => team % each === 0;
   await player.prepare(-MIDNIGHT / 24, plays);
   await player.count();
-  const before = cpu.cpuMs();
+  const before = cpuMsOf(pid);
   await player.play(timeline(day).filter(({ team }) => plays(team)), MIDNIGHT);
-  const counts = { ...(await player.count()), cpuMs: cpu.cpuMs() - before };
+  const counts = { ...(await player.count()), cpuMs: cpuMsOf(pid) - before };
   await player.play([], AFTER_DAYS * MIDNIGHT);
   // The time that passes in between belongs to no day.
   const { bytes, ...rest } = await player.count();

@@ -1,5 +1,5 @@
 // Where a day is played: both Workers as built and a naive object beside them, each metered, in one workerd.
-import { readFileSync, readdirSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { start } from "../../workerd/harness.mjs";
 
 const source = (name) => readFileSync(new URL(name, import.meta.url), "utf8");
@@ -53,23 +53,4 @@ export async function open({ faults } = {}) {
     others: [naive],
   });
   return { deployment, tidewire: await deployment.direct("tidewire-sync"), naive: await deployment.direct("naive") };
-}
-
-/** The workerd that this process has started, which must be one. */
-export function workerd() {
-  const stat = (pid) => {
-    try {
-      const text = readFileSync(`/proc/${pid}/stat`, "utf8");
-      const [, name] = /\((.*)\)/.exec(text);
-      return { pid, name, fields: text.slice(text.lastIndexOf(")") + 2).split(" ") };
-    } catch {
-      return undefined; // It has gone.
-    }
-  };
-  const all = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(stat);
-  const own = all.filter((process_) => process_?.name === "workerd" && process_.fields[1] === String(process.pid));
-  if (own.length !== 1) throw new Error(`${own.length} workerd processes are children of this one`);
-  const [{ pid }] = own;
-  /** Milliseconds of CPU that it has taken; the operating system counts hundredths of a second. */
-  return { cpuMs: () => stat(pid).fields.slice(11, 13).reduce((sum, ticks) => sum + Number(ticks) * 10, 0) };
 }
