@@ -8,6 +8,9 @@ export const number = (value) =>
 /** A median with its spread. */
 export const spread = ({ median, min, max }, unit = "") => `${number(median)}${unit} (${number(min)}–${number(max)})`;
 
+/** Between what half of the rounds lie. */
+export const halves = ({ quartiles: [low, high] }) => `${number(low)}–${number(high)}`;
+
 /** A field of some rounds, summed up. */
 export const of = (rounds, field) => summary(rounds.map((round) => round[field]));
 

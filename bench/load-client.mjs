@@ -2,6 +2,7 @@
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import { settle } from "./pace.mjs";
 
 /** How long anything may take that must happen: a machine under load is slow, a lost delivery takes for ever. */
 const PATIENCE_MS = 300_000;
@@ -83,10 +84,15 @@ export class Load {
     await this.#ask("forget", { group });
   }
 
-  stop() {
+  /** Ends the process. What came to its sockets after the last question is looked at, too: a fault is thrown. */
+  async stop() {
+    await settle();
+    // Its answer comes after what the process said before. If it has ended, that is a fault already.
+    await this.#ask("forget", {}).catch(() => {});
     this.#stopped = true;
-    const ended = this.#child.exitCode === null ? once(this.#child, "exit") : undefined;
+    const ended = (this.#child.exitCode ?? this.#child.signalCode) === null ? once(this.#child, "exit") : undefined;
     if (this.#child.connected) this.#child.disconnect();
-    return ended;
+    await ended;
+    if (this.fault) throw this.fault;
   }
 }

@@ -81,7 +81,7 @@ class Group {
       if (isWrong) fault(`socket ${entry.number} heard ${mark} after ${entry.last}`);
       entry.last = mark;
       let seen = this.#seen.get(mark);
-      if (seen === undefined) this.#seen.set(mark, (seen = { count: 0, first: now(), bytes: 0 }));
+      if (seen === undefined) this.#seen.set(mark, (seen = { count: 0, first: now() }));
       seen.count += 1;
       const waiting = this.#waiting.get(mark);
       if (waiting !== undefined && seen.count >= waiting.count) this.#answer(mark, seen, waiting);
@@ -167,7 +167,7 @@ class Group {
       entry.on = undefined;
       if (ids.size !== want) fault(`read ${ids.size} rows of ${channel}, wanted ${want}`);
     }
-    return { ms: now() - began, pages, ...end };
+    return { ms: now() - began, ...end };
   }
 
   async close() {

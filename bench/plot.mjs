@@ -64,9 +64,9 @@ export function lines({ title, x, y, series }) {
   return svg(parts);
 }
 
-/** Bars with their spread, one a name: `bars` are `{name, median, min, max}`; `mark` is a line across, a floor. */
-export function bars({ title, x, bars, mark }) {
-  const most = Math.max(...bars.map((bar) => bar.max), mark ?? 0);
+/** Bars with their spread, one a name: `bars` are `{name, median, min, max}`. */
+export function bars({ title, x, bars }) {
+  const most = Math.max(...bars.map((bar) => bar.max));
   const step = stepOf(most);
   const top = Math.ceil(most / step) * step;
   const left = 190;
@@ -83,8 +83,6 @@ export function bars({ title, x, bars, mark }) {
     parts.push(`<rect x="${left}" y="${y}" width="${(at(median) - left).toFixed(1)}" height="20" fill="${colour}"/>`);
     parts.push(`<path d="M${at(min).toFixed(1)} ${y + 10}H${at(max).toFixed(1)}" stroke="${INK}" stroke-width="2"/>`);
   });
-  if (mark !== undefined)
-    parts.push(`<path d="M${at(mark).toFixed(1)} ${TOP}V${height - BOTTOM}" stroke="#e5534b" stroke-dasharray="4 3"/>`);
   parts.push(text((left + WIDTH) / 2, height - 10, x));
   return svg(parts, height);
 }

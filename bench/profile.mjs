@@ -13,7 +13,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { functions, inspect } from "./inspector.mjs";
 import { settle } from "./pace.mjs";
-import { newSpace, row, startPeers } from "./peers.mjs";
+import { newSpace, row } from "./peer.mjs";
+import { startPeers } from "./peers.mjs";
 
 /** Sockets of an object that is put to sleep and woken, and of one step of connecting. */
 const SLEEPING = 5_000;
@@ -25,7 +26,7 @@ const isWhole = process.env.PERF === "1";
 const [peer] = await startPeers([name], { inspector: !isWhole, build });
 const space = newSpace();
 const text = "x".repeat(120);
-let mark = 0;
+let step = 0;
 const publishes = (subscribers, to, count) => ({
   open: () =>
     peer.load.open(
@@ -34,8 +35,8 @@ const publishes = (subscribers, to, count) => ({
       { strict: !to },
     ),
   step: async () => {
-    const options = to ? { to: [`team:${(mark * 7919) % (subscribers / 10)}`] } : {};
-    await Promise.all([peer.load.wait(space, mark, count), peer.publish(space, row(mark++, 200), options)]);
+    const options = (mark) => (to ? { to: [`team:${(mark * 7919) % (subscribers / 10)}`] } : {});
+    await peer.deliver(space, count, undefined, options);
     return 1;
   },
 });
@@ -45,7 +46,7 @@ const works = {
   mutations: {
     open: () => peer.load.open(space, peer.sockets(space, 0, 50, { channel: null })),
     step: async () => {
-      await peer.load.mutate(space, { each: 20, window: 20, channel: "bench", run: `r${mark++}`, text });
+      await peer.load.mutate(space, { each: 20, window: 20, channel: "bench", run: `r${step++}`, text });
       return 1_000;
     },
   },
@@ -64,7 +65,7 @@ const works = {
     // One stays, so that the object is awake all along.
     open: () => peer.load.open(space, peer.sockets(space, CONNECTING, 1)),
     step: async () => {
-      const group = `connecting ${mark++}`;
+      const group = `connecting ${step++}`;
       await peer.load.open(group, peer.sockets(space, 0, CONNECTING));
       await peer.load.close(group);
       return CONNECTING;
@@ -125,7 +126,8 @@ async function ofProcess() {
     });
     const shares = report.toString().matchAll(/^ +([\d.]+)%  (.*?) *$/gm);
     for (const [, share, where] of [...shares].slice(0, 40)) {
-      console.log(`${each((used * share) / 100).padStart(11)}  ${where}`);
+      // It pads with columns that are empty here.
+      console.log(`${each((used * share) / 100).padStart(11)}  ${where.replace(/(\s+-)+$/, "")}`);
     }
   }
 }

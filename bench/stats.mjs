@@ -1,16 +1,21 @@
 // Medians and spreads of rounds, and ratios of what was measured in the same round.
 
-export const sorted = (values) => values.toSorted((a, b) => a - b);
+const sorted = (values) => values.toSorted((a, b) => a - b);
 
-export function median(values) {
+/** The value below which a share of the values lies, between two of them in proportion. */
+function quantile(values, share) {
   const list = sorted(values);
-  const half = list.length >> 1;
-  return list.length % 2 === 1 ? list[half] : (list[half - 1] + list[half]) / 2;
+  const place = share * (list.length - 1);
+  const [low, high] = [list[Math.floor(place)], list[Math.ceil(place)]];
+  return low + (high - low) * (place - Math.floor(place));
 }
 
-/** The median with the smallest and the largest value. */
+export const median = (values) => quantile(values, 0.5);
+
+/** The median, the quartiles, between which half of the rounds lie, and the smallest and the largest value. */
 export const summary = (values) => ({
   median: median(values),
+  quartiles: [quantile(values, 0.25), quantile(values, 0.75)],
   min: Math.min(...values),
   max: Math.max(...values),
   rounds: values.length,
@@ -22,16 +27,4 @@ export const ratio = (values, to) => summary(values.map((value, round) => value 
 /** Adds the rounds of another start, by peer: processes have other places in memory then, which alone is some percent. */
 export function addRounds(all, more) {
   for (const [peer, rounds] of Object.entries(more)) all[peer].push(...rounds);
-}
-
-/** Runs rounds of all peers in turn, each round beginning with another: the results by peer. */
-export async function interleaved(peers, rounds, measure) {
-  const results = new Map(peers.map((peer) => [peer.name, []]));
-  for (let round = 0; round < rounds; round += 1) {
-    for (let at = 0; at < peers.length; at += 1) {
-      const peer = peers[(at + round) % peers.length];
-      results.get(peer.name).push(await measure(peer, round));
-    }
-  }
-  return Object.fromEntries(results);
 }

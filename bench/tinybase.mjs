@@ -10,7 +10,9 @@ const PATIENCE = 60;
 
 async function connect(url) {
   const store = createMergeableStore();
-  const synchronizer = await createWsSynchronizer(store, new WebSocket(url), PATIENCE);
+  // Nobody here compresses.
+  const socket = new WebSocket(url, { perMessageDeflate: false });
+  const synchronizer = await createWsSynchronizer(store, socket, PATIENCE);
   return { store, synchronizer };
 }
 

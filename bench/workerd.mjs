@@ -12,7 +12,6 @@ export { hasProc };
 /** Starts Workers, given in Miniflare's options, in a workerd of their own on a free port. */
 export async function startWorkerd(workers, { inspector = false } = {}) {
   const before = workerds();
-  const began = performance.now();
   const logs = [];
   const runtime = new Miniflare(
     convertV4MiniflareOptions({
@@ -32,19 +31,18 @@ export async function startWorkerd(workers, { inspector = false } = {}) {
   );
   await runtime.ready;
   const { origin } = await runtime.unsafeGetDirectURL(workers[0].name);
-  return new Workerd(runtime, origin, workerd(before), { logs, startMs: performance.now() - began });
+  return new Workerd(runtime, origin, workerd(before), { logs });
 }
 
 /** A running workerd. */
 export class Workerd {
   #runtime;
 
-  constructor(runtime, origin, pid, { logs, startMs }) {
+  constructor(runtime, origin, pid, { logs }) {
     this.#runtime = runtime;
     this.origin = origin;
     this.pid = pid;
     this.logs = logs;
-    this.startMs = startMs;
   }
 
   /** Microseconds of CPU that all its threads have used. */

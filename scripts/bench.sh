@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Measures Tidewire beside its peers and writes docs/performance.md.
-#   scripts/bench.sh                  all scenarios; half an hour
+#   scripts/bench.sh                  all scenarios; about 40 minutes
 #   scripts/bench.sh --only NAME      one: fanout, scoped, batch, mutations, catchup, waking,
 #                                     libraries, size
 #   scripts/bench.sh --rounds 3       as many rounds of each, for a quick look
+#   scripts/bench.sh --render         measures nothing: the page again, from the numbers that are there
 #   scripts/bench.sh --short          all with tiny numbers, for correctness alone; BENCH_SHORT=1 too
+# The status is 1 where a scenario that was measured misses a floor; the page is written before.
 source "$(dirname "$0")/env.sh"
 
 # A socket takes two file descriptors of workerd, and 9,000 of them are measured.

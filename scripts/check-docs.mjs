@@ -1,7 +1,9 @@
 // Holds the documentation to its word: each numbered statement names the tests that would fail
-// without it, and each test that is named is there. Snippets are parts of tested examples.
+// without it, and each test that is named is there. Snippets are parts of tested examples, and the table of
+// instructions shows the baseline.
 import { execSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
+import { withTable } from "./instructions-table.mjs";
 
 const files = (folder, ...endings) =>
   readdirSync(folder, { recursive: true })
@@ -88,6 +90,12 @@ for (const document of ["docs/publishing.md", "docs/migrating.md", "docs/sources
       fault(document, `a snippet is not part of ${path}: ${snippet.split("\n")[0]}`);
     }
   }
+}
+
+const page = readFileSync("docs/performance.md", "utf8");
+if (withTable(page, JSON.parse(readFileSync("bench/instructions.json", "utf8"))) !== page) {
+  const renew = "scripts/instructions.sh --update";
+  fault("docs/performance.md", `the table of instructions is not that of bench/instructions.json: ${renew}`);
 }
 
 const readme = readFileSync("README.md", "utf8");

@@ -2,9 +2,9 @@
 # Counts the instructions that the native engine takes for a message of each kind, by callgrind, and
 # compares them with bench/instructions.json: 5 % more fails, 5 % less asks for --update.
 #   instructions.sh            compares
-#   instructions.sh --update   renews the baseline
-# Another compiler or machine than the baseline's is a named skip. So is a missing valgrind, which root
-# gets from Debian; where CI=true that fails.
+#   instructions.sh --update   renews the baseline and its table in docs/performance.md
+# Another compiler or machine than the baseline's is a named skip, and so is a missing valgrind, which root
+# gets from Debian. Where CI=true both fail, and so does a baseline that asks for --update.
 source "$(dirname "$0")/env.sh"
 
 if ! have valgrind && [ "$(id -u)" = 0 ] && have apt-get; then

@@ -40,9 +40,9 @@ export class Raw extends DurableObject {
 
   #connect(url) {
     const [client, server] = Object.values(new WebSocketPair());
-    const user = url.searchParams.get("user");
+    const by = url.searchParams.get("user");
     this.ctx.acceptWebSocket(server, url.searchParams.has("tag") ? [url.searchParams.get("tag")] : []);
-    server.serializeAttachment(user);
+    server.serializeAttachment({ by, isCareful: url.searchParams.has("careful") });
     return new Response(null, { status: 101, webSocket: client });
   }
 
@@ -93,9 +93,9 @@ export class Raw extends DurableObject {
 
   /** The three rows of a mutation: the row, its index entry, the outcome. */
   #mutate(socket, message) {
-    const by = socket.deserializeAttachment();
+    const { by, isCareful } = socket.deserializeAttachment();
     const seq = ++this.#seq;
-    if (by.startsWith("careful-")) this.#look(by, message, () => this.#write(by, message, seq));
+    if (isCareful) this.#look(by, message, () => this.#write(by, message, seq));
     else this.#write(by, message, seq);
     const { id, data } = message;
     socket.send(JSON.stringify({ type: "ack", id, data, cursor: `raw.${seq}`, replayed: false }));

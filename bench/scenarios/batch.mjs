@@ -1,7 +1,7 @@
 // 3. Batch: 100 changes to 1,000 subscribers as one publish, and as 100. CPU of both.
-import { settle } from "../pace.mjs";
-import { newSpace, row, startPeers } from "../peers.mjs";
-import { interleaved } from "../stats.mjs";
+import { interleaved, settle } from "../pace.mjs";
+import { newSpace, row } from "../peer.mjs";
+import { startPeers, stopPeers } from "../peers.mjs";
 import { floor, number, of, spread, table } from "../format.mjs";
 
 export const name = "batch";
@@ -10,14 +10,11 @@ export async function run({ rounds, subscribers, changes }) {
   const peers = await startPeers(["raw", "tidewire", "partyserver"]);
   const space = newSpace();
   try {
-    for (const peer of peers) {
-      peer.mark = 0;
-      await peer.load.open(space, peer.sockets(space, 0, subscribers));
-    }
+    for (const peer of peers) await peer.load.open(space, peer.sockets(space, 0, subscribers));
     const measured = await interleaved(peers, rounds, (peer) => visit(peer, space, subscribers, changes));
     return { subscribers, changes, peers: measured };
   } finally {
-    await Promise.all(peers.map((peer) => peer.stop()));
+    await stopPeers(peers);
   }
 }
 
@@ -25,8 +22,7 @@ async function visit(peer, space, subscribers, changes) {
   const rows = () => Array.from({ length: changes }, () => row(peer.mark++, 200));
   const until = (mark) => peer.load.wait(space, mark, subscribers);
   const from = peer.mark;
-  const first = row(peer.mark++, 200);
-  await Promise.all([until(peer.mark - 1), peer.publish(space, first)]);
+  await peer.deliver(space, subscribers);
   await settle();
 
   const began = peer.cpu();
@@ -44,12 +40,7 @@ async function visit(peer, space, subscribers, changes) {
   }
   await settle();
   const batch = (peer.cpu() - before) / batches;
-  await peer.load.check(
-    space,
-    from,
-    Array.from({ length: peer.mark - from }, (_, at) => from + at),
-    subscribers,
-  );
+  await peer.checkLast(space, peer.mark - from, subscribers);
   return { singlesUs: singles, batchUs: batch, ratio: singles / batch };
 }
 

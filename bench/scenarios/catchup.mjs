@@ -1,9 +1,10 @@
 // 5. Catch-up and snapshots: whole channels of 10,000 and 100,000 rows, read page by page over a socket, and a
 // cursor 100 rows behind in a channel of 100,000, beside a channel of 100 rows. CPU per answer.
-import { settle } from "../pace.mjs";
-import { newSpace, row, startPeers } from "../peers.mjs";
-import { addRounds, interleaved } from "../stats.mjs";
-import { floor, of, ratioOf, spread, table } from "../format.mjs";
+import { interleaved, settle } from "../pace.mjs";
+import { newSpace, row } from "../peer.mjs";
+import { startPeers, stopPeers } from "../peers.mjs";
+import { addRounds } from "../stats.mjs";
+import { floor, number, of, ratioOf, spread, table } from "../format.mjs";
 
 export const name = "catchup";
 
@@ -60,7 +61,7 @@ async function once({ rounds, sizes, times, warm }) {
     const results = Object.fromEntries(Object.keys(kinds).map((kind) => [kind, pick(kind)]));
     return { rows: Object.fromEntries(Object.entries(kinds).map(([kind, { rows }]) => [kind, rows])), results };
   } finally {
-    await Promise.all(peers.map((peer) => peer.stop()));
+    await stopPeers(peers);
   }
 }
 
@@ -69,9 +70,9 @@ async function read(peer, space, { behind, ...what }) {
   const question = { ...what, limit: PAGE, ...(behind ? peer.behind : {}) };
   if (what.times > 1) await peer.load.read(space, { ...question, times: 5 });
   const before = peer.cpu();
-  const { ms, pages } = await peer.load.read(space, question);
+  const { ms } = await peer.load.read(space, question);
   await settle();
-  return { cpuUs: (peer.cpu() - before) / what.times, ms: ms / what.times, pages: pages / what.times };
+  return { cpuUs: (peer.cpu() - before) / what.times, ms: ms / what.times };
 }
 
 /** Rows with marks from `from` on. */
@@ -89,6 +90,14 @@ export function report({ rows: counts, results }) {
       spread(of(rounds, "ms")),
     ]),
   );
+  // What a page costs beside its rows: two pages of unlike many rows tell.
+  const whole = Object.keys(results).find((kind) => kind.startsWith("full") && counts[kind] % PAGE === 0);
+  const parts = Object.keys(results[whole]).map((peer) => {
+    const page = (kind) => of(results[kind][peer], "cpuUs").median / Math.ceil(counts[kind] / PAGE);
+    const few = `all of ${BEHIND}`;
+    const row = (page(whole) - page(few)) / (Math.min(PAGE, counts[whole]) - BEHIND);
+    return [peer, number(page(few) - BEHIND * row), number(row)];
+  });
   const kinds = Object.keys(results);
   const [behind, small] = [
     kinds.find((kind) => kind.startsWith("behind")),
@@ -98,6 +107,7 @@ export function report({ rows: counts, results }) {
     title: "Catch-up and snapshots",
     tables: [
       table(["what is read", "peer", "CPU, to raw", "CPU, µs", "CPU of a row, µs", "to the last page, ms"], rows),
+      table(["peer", "a page beside its rows, µs of CPU", "a row more, µs"], parts),
     ],
     floors: [
       ...Object.entries(results)

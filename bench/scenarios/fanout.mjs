@@ -1,9 +1,10 @@
 // 1. Fan-out: one change to all subscribers of a channel. CPU per delivery, and the time from the publisher's
 // request to the last delivery.
-import { newSpace, row, startPeers } from "../peers.mjs";
-import { addRounds, interleaved } from "../stats.mjs";
-import { settle } from "../pace.mjs";
-import { floor, number, of, ratioOf, spread, table } from "../format.mjs";
+import { inTurns } from "../pace.mjs";
+import { newSpace, row } from "../peer.mjs";
+import { startPeers, stopPeers } from "../peers.mjs";
+import { addRounds, median } from "../stats.mjs";
+import { floor, of, ratioOf, spread, table } from "../format.mjs";
 import { lines } from "../plot.mjs";
 
 export const name = "fanout";
@@ -11,15 +12,18 @@ export const name = "fanout";
 /** Who is measured at every number of subscribers. */
 const PEERS = ["raw", "tidewire", "partyserver"];
 
-/** Where there is a floor, also a raw object that writes what it sends: its frames, too, wait for the commit. */
+/** A raw object that writes what it sends: its frames, too, wait for the commit. */
 const LOG = "raw, with a log";
+
+/** Who is measured where there is a floor. */
+const ALL = ["raw", LOG, "tidewire", "tidewire with its log", "partyserver"];
 
 export async function run({ starts, subscribers, messages, ...numbers }) {
   // What has a floor is measured in several starts, see `addRounds`.
   const [least, ...more] = subscribers;
   const results = [];
   for (let start = 0; start < starts; start += 1) {
-    for (const one of await once([...PEERS, LOG], { ...numbers, subscribers: [least], messages: 2 * messages })) {
+    for (const one of await once(ALL, { ...numbers, subscribers: [least], messages: 2 * messages })) {
       const same = results.find(({ bytes }) => bytes === one.bytes);
       if (!same) results.push(one);
       else addRounds(same.peers, one.peers);
@@ -31,7 +35,6 @@ export async function run({ starts, subscribers, messages, ...numbers }) {
 async function once(names, { rounds, subscribers, messages, bytes }) {
   const peers = await startPeers(names);
   const space = newSpace();
-  const marks = new Map(peers.map((peer) => [peer, 0]));
   const results = [];
   try {
     let open = 0;
@@ -40,47 +43,37 @@ async function once(names, { rounds, subscribers, messages, bytes }) {
       open = count;
       for (const size of bytes) {
         const many = Math.max(4, Math.round(messages / count));
-        const measured = await interleaved(peers, rounds, (peer) => visit(peer, space, count, many, size, marks));
+        const measured = await publishes(peers, space, { rounds, many, count, size });
         results.push({ subscribers: count, bytes: size, messages: many, peers: measured });
       }
     }
   } finally {
-    await Promise.all(peers.map((peer) => peer.stop()));
+    await stopPeers(peers);
   }
   return results;
 }
 
-/** Publishes of one peer, one after the other: CPU of a delivery in µs, time of each to its last delivery in ms. */
-async function visit(peer, space, count, many, size, marks) {
-  const publish = async () => {
-    const mark = marks.get(peer);
-    marks.set(peer, mark + 1);
-    const delivered = peer.load.wait(space, mark, count);
-    const began = Number(process.hrtime.bigint()) / 1e6;
-    const [{ last }] = await Promise.all([delivered, peer.publish(space, row(mark, size))]);
-    return last - began;
-  };
-  // An object that has slept wakes with the first, which is not measured.
-  const from = marks.get(peer);
-  await publish();
-  await settle();
-  const before = peer.cpu();
-  const times = [];
-  for (let at = 0; at < many; at += 1) times.push(await publish());
-  await settle();
-  const cpu = peer.cpu() - before;
-  const sent = Array.from({ length: many + 1 }, (_, at) => from + at);
-  await peer.load.check(space, from, sent, count);
-  return { cpuUs: cpu / (many * count), ms: times.toSorted((a, b) => a - b)[many >> 1] };
+/** Publishes of all peers in turn: CPU of a delivery in µs, time of a publish to its last delivery in ms. */
+async function publishes(peers, space, { rounds, many, count, size }) {
+  const publish = (peer) => peer.deliver(space, count, (mark) => row(mark, size));
+  const measured = await inTurns(peers, rounds, many, {
+    // An object that has slept wakes with this one.
+    before: publish,
+    turn: async (peer) => (await publish(peer)).lastMs,
+    after: (peer) => peer.checkLast(space, many + 1, count),
+  });
+  const numbers = ({ cpuUs, turns }) => ({ cpuUs: cpuUs / (many * count), ms: median(turns) });
+  return Object.fromEntries(Object.entries(measured).map(([name, list]) => [name, list.map(numbers)]));
 }
 
 export function report(results) {
   const rows = results.flatMap(({ subscribers, bytes, peers }) =>
     Object.entries(peers).map(([peer, rounds]) => [
-      number(subscribers).replace(/\.0+$/, ""),
+      subscribers.toLocaleString("en-US"),
       bytes,
       peer,
       spread(ratioOf(rounds, peers.raw, "cpuUs"), " ×"),
+      peers[LOG] ? spread(ratioOf(rounds, peers[LOG], "cpuUs"), " ×") : "",
       spread(of(rounds, "cpuUs")),
       spread(of(rounds, "ms")),
     ]),
@@ -95,24 +88,27 @@ export function report(results) {
     title: "Fan-out: one change to all",
     tables: [
       table(
-        ["subscribers", "bytes of a row", "peer", "CPU, to raw", "CPU of a delivery, µs", "to the last delivery, ms"],
+        [
+          "subscribers",
+          "bytes of a row",
+          "peer",
+          "CPU, to raw",
+          `to ${LOG}`,
+          "CPU of a delivery, µs",
+          "to the last delivery, ms",
+        ],
         rows,
       ),
     ],
     floors: results
       .filter(({ subscribers }) => subscribers === 1_000)
-      .flatMap(({ bytes, peers }) => [
+      .map(({ bytes, peers }) =>
         floor(
           `1. CPU per delivery to raw, 1,000 subscribers, ${bytes} B`,
           ratioOf(peers.tidewire, peers.raw, "cpuUs"),
           1.05,
         ),
-        floor(
-          `1. CPU per delivery to raw that also writes it down, 1,000 subscribers, ${bytes} B`,
-          ratioOf(peers.tidewire, peers[LOG], "cpuUs"),
-          1.05,
-        ),
-      ]),
+      ),
     plots: {
       "fanout.svg": lines({
         title: "From a publisher's request to the last delivery, rows of 200 B",

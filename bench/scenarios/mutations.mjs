@@ -1,8 +1,8 @@
 // 4. Mutations: 50 clients that write as fast as they are acknowledged, 20 each under way. CPU per mutation; rows
 // written per mutation.
-import { settle } from "../pace.mjs";
-import { newSpace, startPeers } from "../peers.mjs";
-import { interleaved } from "../stats.mjs";
+import { interleaved, settle } from "../pace.mjs";
+import { newSpace } from "../peer.mjs";
+import { startPeers, stopPeers } from "../peers.mjs";
 import { floor, of, ratioOf, spread, table } from "../format.mjs";
 import { bars } from "../plot.mjs";
 
@@ -41,7 +41,7 @@ export async function run({ rounds, clients, each, window, warm }) {
     });
     return { clients, window, mutations: clients * each, peers: measured };
   } finally {
-    await Promise.all(peers.map((peer) => peer.stop()));
+    await stopPeers(peers);
   }
 }
 

@@ -1,30 +1,31 @@
 // 2. Scoped: one change for 10 of N connections. CPU per publish, and how it grows with N. Each N has a workerd
 // of its own, so that all are measured in the same minutes.
-import { settle } from "../pace.mjs";
-import { newSpace, row, startPeers } from "../peers.mjs";
-import { interleaved } from "../stats.mjs";
+import { inTurns } from "../pace.mjs";
+import { newSpace, row } from "../peer.mjs";
+import { startPeers, stopPeers } from "../peers.mjs";
+import { addRounds, median } from "../stats.mjs";
 import { floor, of, ratioOf, spread, table } from "../format.mjs";
 import { lines } from "../plot.mjs";
 
 export const name = "scoped";
 
+const LOG = "raw, with a log";
+const PEERS = ["raw", LOG, "tidewire", "tidewire with its log", "partyserver"];
+
 /** Connections that hold the same topic. */
 const TEAM = 10;
 const tag = (at) => `team:${Math.floor(at / TEAM)}`;
 
-export async function run({ starts, ...numbers }) {
-  const results = [];
-  for (let start = 0; start < starts; start += 1) together(results, await once(numbers));
-  return results;
-}
+/** Publishes of a turn: after going from process to process the first find the processor's caches cold. */
+const TURN = 20;
 
-/** Adds the rounds of another start, whose processes have other places in memory, which alone is some percent. */
-function together(results, more) {
-  for (const one of more) {
-    const same = results.find(({ peer, subscribers }) => peer === one.peer && subscribers === one.subscribers);
-    if (same) same.rounds.push(...one.rounds);
-    else results.push(one);
+export async function run({ starts, ...numbers }) {
+  const all = await once(numbers);
+  for (let start = 1; start < starts; start += 1) {
+    const more = await once(numbers);
+    for (const [at, { peers }] of all.entries()) addRounds(peers, more[at].peers);
   }
+  return all;
 }
 
 async function once({ rounds, subscribers, publishes, warm }) {
@@ -32,71 +33,82 @@ async function once({ rounds, subscribers, publishes, warm }) {
   const all = [];
   try {
     for (const count of subscribers) {
-      for (const peer of await startPeers(["raw", "raw, with a log", "tidewire", "partyserver"])) {
-        Object.assign(peer, { count, mark: 0, name: `${peer.name} ${count}` });
+      for (const peer of await startPeers(PEERS)) {
+        Object.assign(peer, { count, name: `${peer.name} ${count}` });
         all.push(peer);
         await peer.load.open(space, peer.sockets(space, 0, count, { tag }), { strict: false });
       }
     }
     // Until the compilers have done with what is hot: wasm too begins as slow code.
-    for (const peer of all) await visit(peer, space, warm);
-    const measured = await interleaved(all, rounds, (peer) => visit(peer, space, publishes));
-    return all.map(({ name, kind, count }) => ({ peer: kind.name, subscribers: count, rounds: measured[name] }));
+    await measure(all, space, 1, warm);
+    const measured = await measure(all, space, rounds, publishes);
+    return subscribers.map((count) => ({
+      subscribers: count,
+      peers: Object.fromEntries(
+        all.filter((peer) => peer.count === count).map(({ name, kind }) => [kind.name, measured[name]]),
+      ),
+    }));
   } finally {
-    await Promise.all(all.map((peer) => peer.stop()));
+    await stopPeers(all);
   }
 }
 
-async function visit(peer, space, publishes) {
-  const teams = Math.floor(peer.count / TEAM);
-  const publish = async () => {
-    const mark = peer.mark++;
-    // Spread over all connections, the same way in each round. A row stays with its team: one that moves is
-    // also told, as deleted, to those who had it.
-    const team = (mark * 7919) % teams;
-    const [data, to] = [{ ...row(mark, 200), id: `k${team}` }, [`team:${team}`]];
-    const began = Number(process.hrtime.bigint()) / 1e6;
-    const [{ last }] = await Promise.all([
-      peer.load.wait(space, mark, TEAM),
-      peer.publish(space, data, { to }),
-    ]);
-    return last - began;
+/** Publishes of all peers in turn: CPU of one in µs, time of one to its last delivery in ms. */
+async function measure(peers, space, rounds, publishes) {
+  const turns = Math.ceil(publishes / TURN);
+  const many = turns * TURN;
+  // Spread over all connections, the same way in each round. A row stays with its team: one that moves is also told,
+  // as deleted, to those who had it.
+  const team = (peer, mark) => (mark * 7919) % Math.floor(peer.count / TEAM);
+  const publish = (peer) =>
+    peer.deliver(
+      space,
+      TEAM,
+      (mark) => ({ ...row(mark, 200), id: `k${team(peer, mark)}` }),
+      (mark) => ({ to: [`team:${team(peer, mark)}`] }),
+    );
+  const some = async (peer) => {
+    const times = [];
+    for (let at = 0; at < TURN; at += 1) times.push((await publish(peer)).lastMs);
+    return times;
   };
-  const from = peer.mark;
-  for (let at = 0; at < 5; at += 1) await publish();
-  await settle();
-  const before = peer.cpu();
-  const times = [];
-  for (let at = 0; at < publishes; at += 1) times.push(await publish());
-  await settle();
-  const cpu = peer.cpu() - before;
-  const sent = Array.from({ length: publishes + 5 }, (_, at) => from + at);
-  await peer.load.check(space, from, sent, TEAM);
-  return { cpuUs: cpu / publishes, ms: times.toSorted((a, b) => a - b)[publishes >> 1] };
+  const measured = await inTurns(peers, rounds, turns, {
+    // An object that has slept wakes with these.
+    before: some,
+    turn: some,
+    after: (peer) => peer.checkLast(space, many + TURN, TEAM),
+  });
+  const numbers = ({ cpuUs, turns }) => ({ cpuUs: cpuUs / many, ms: median(turns.flat()) });
+  return Object.fromEntries(Object.entries(measured).map(([name, list]) => [name, list.map(numbers)]));
 }
 
 export function report(results) {
-  const rounds = (peer, subscribers) =>
-    results.find((one) => one.peer === peer && one.subscribers === subscribers).rounds;
-  const counts = [...new Set(results.map(({ subscribers }) => subscribers))];
+  const rounds = (peer, count) => results.find(({ subscribers }) => subscribers === count).peers[peer];
+  const counts = results.map(({ subscribers }) => subscribers);
   const [least, most] = [Math.min(...counts), Math.max(...counts)];
   const growth = (peer) => ratioOf(rounds(peer, most), rounds(peer, least), "cpuUs");
-  const peers = [...new Set(results.map(({ peer }) => peer))];
-  const rows = results.map(({ peer, subscribers, rounds: measured }) => [
-    subscribers.toLocaleString("en-US"),
-    peer,
-    spread(ratioOf(measured, rounds("raw", subscribers), "cpuUs"), " ×"),
-    spread(of(measured, "cpuUs")),
-    spread(of(measured, "ms")),
-  ]);
+  const names = Object.keys(results[0].peers);
+  const rows = results.flatMap(({ subscribers, peers }) =>
+    Object.entries(peers).map(([peer, measured]) => [
+      subscribers.toLocaleString("en-US"),
+      peer,
+      spread(ratioOf(measured, peers.raw, "cpuUs"), " ×"),
+      spread(ratioOf(measured, peers[LOG], "cpuUs"), " ×"),
+      spread(of(measured, "cpuUs")),
+      spread(of(measured, "ms")),
+    ]),
+  );
   const range = `${least.toLocaleString("en-US")} to ${most.toLocaleString("en-US")}`;
   return {
     title: `Scoped: a change for ${TEAM} of N`,
     tables: [
-      table(["N", "peer", "CPU, to raw by tag", "CPU of a publish, µs", "to the last delivery, ms"], rows),
+      table(
+        ["N", "peer", "CPU, to raw by tag", `to ${LOG}`, "CPU of a publish, µs", "to the last delivery, ms"],
+        rows,
+      ),
       table(
         ["peer", `growth of CPU from ${range}`],
-        peers.map((peer) => [peer, spread(growth(peer), " ×")]),
+        names.map((peer) => [peer, spread(growth(peer), " ×")]),
       ),
     ],
     floors: [
@@ -108,20 +120,13 @@ export function report(results) {
           1.5,
         ),
       ),
-      ...counts.map((count) =>
-        floor(
-          `2. CPU of a scoped publish to raw by tag that also writes it down, N = ${count.toLocaleString("en-US")}`,
-          ratioOf(rounds("tidewire", count), rounds("raw, with a log", count), "cpuUs"),
-          1.5,
-        ),
-      ),
     ],
     plots: {
       "scoped.svg": lines({
         title: `CPU of a publish for ${TEAM} of N connections`,
         x: "connections",
         y: "µs of CPU",
-        series: peers.map((name) => ({
+        series: names.map((name) => ({
           name,
           points: counts.map((count) => ({ x: count, ...of(rounds(name, count), "cpuUs") })),
         })),

@@ -2,8 +2,9 @@
 // first frame of a new space.
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
-import { newSpace, startPeers } from "../peers.mjs";
 import { settle } from "../pace.mjs";
+import { newSpace } from "../peer.mjs";
+import { startPeers } from "../peers.mjs";
 import { of, spread, table } from "../format.mjs";
 
 export const name = "size";
@@ -24,8 +25,10 @@ export async function run({ rounds }) {
   const names = ["raw", "tidewire", "partyserver"];
   const starts = Object.fromEntries(names.map((name) => [name, []]));
   for (let round = 0; round < rounds; round += 1) {
-    for (let at = 0; at < names.length; at += 1)
-      starts[names[(at + round) % names.length]].push(await start(names[(at + round) % names.length]));
+    for (let at = 0; at < names.length; at += 1) {
+      const name = names[(at + round) % names.length];
+      starts[name].push(await start(name));
+    }
   }
   return { files: Object.fromEntries(files.map((file) => [file, bytes(file)])), starts };
 }
@@ -41,7 +44,7 @@ async function start(name) {
     const first = performance.now();
     const { ms } = await peer.load.open("a", peer.sockets(newSpace(), 0, 1));
     await settle();
-    return { startMs: peer.workerd.startMs, firstMs: first - began, socketMs: ms, cpuMs: (peer.cpu() - idle) / 1000 };
+    return { firstMs: first - began, socketMs: ms, cpuMs: (peer.cpu() - idle) / 1000 };
   } finally {
     await peer.stop();
   }

@@ -1,70 +1,71 @@
 // 6. Waking: 5,000 sleeping sockets, and the first publish that wakes their object. Memory per socket, awake;
 // CPU of a connection.
 import { inspect } from "../inspector.mjs";
-import { settle } from "../pace.mjs";
-import { newSpace, row, startPeers } from "../peers.mjs";
-import { interleaved } from "../stats.mjs";
-import { number, of, spread, table } from "../format.mjs";
+import { interleaved, settle } from "../pace.mjs";
+import { newSpace } from "../peer.mjs";
+import { startPeers, stopPeers } from "../peers.mjs";
+import { addRounds, summary } from "../stats.mjs";
+import { of, spread, table } from "../format.mjs";
 
 export const name = "waking";
 
-export async function run({ rounds, sockets }) {
+export async function run({ starts, ...numbers }) {
+  // What a socket takes is measured once in a start, while all are opened.
+  const all = await once(numbers, 0);
+  for (let start = 1; start < starts; start += 1) {
+    const one = await once(numbers, start);
+    for (const field of ["waking", "memory", "connecting"]) addRounds(all[field], one[field]);
+  }
+  return all;
+}
+
+async function once({ rounds, sockets }, start) {
   const peers = await startPeers(["raw", "tidewire", "partyserver"], { inspector: true });
   const space = newSpace();
   try {
-    for (const peer of peers) {
-      peer.mark = 0;
-      // A socket there already: what the object itself takes is not counted among them.
-      await peer.load.open(space, peer.sockets(space, sockets, 1));
-      peer.session = await inspect(peer.workerd, peer.kind.worker);
-      const [heap, rss, cpu] = [await peer.session.heap(), peer.workerd.rss(), peer.cpu()];
-      const { ms } = await peer.load.open(space, peer.sockets(space, 0, sockets));
-      await settle();
-      peer.connecting = { cpuUs: (peer.cpu() - cpu) / sockets, perSecond: sockets / (ms / 1000) };
-      const after = await peer.session.heap();
-      peer.memory = {
-        rss: (peer.workerd.rss() - rss) / sockets,
-        heap: (after.used - heap.used) / sockets,
-        wasm: (after.wasm - heap.wasm) / sockets,
-        heapOfAll: after.used,
-        wasmOfAll: after.wasm,
-      };
-      peer.session.close();
-    }
-    const waking = await interleaved(peers, rounds, (peer) => wake(peer, space, sockets + 1));
-    const of = (field) => Object.fromEntries(peers.map((peer) => [peer.name, peer[field]]));
-    return { sockets, waking, memory: of("memory"), connecting: of("connecting") };
+    const opened = await interleaved(peers, 1, (peer) => connect(peer, space, sockets), start);
+    const waking = await interleaved(peers, rounds, (peer) => wake(peer, space, sockets + 1), start);
+    const only = (field) => Object.fromEntries(Object.entries(opened).map(([name, [one]]) => [name, [one[field]]]));
+    return { sockets, waking, memory: only("memory"), connecting: only("connecting") };
   } finally {
-    await Promise.all(peers.map((peer) => peer.stop()));
+    await stopPeers(peers);
   }
+}
+
+/** Opens sockets: CPU and time of a connection, and what it takes of the memory. */
+async function connect(peer, space, sockets) {
+  // A socket there already: what the object itself takes is not counted among them.
+  await peer.load.open(space, peer.sockets(space, sockets, 1));
+  const session = await inspect(peer.workerd, peer.kind.worker);
+  const [heap, rss, cpu] = [await session.heap(), peer.workerd.rss(), peer.cpu()];
+  const { ms } = await peer.load.open(space, peer.sockets(space, 0, sockets));
+  await settle();
+  const connecting = { cpuUs: (peer.cpu() - cpu) / sockets, perSecond: sockets / (ms / 1000) };
+  const after = await session.heap();
+  const memory = {
+    rss: (peer.workerd.rss() - rss) / sockets,
+    heap: (after.used - heap.used) / sockets,
+    wasm: (after.wasm - heap.wasm) / sockets,
+    heapOfAll: after.used,
+    wasmOfAll: after.wasm,
+  };
+  session.close();
+  return { connecting, memory };
 }
 
 async function wake(peer, space, sockets) {
   const publish = async () => {
-    const mark = peer.mark++;
-    const began = Number(process.hrtime.bigint()) / 1e6;
     const before = peer.cpu();
-    const [{ first, last }] = await Promise.all([
-      peer.load.wait(space, mark, sockets),
-      peer.publish(space, row(mark, 200)),
-    ]);
+    const { firstMs, lastMs } = await peer.deliver(space, sockets);
     await settle();
-    return { first: first - began, last: last - began, cpuMs: (peer.cpu() - before) / 1000 };
+    return { firstMs, lastMs, cpuMs: (peer.cpu() - before) / 1000 };
   };
-  const from = peer.mark;
   await publish();
   const awake = await publish();
   await peer.sleep(space);
   const woken = await publish();
-  await peer.load.check(space, from, [from, from + 1, from + 2], sockets);
-  return {
-    firstMs: woken.first,
-    lastMs: woken.last,
-    cpuMs: woken.cpuMs,
-    awakeMs: awake.last,
-    awakeFirstMs: awake.first,
-    awakeCpuMs: awake.cpuMs,
-  };
+  await peer.checkLast(space, 3, sockets);
+  return { ...woken, awakeMs: awake.lastMs, awakeCpuMs: awake.cpuMs };
 }
 
 export function report({ sockets, waking, memory, connecting }) {
@@ -88,21 +89,19 @@ export function report({ sockets, waking, memory, connecting }) {
           "heap of all, MB",
           "wasm of all, MB",
         ],
-        peers.map((peer) => {
-          const { rss, heap, wasm, heapOfAll, wasmOfAll } = memory[peer];
-          return [
-            peer,
-            number(rss / 1000),
-            number(heap),
-            number(wasm),
-            number(heapOfAll / 1e6),
-            number(wasmOfAll / 1e6),
-          ];
-        }),
+        peers.map((peer) => [
+          peer,
+          ...Object.entries({ rss: 1e3, heap: 1, wasm: 1, heapOfAll: 1e6, wasmOfAll: 1e6 }).map(([field, unit]) =>
+            spread(summary(memory[peer].map((start) => start[field] / unit))),
+          ),
+        ]),
       ),
       table(
         ["peer", "CPU of a connection, µs", "connections per second"],
-        peers.map((peer) => [peer, number(connecting[peer].cpuUs), number(connecting[peer].perSecond)]),
+        peers.map((peer) => [
+          peer,
+          ...["cpuUs", "perSecond"].map((field) => spread(of(connecting[peer], field))),
+        ]),
       ),
     ],
     floors: [],

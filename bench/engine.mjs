@@ -1,0 +1,41 @@
+// Which Tidewire is measured: the commit, and the wasm of the sync Worker.
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const root = new URL("../", import.meta.url);
+
+const git = (...args) =>
+  execFileSync("git", args, { cwd: fileURLToPath(root), stdio: ["ignore", "pipe", "ignore"] })
+    .toString()
+    .trim();
+
+/** The commit, with a `+` where tracked files outside of docs/, which a bench writes, are changed. */
+function commit() {
+  try {
+    const changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)docs");
+    return git("rev-parse", "--short", "HEAD") + (changed === "" ? "" : "+");
+  } catch {
+    return undefined; // No repository, or no git.
+  }
+}
+
+/** What is built may be of another commit than what is checked out, so the wasm is told beside it. */
+export function engine() {
+  const wasm = readFileSync(new URL("sync-worker/build/index_bg.wasm", root));
+  return { commit: commit(), wasm: createHash("sha256").update(wasm).digest("hex").slice(0, 12) };
+}
+
+/** Of which Tidewire scenarios are, in words: of one all, or which is of which. */
+export function engines(measured) {
+  const scenarios = new Map();
+  for (const [name, { engine }] of Object.entries(measured)) {
+    const commit = engine?.commit ? `commit ${engine.commit}` : "an unrecorded commit";
+    const which = commit + (engine ? ` (the sync Worker's wasm: sha256 ${engine.wasm}…)` : "");
+    scenarios.set(which, [...(scenarios.get(which) ?? []), name]);
+  }
+  if (scenarios.size === 1) return `Tidewire of ${[...scenarios.keys()][0]}.`;
+  const parts = Array.from(scenarios, ([which, names]) => `${names.join(", ")} of ${which}`);
+  return `Tidewire of several commits: ${parts.join(";\n")}.`;
+}
