@@ -1,6 +1,7 @@
 // The cases and which of them are required; running them against a target; what is missing then.
 import { randomBytes } from "node:crypto";
 import { readFileSync, readdirSync } from "node:fs";
+import { misspelt } from "./grammar.mjs";
 import { Conversation } from "./steps.mjs";
 
 const read = (file) => JSON.parse(readFileSync(new URL(file, import.meta.url), "utf8"));
@@ -23,6 +24,8 @@ export const casesOf = (name, transport) =>
 
 /** Runs one case: undefined, or why it fails. */
 export async function play(target, one, transport) {
+  const wrong = misspelt(one);
+  if (wrong !== undefined) return `this is no case: ${wrong}`;
   const talk = new Conversation(target, transport, `conf-${randomBytes(8).toString("hex")}`);
   let at = 0;
   try {

@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { MockTarget, type Message, type Result, type Suite, type Tamper } from "./conformance.ts";
+import { MockTarget, type Case, type Message, type Result, type Suite, type Tamper } from "./conformance.ts";
 
 const { cases, casesOf, missing, play, required, server } = (await import(
   new URL("../../conformance/suite.mjs", import.meta.url).href
@@ -83,6 +83,51 @@ test("every case is required, has an id of its own, and names the statements tha
     assert.ok(statements.length > 0, `${id} names no statement`);
     for (const statement of statements) assert.ok(contract.includes(`- **${statement}** `), `${id} names ${statement}`);
   }
+});
+
+describe("a case that would look at less than it says is none:", () => {
+  const good = { id: "a", holds: "W1: a", on: ["ws"], steps: [{ open: "alice" }] };
+  const untouched = new Proxy({}, { get: () => assert.fail("it was run") });
+  const judged = (one: object) => play(untouched, { ...good, ...one } as Case, "ws");
+  const steps: Readonly<Record<string, { readonly [field: string]: unknown }>> = {
+    "an unknown verb": { opens: "alice" },
+    "two verbs": { open: "alice", drop: "alice" },
+    "a misspelt field": { open: "alice", expects: { v: 1 } },
+    "a field of another verb": { subscribe: "alice", channel: "todos", status: 200 },
+    "hears without what": { hears: "alice", channel: "todos" },
+    "changes without what": { changes: "alice", channel: "todos" },
+    "tells without what": { tells: "alice", channel: "todos" },
+    "expect without a message": { expect: "alice" },
+    "shows without rows": { shows: "alice", channel: "todos" },
+    "closed without a code": { closed: "alice" },
+    "holds without what": { holds: "a" },
+    "send without a frame": { send: "alice" },
+    "send of two": { send: "alice", frame: {}, text: "" },
+    "a welcome of who says no hello": { open: "alice", hello: false, expect: {} },
+    "several mutations without what": { mutate: "alice", all: [{ channel: "todos" }] },
+    "a misspelt field of a mutation": { mutate: "alice", all: [{ chanel: "todos" }], expect: [{}] },
+    "a misspelt word of a pattern": { expect: "alice", message: { $not: { $iz: "text" } } },
+    "a misspelt kind": { expect: "alice", message: { $not: { $is: "txt" } } },
+    "a word beside fields": { expect: "alice", message: { $is: "object", type: "ack" } },
+    "$absent: false": { expect: "alice", message: { type: { $absent: false } } },
+    "a misspelt word of a value": { publish: { channel: { $repeet: "a", times: 2 } } },
+    "a word of patterns as a value": { send: "alice", frame: { $is: "text" } },
+  };
+  for (const [name, step] of Object.entries(steps)) {
+    test(name, async () => assert.match((await judged({ steps: [...good.steps, step] })) ?? "", /^this is no case: step 2,/));
+  }
+  const cases: Readonly<Record<string, object>> = {
+    "a verb that a transport does not know": { on: ["pages"], steps: [{ hears: "alice", channel: "todos", expect: [] }] },
+    "an unknown transport": { on: ["wss"] },
+    "a misspelt field of the case": { profil: "strict" },
+    "no steps": { steps: [] },
+  };
+  for (const [name, one] of Object.entries(cases)) {
+    test(name, async () => assert.match((await judged(one)) ?? "", /^this is no case: /));
+  }
+  test("but not the one that they differ from", async () => {
+    assert.doesNotMatch((await play({ token: () => "" }, good, "ws")) ?? "", /no case/);
+  });
 });
 
 test("the lines of another runner are judged as our own: what failed or is left out fails it", () => {
