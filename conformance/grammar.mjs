@@ -8,12 +8,12 @@ const TRANSPORTS = ["ws", "sse", "long-poll", "pages", "http"];
 const WRITE = ["id", "channel", "action", "key", "data"];
 
 /** Fields that say what is expected. All others, and the verb's own but for `expect`, are values. */
-const PATTERNS = new Set(["expect", "message", "after", "status", "header", "code", "rows"]);
+const PATTERNS = new Set(["expect", "message", "after", "status", "protocol", "header", "code", "rows"]);
 
 /** Of each verb the fields that it needs, those that it takes, and the transports that know it (all by default). */
 export const verbs = {
   open: { takes: ["as", "hello", "expect"] },
-  upgrade: { takes: ["as", "path", "headers", "status", "expect"], over: SOCKETS },
+  upgrade: { takes: ["as", "path", "headers", "protocols", "protocol", "status", "expect"], over: SOCKETS },
   subscribe: { needs: ["channel"], takes: ["cursor", "view", "limit", "meta", "token", "resume", "expect"] },
   unsubscribe: { needs: ["channel"] },
   shows: { needs: ["channel", "rows"] },
@@ -25,7 +25,7 @@ export const verbs = {
   mutate: { takes: [...WRITE, "all", "expect"] },
   drop: {},
   publish: { takes: ["path", "headers", "key", "space", "status", "expect"] },
-  http: { takes: ["as", "key", "query", "headers", "body", "status", "header", "expect"] },
+  http: { takes: ["as", "key", "space", "query", "headers", "body", "status", "header", "expect"] },
   send: { takes: ["frame", "text", "bytes", "padTo", "times"], over: SOCKETS },
   expect: { needs: ["message"], takes: ["after"], over: SOCKETS },
   quiet: { over: SOCKETS },
@@ -116,7 +116,8 @@ function pattern(said) {
   if (Array.isArray(said)) return said.forEach(pattern);
   if (Object.keys(makers).some((name) => Object.hasOwn(said, name))) return value(said);
   const asked = special(said, ["$as", "$absent", ...Object.keys(words)]);
-  if (asked?.includes("$absent") && (said.$absent !== true || asked.length > 1)) throw new Error("$absent is true, and alone");
+  const isAbsent = asked?.includes("$absent");
+  if (isAbsent && (said.$absent !== true || asked.length > 1)) throw new Error("$absent is true, and alone");
   if (said.$is !== undefined && kinds[said.$is] === undefined) throw new Error(`${said.$is} is no kind`);
   for (const inner of Object.values(said)) pattern(inner);
 }

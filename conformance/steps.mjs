@@ -89,10 +89,11 @@ const verbs = {
   },
 
   /** Asks for an upgrade and expects what comes of it. */
-  async upgrade(talk, { upgrade: name, as, path, headers, status = 101, expect }) {
+  async upgrade(talk, { upgrade: name, as, path, headers, protocols, protocol, status = 101, expect }) {
     const party = talk.come(name, as);
-    const answer = await party.upgrade({ path: talk.fill(path), headers: talk.fill(headers) });
+    const answer = await party.upgrade({ path: talk.fill(path), headers: talk.fill(headers), protocols });
     talk.fits(answer.status, status, `the status of ${name}'s upgrade`);
+    talk.mayFit(answer.protocol, protocol, `the subprotocol of ${name}`);
     talk.mayFit(answer.body, expect, `the refusal of ${name}'s upgrade`);
   },
 
@@ -171,9 +172,9 @@ const verbs = {
   },
 
   /** Any other request: `as` who, or with the publisher's `key`. */
-  async http(talk, { http, as, key, query, headers, body, status = 200, expect, header }) {
+  async http(talk, { http, as, key, space, query, headers, body, status = 200, expect, header }) {
     const [method, path] = talk.fill(http).split(" ");
-    const asked = new URLSearchParams({ space: talk.space, ...talk.fill(query) });
+    const asked = new URLSearchParams({ ...(space !== false && { space: talk.space }), ...talk.fill(query) });
     const token = as === undefined || as === null ? undefined : talk.tokens(talk.fill(as));
     const credential = key === undefined ? token : keyOf(talk, key);
     const authorization = credential === undefined ? {} : { authorization: `Bearer ${credential}` };
