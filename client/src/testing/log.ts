@@ -28,6 +28,8 @@ const ALL = "all";
 const ROW_BYTES = 262_144;
 const KEY_BYTES = 256;
 const PAGE_BYTES = 900_000;
+/** So many rows a page looks at, whether its reader may see them or not. */
+const PAGE_READS = 10_000;
 
 /** One key: its row, or that it is gone, and who has lost sight of it when. */
 interface Held {
@@ -77,6 +79,8 @@ export class Log {
   seq = 0;
   readonly #channels = new Map<string, Map<string, Held>>();
   readonly #floors = new Map<string, number>();
+  /** Channels as they were before what is done whole. */
+  #before: Map<string, Map<string, Held>> | undefined;
 
   get cursor(): string {
     return `${this.epoch}.${this.seq}`;
@@ -100,6 +104,21 @@ export class Log {
   /** As after a loss of the log, or a restore. */
   renew(): void {
     this.epoch = `epoch${Number(this.epoch.slice(5)) + 1}`;
+  }
+
+  /** Does all of it, or none. */
+  whole<R>(run: () => R): R {
+    const { seq } = this;
+    this.#before = new Map();
+    try {
+      return run();
+    } catch (error) {
+      this.seq = seq;
+      for (const [channel, rows] of this.#before) this.#channels.set(channel, rows);
+      throw error;
+    } finally {
+      this.#before = undefined;
+    }
   }
 
   /** From now on nobody may resume from before. */
@@ -148,8 +167,12 @@ export class Log {
     if (rule.keep === "every" && held !== undefined) throw refuse("invalid", "this key was used before", { field: "key" });
     const before = action === "update" ? held?.row : null;
     const row = action === "delete" ? null : ({ ...before, ...data, id: key } as Row);
+    if (row !== null && bytesOf(JSON.stringify(row)) > ROW_BYTES) throw refuse("invalid", "the row is too large", { field: "data" });
     const given = to === undefined ? undefined : to === "all" ? null : to;
     const isHeld = held?.row != null;
+    if (row === null && !isHeld && to === undefined && rule.scope !== undefined) {
+      throw refuse("invalid", "is missing: nobody is known to hold the row", { field: "to" });
+    }
     const scoped = row !== null && rule.scope !== undefined ? audienceOf(rule.scope, row) : undefined;
     const kept = isHeld ? held.audience : null;
     const audience = row === null && isHeld ? kept : given !== undefined ? given : scoped !== undefined ? scoped : kept;
@@ -176,9 +199,10 @@ export class Log {
     at: number,
   ): Happened {
     const rows = this.channel(channel);
+    if (this.#before?.has(channel) === false) this.#before.set(channel, new Map(rows));
     const old = rows.get(key);
     const seq = ++this.seq;
-    const held: Held = { row, seq, audience, lost: old?.lost ?? new Map(), by, at };
+    const held: Held = { row, seq, audience, lost: new Map(old?.lost), by, at };
     for (const topic of old?.audience ?? []) if (!seen(held, [topic])) held.lost.set(topic, seq);
     if (old?.audience === null && audience !== null) held.lost.set(ALL, seq);
     // In the order of the log.
@@ -223,12 +247,22 @@ export class Log {
     let last = after;
     let more = false;
     let room = PAGE_BYTES;
+    let looked = 0;
     for (const [key, held] of [...this.channel(channel)].sort(([, a], [, b]) => a.seq - b.seq)) {
       if (held.seq <= after) continue;
+      looked += 1;
+      if (looked > PAGE_READS) {
+        more = true;
+        break;
+      }
       const isHere = held.row !== null && seen(held, topics);
       const isLost = [ALL, ...topics].some((topic) => (held.lost.get(topic) ?? 0) > from);
       const isGone = !isHere && ((held.row === null && seen(held, topics) && held.seq > from) || isLost);
-      if (!isHere && !isGone) continue;
+      if (!isHere && !isGone) {
+        // Seen by nobody here: the next page begins behind it.
+        last = held.seq;
+        continue;
+      }
       room -= bytesOf(JSON.stringify(isHere ? held.row : key));
       if (page.data.length + page.deleted.length === limit || room < 0) {
         more = true;

@@ -1,8 +1,9 @@
 // One connection of the server in memory: what it says, and what it is told.
 import { bytesOf, PING, type Mutate, type Subscribe } from "../wire.ts";
 import { limits, Malformed, messagesOf, type Said } from "./frame.ts";
+import type { Grant } from "./grants.ts";
 import { Refusal, type Topics } from "./log.ts";
-import type { Grant, TestServer } from "./server.ts";
+import type { TestServer } from "./server.ts";
 
 /** How many channels a hello may subscribe to. */
 const SUBSCRIBE = 1_000;
@@ -185,8 +186,9 @@ export class Session {
   }
 
   #auth(token: string): void {
-    const who = this.#server.grantOf(token);
-    if (who === undefined || (who.expiresAt !== null && who.expiresAt <= this.#given.now())) {
+    const who = this.#server.grants.of(token);
+    const status = this.#server.grants.status(who, this.#given.now());
+    if (who === undefined || status === 401) {
       return this.#complain("unauthorized", "the token is not valid");
     }
     if (who.identity !== this.identity) {
