@@ -1,6 +1,6 @@
 // Tokens of the server in memory: whom they stand for, and what was taken from their holders since.
 import { bytesOf } from "../wire.ts";
-import type { Topics } from "./log.ts";
+import { Refusal, type Topics } from "./log.ts";
 
 /** How many topics one may hold, the one of the identity among them. */
 const TOPICS = 64;
@@ -17,14 +17,29 @@ export interface TestClaims {
   readonly space?: string;
 }
 
+/** What a token of a channel may say beside it; without `sub` it is anyone's. */
+export interface TestChannelClaims extends Omit<TestClaims, "topics"> {
+  readonly sub?: string;
+  readonly write?: boolean;
+}
+
 /** A token that this server believes: it says who somebody is, and nothing proves it. */
 export function testToken(identity: string, claims: TestClaims = {}): string {
+  return tokenOf({ sub: identity, ...claims });
+}
+
+/** A token of a channel, for rules that say `token`. */
+export function testChannelToken(channel: string, claims: TestChannelClaims = {}): string {
+  return tokenOf({ channel, ...claims });
+}
+
+function tokenOf(claims: object): string {
   const encode = (part: object) =>
     btoa(String.fromCharCode(...new TextEncoder().encode(JSON.stringify(part))))
       .replaceAll("+", "-")
       .replaceAll("/", "_")
       .replaceAll("=", "");
-  return `${encode({ alg: "none" })}.${encode({ sub: identity, ...claims })}.`;
+  return `${encode({ alg: "none" })}.${encode(claims)}.`;
 }
 
 /** Whom a token stands for. */
@@ -37,13 +52,19 @@ export interface Grant {
   readonly space?: string | undefined;
 }
 
+/** What a token opens in its channel, and until when. */
+export interface Pass {
+  readonly write: boolean;
+  readonly expiresAt: number | null;
+}
+
 const nobody: Grant = { identity: null, topics: [], expiresAt: null, issuedAt: 0 };
 
 /** Topics that no token grants. */
 const isReserved = (topic: string) => topic === "all" || topic.startsWith("user:");
 
 /** What a token claims; throws where it is none. */
-export function claimsOf(token: string): { readonly [claim: string]: unknown } {
+function claimsOf(token: string): TestChannelClaims & { readonly channel?: string; readonly topics?: Topics } {
   if (bytesOf(token) > TOKEN_BYTES) throw new RangeError("a token has at most 8 KiB");
   const part = (token.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/");
   return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part), (char) => char.charCodeAt(0))));
@@ -64,8 +85,8 @@ export class Grants {
   of(token: string | undefined): Grant | undefined {
     if (token === undefined) return nobody;
     try {
-      const { sub, exp, iat = 0, topics = [], space } = claimsOf(token) as TestClaims & { readonly sub?: string };
-      if (typeof sub !== "string") return undefined;
+      const { sub, exp, iat = 0, topics = [], space, channel } = claimsOf(token);
+      if (typeof sub !== "string" || channel !== undefined) return undefined;
       const issuedAt = iat * 1000;
       if (this.isRefused(sub, issuedAt)) return undefined;
       const left = topics.filter((topic) => issuedAt > (this.#removed.get(`${sub} ${topic}`) ?? -1));
@@ -74,6 +95,24 @@ export class Grants {
     } catch {
       return undefined;
     }
+  }
+
+  /** What a token of a channel opens to an identity; throws where that is nothing. */
+  pass(token: string, channel: string, identity: string | null, now: number): Pass {
+    const bad = new Refusal({ code: "unauthorized", message: "the channel's token is not valid" });
+    let claims: ReturnType<typeof claimsOf>;
+    try {
+      claims = claimsOf(token);
+    } catch {
+      throw bad;
+    }
+    const { sub, exp, iat = 0, space = "global", write = false } = claims;
+    const expiresAt = exp === undefined ? null : exp * 1000;
+    const isRefused = identity !== null && this.isRefused(identity, iat * 1000);
+    if (claims.channel === undefined || (expiresAt !== null && expiresAt <= now) || isRefused) throw bad;
+    const isOurs = claims.channel === channel && space === this.#space && (sub === undefined || sub === identity);
+    if (!isOurs) throw new Refusal({ code: "forbidden", message: "the token is of another channel, identity or space" });
+    return { write, expiresAt };
   }
 
   isRefused(identity: string, issuedAt: number): boolean {

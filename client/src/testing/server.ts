@@ -2,6 +2,7 @@
 import type { SyncOptions } from "../options.ts";
 import type { Connection, Listener, Net, Transport, Where } from "../transport.ts";
 import { bytesOf, type Action, type Mutate, type Row, type WireError } from "../wire.ts";
+import { toldTo } from "./events.ts";
 import { Grants, testToken } from "./grants.ts";
 import { Log, Refusal, type Happened, type Rule, type Topics } from "./log.ts";
 import { publishInto, type Outcome, type Publish, type PublishEvent } from "./publishing.ts";
@@ -23,6 +24,12 @@ export interface TestServerOptions {
 
 /** Refuses a write, or lets it pass. */
 export type Judge = (mutation: Mutate, identity: string | null) => WireError | undefined;
+
+/** Topics that an identity is given, and that are taken from it. */
+export interface MovedTopics {
+  readonly add?: Topics;
+  readonly remove?: Topics;
+}
 
 /** What became of a publish, as the real server answers. */
 export interface Published {
@@ -156,7 +163,7 @@ export class TestServer {
   }
 
   /** Changes the topics of an identity's sessions, as if they were renewed: of how many. Older tokens lose them, too. */
-  topics(identity: string, { add = [], remove = [] }: { readonly add?: Topics; readonly remove?: Topics }, until = Date.now()): { readonly sessions: number } {
+  topics(identity: string, { add = [], remove = [] }: MovedTopics, until = Date.now()): { readonly sessions: number } {
     this.grants.take(identity, remove, until);
     this.grants.give(identity, add);
     const all = [...this.sessions].filter((session) => session.identity === identity);
@@ -213,19 +220,18 @@ export class TestServer {
     const receivers = new Set<Session>();
     for (const session of [...this.sessions].filter(({ isOver }) => isOver)) session.expire();
     for (const session of this.sessions) {
+      session.lapse();
       if (!session.live.has(channel)) continue;
       const changes = all.flatMap((one) => {
-        const action = one.sees(session.topics);
-        const { key, data, by, at, seq } = one;
-        const isLoss = action === "delete" && data !== null;
+        const change = toldTo(session.topics, one);
+        const isLoss = change?.action === "delete" && one.data !== null;
         const isEcho = session === writer && session.isOrdered && !isLoss;
-        if (action === undefined || isEcho) return [];
-        return [{ seq, change: { action, key, data: isLoss ? null : data, by: isLoss ? null : (by ?? null), at: at ?? 0 } }];
+        return change === undefined || isEcho ? [] : [{ seq: one.seq, change }];
       });
       const last = changes.at(-1);
       if (last === undefined) continue;
       receivers.add(session);
-      const cursor = `${this.log.epoch}.${last.seq}`;
+      const cursor = this.log.cursorAt(this.rule(channel) ?? {}, channel, last.seq);
       if (changes.length === 1) session.say({ type: "change", channel, ...last.change, cursor });
       else for (const part of parts(changes.map(({ change }) => change))) session.say({ type: "batch", channel, ...part, ...(!part.more && { cursor }) });
     }
@@ -252,7 +258,7 @@ export class TestServer {
       const { identity, topics } = session;
       const writer = { identity, topics, reads: this.mayRead(session, channel) };
       const happened = this.log.write(rule, channel, action, key, data, writer, at);
-      const { cursor } = this.log;
+      const cursor = this.log.cursorAt(rule, channel);
       this.#outcomes.set(`${owner} ${id}`, { text, key: happened.key, cursor });
       const row = action === "delete" ? { id: happened.key } : this.log.row(channel, happened.key, topics);
       this.tell(channel, [happened], session);
@@ -263,16 +269,22 @@ export class TestServer {
     }
   }
 
-  /** The rule of a channel that a session may read or write. */
-  may(session: Session, channel: string, what: "read" | "write"): Rule {
+  /** The rule of a channel that a session may read or write, perhaps by a token of the channel. */
+  may(session: Session, channel: string, what: "read" | "write", pass = session.passOf(channel)): Rule {
     const rule = this.rule(channel);
     if (rule === undefined) throw new Refusal({ code: "unknown_channel", message: "no rule matches this channel" });
     const who = what === "read" ? (rule.read ?? "user") : (rule.write ?? rule.read ?? "user");
     if (who === "none" && what === "write") throw new Refusal({ code: "read_only", message: "clients may not write to this channel" });
-    if (who === "user" && session.identity === null) throw new Refusal({ code: "unauthorized", message: "this channel needs a token" });
-    if (who === "topic" && session.identity === null) throw new Refusal({ code: "unauthorized", message: "this channel needs a token" });
-    if (who === "none" || (who === "topic" && !session.topics.includes(channel))) throw new Refusal({ code: "forbidden", message: "not allowed on this channel" });
-    return rule;
+    const opens = {
+      anyone: true,
+      user: session.identity !== null,
+      topic: session.topics.includes(channel),
+      token: what === "read" ? pass !== undefined : pass?.write === true && session.live.has(channel),
+      none: false,
+    };
+    if (opens[who]) return rule;
+    if (session.identity === null && who !== "none") throw new Refusal({ code: "unauthorized", message: "this channel needs a token" });
+    throw new Refusal({ code: "forbidden", message: "not allowed on this channel" });
   }
 
   mayRead(session: Session, channel: string): boolean {
