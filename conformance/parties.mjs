@@ -76,13 +76,17 @@ class Party {
   }
 }
 
+/** What no case should leave behind. */
+const ANSWERS = new Set(["ack", "reject", "error", "snapshot", "welcome", "authed", "wrong frame"]);
+
 /** One WebSocket: everything on it comes in order. */
 class OverWebSocket extends Party {
   inbox = [];
   live = new Set();
   code;
+  #isGreeted = false;
 
-  async upgrade({ path, headers = this.headers } = {}) {
+  async upgrade({ path, headers = this.headers, protocols } = {}) {
     const own = this.space === "global" ? "/api/sync" : `/api/sync/${this.space}`;
     const listener = {
       frame: (text) => this.#frame(text),
@@ -92,7 +96,8 @@ class OverWebSocket extends Party {
       },
     };
     this.code = undefined;
-    const answer = await this.target.upgrade(path ?? own, { headers, listener, token: this.token });
+    this.#isGreeted = false;
+    const answer = await this.target.upgrade(path ?? own, { headers, protocols, listener });
     if (answer.status === 101) this.connection = answer;
     return answer;
   }
@@ -107,7 +112,13 @@ class OverWebSocket extends Party {
 
   #frame(text) {
     const frame = text === "pong" ? text : JSON.parse(text);
-    for (const message of Array.isArray(frame) ? frame : [frame]) {
+    const isWelcome = ({ type }) => type === "welcome";
+    const isJoined = Array.isArray(frame);
+    // An array is for who has said hello, and a welcome is never within one.
+    const isWrong = isJoined && (!this.#isGreeted || frame.length === 0 || frame.some(isWelcome));
+    if (isWrong) this.inbox.push({ type: "wrong frame", text });
+    this.#isGreeted ||= !isJoined && isWelcome(frame);
+    for (const message of isJoined ? frame : [frame]) {
       const { type, channel, more } = message;
       if (type === "snapshot" && !more) this.live.add(channel);
       if (type === "snapshot" && more) this.live.delete(channel);
@@ -185,7 +196,7 @@ class OverWebSocket extends Party {
   }
 
   leftovers() {
-    return this.inbox.filter(({ type }) => ["ack", "reject", "error", "snapshot", "welcome", "authed"].includes(type));
+    return this.inbox.filter(({ type }) => ANSWERS.has(type));
   }
 
   drop() {

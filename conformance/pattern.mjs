@@ -6,7 +6,7 @@ const isObject = (value) => typeof value === "object" && value !== null && !Arra
 /** What belongs to the app and not to the protocol comes back exactly as it was given. */
 const APPS = new Set(["data", "current", "state"]);
 
-const kinds = {
+export const kinds = {
   text: (value) => typeof value === "string" && value !== "",
   integer: Number.isSafeInteger,
   boolean: (value) => typeof value === "boolean",
@@ -24,7 +24,7 @@ const show = (value) => {
 };
 
 /** What patterns say in words of their own: each tells why a value does not fit. */
-const words = {
+export const words = {
   $is: (value, kind) => kinds[kind](value) || `is no ${kind}`,
   $matches: (value, text) => (typeof value === "string" && new RegExp(text, "u").test(value)) || `does not match ${text}`,
   $in: (value, list, names) => list.some((one) => fits(value, one, names)) || `is none of ${show(list)}`,
@@ -99,13 +99,16 @@ function first(list, find) {
   return undefined;
 }
 
-/** What a case says where it must be made first: each takes what stands beside it, too. */
-const makers = {
-  $token: (claims, _, names, tokens) => tokens(fill(claims, names, tokens)),
-  $repeat: (text, { times }) => text.repeat(times),
-  $each: (one, { times }, names, tokens) => Array.from({ length: times }, (_, i) => fill(one, { ...names, i }, tokens)),
+/** What a case says where it must be made first: `beside` are the fields that each takes, too. */
+export const makers = {
+  $token: { beside: [], make: (claims, _, names, tokens) => tokens(fill(claims, names, tokens)) },
+  $repeat: { beside: ["times"], make: (text, { times }) => text.repeat(times) },
+  $each: {
+    beside: ["times"],
+    make: (one, { times }, names, tokens) => Array.from({ length: times }, (_, i) => fill(one, { ...names, i }, tokens)),
+  },
   /** Lists in each other, so deep. */
-  $nested: (depth) => Array.from({ length: depth }).reduce((inner) => [inner], []),
+  $nested: { beside: [], make: (depth) => Array.from({ length: depth }).reduce((inner) => [inner], []) },
 };
 
 /** A value with `${name}` replaced by what was kept, and with all made that must be made. */
@@ -114,7 +117,7 @@ export function fill(value, names, tokens) {
   if (Array.isArray(value)) return value.map((one) => fill(one, names, tokens));
   if (!isObject(value)) return value;
   const word = Object.keys(makers).find((name) => Object.hasOwn(value, name));
-  if (word !== undefined) return makers[word](value[word], value, names, tokens);
+  if (word !== undefined) return makers[word].make(value[word], value, names, tokens);
   return Object.fromEntries(Object.entries(value).map(([name, one]) => [text(name, names), fill(one, names, tokens)]));
 }
 

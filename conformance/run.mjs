@@ -6,7 +6,7 @@ import { Target } from "./target.mjs";
 
 const help = `node conformance/run.mjs --url URL --secret JWT_SECRET --publish-key PUBLISH_KEY
   --transport NAME   ws, sse, long-poll, pages or http; may come several times (default: all)
-  --profile NAME     plain or strict: how the server is set up, see server.json (default: plain)
+  --profile NAME     plain, strict or keyless: how the server is set up, see server.json (default: plain)
   --only TEXT        only cases whose id holds this; the others are then missing
   --check FILE       runs nothing: judges the lines that another runner has printed
   --settings         runs nothing: prints the profile's settings for an env file`;
@@ -38,7 +38,7 @@ if (values.help || !isRunnable || !isKnown) {
 if (settings) {
   const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
   const given = { JWT_SECRET: secret, PUBLISH_KEY: publishKey, ...server[profile] };
-  for (const [name, value] of Object.entries(given)) if (value !== undefined) console.log(`${name}='${text(value)}'`);
+  for (const [name, value] of Object.entries(given)) if (value != null) console.log(`${name}='${text(value)}'`);
   process.exit(0);
 }
 

@@ -1,6 +1,7 @@
 // The cases and which of them are required; running them against a target; what is missing then.
 import { randomBytes } from "node:crypto";
 import { readFileSync, readdirSync } from "node:fs";
+import { misspelt } from "./grammar.mjs";
 import { Conversation } from "./steps.mjs";
 
 const read = (file) => JSON.parse(readFileSync(new URL(file, import.meta.url), "utf8"));
@@ -23,6 +24,8 @@ export const casesOf = (name, transport) =>
 
 /** Runs one case: undefined, or why it fails. */
 export async function play(target, one, transport) {
+  const wrong = misspelt(one);
+  if (wrong !== undefined) return `this is no case: ${wrong}`;
   const talk = new Conversation(target, transport, `conf-${randomBytes(8).toString("hex")}`);
   let at = 0;
   try {
@@ -41,16 +44,25 @@ export async function play(target, one, transport) {
   }
 }
 
+/** More seconds than this nobody should wait for alone. */
+const LONG = 10;
+
+/** Whether a case lets much time pass: begun first and asked last, it costs none beside the others. */
+export const isLong = ({ steps }) => steps.reduce((sum, { pass = 0 }) => sum + pass, 0) > LONG;
+
 /** Runs the cases of a profile over transports, a result for each: `{ transport, id, fault }`. */
 export async function run({ target, profile, transports, only, report }) {
+  const over = (transport) => casesOf(profile, transport).filter(only).map((one) => ({ transport, one }));
+  const all = transports.flatMap(over);
+  const long = all.filter(({ one }) => isLong(one));
+  const begun = new Map(long.map((each) => [each, play(target, each.one, each.transport)]));
   const results = [];
-  for (const transport of transports) {
-    for (const one of casesOf(profile, transport).filter(only)) {
-      const fault = await play(target, one, transport);
-      const result = { transport, id: one.id, fault };
-      results.push(result);
-      report(result);
-    }
+  for (const each of [...all.filter(({ one }) => !isLong(one)), ...long]) {
+    const { transport, one } = each;
+    const fault = await (begun.get(each) ?? play(target, one, transport));
+    const result = { transport, id: one.id, fault };
+    results.push(result);
+    report(result);
   }
   return results;
 }

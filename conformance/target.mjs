@@ -37,8 +37,9 @@ export class Target {
   /** An HS256 token with these claims. Times such as "+60" are seconds from now. */
   token(claims) {
     const time = (value) => (typeof value === "string" ? Date.now() / 1000 + Number(value) : value);
-    const { exp = "+3600", iat, ...rest } = claims;
-    const payload = { ...rest, ...(exp !== null && { exp: time(exp) }), ...(iat !== undefined && { iat: time(iat) }) };
+    const { exp = "+3600", iat = null, space = null, ...rest } = claims;
+    const given = Object.entries({ space, exp: time(exp), iat: time(iat) }).filter(([, value]) => value !== null);
+    const payload = { ...rest, ...Object.fromEntries(given) };
     const signed = `${encode({ alg: "HS256", typ: "JWT" })}.${encode(payload)}`;
     return `${signed}.${createHmac("sha256", this.#secret).update(signed).digest("base64url")}`;
   }
@@ -62,13 +63,18 @@ export class Target {
   }
 
   /** An upgrade: `{ status: 101, send, close }`, or the status and body of its refusal. */
-  upgrade(path, { headers, listener }) {
-    const socket = new WebSocket(this.origin.replace("http", "ws") + path, { headers });
+  upgrade(path, { headers, protocols = [], listener }) {
+    const socket = new WebSocket(this.origin.replace("http", "ws") + path, protocols, { headers });
     socket.on("message", (data) => listener.frame(data.toString()));
     socket.on("close", (code) => listener.closed(code));
     const answered = new Promise((resolve, reject) => {
       socket.once("open", () =>
-        resolve({ status: 101, send: (data) => socket.send(data), close: () => socket.terminate() }),
+        resolve({
+          status: 101,
+          protocol: socket.protocol,
+          send: (data) => socket.send(data),
+          close: () => socket.terminate(),
+        }),
       );
       socket.once("error", reject);
       socket.once("unexpected-response", async (_, response) => {

@@ -1,7 +1,6 @@
 // The server for tests as a target of the conformance suite: its transport for sockets, its methods for publishers.
-import { createTestServer, testToken, type Rule, type TestServer } from "../../client/src/testing/index.ts";
+import { createTestServer, testToken, type Publish, type PublishEvent, type Rule, type TestServer } from "../../client/src/testing/index.ts";
 import type { Connection, Net } from "../../client/src/index.ts";
-import type { Action } from "../../client/src/wire.ts";
 
 interface Answer {
   readonly status: number;
@@ -33,16 +32,10 @@ export interface Result {
   readonly fault: string | undefined;
 }
 
-interface Change {
-  readonly action: Action;
-  readonly key: string;
-  readonly data?: object;
-  readonly to?: "all" | readonly string[];
-}
-
-interface Said extends Partial<Change> {
-  readonly channel?: string;
-  readonly changes?: readonly Change[];
+interface Said extends Partial<PublishEvent> {
+  readonly space?: string;
+  readonly changes?: readonly Publish[];
+  readonly events?: readonly PublishEvent[];
   readonly all?: boolean;
   readonly identity?: string;
   readonly add?: readonly string[];
@@ -69,9 +62,10 @@ export class MockTarget {
     this.#tamper = tamper;
   }
 
-  token({ sub, exp = "+3600", iat, ...claims }: { readonly sub: string; readonly [claim: string]: unknown }): string {
+  token({ sub, exp = "+3600", iat = null, space = null, ...claims }: { readonly sub: string; readonly [claim: string]: unknown }): string {
     const time = (value: unknown) => (typeof value === "string" ? this.#now() / 1000 + Number(value) : value);
-    return testToken(sub, { ...claims, ...(exp !== null && { exp: time(exp) }), ...(iat !== undefined && { iat: time(iat) }) } as object);
+    const given = Object.entries({ space, exp: time(exp), iat: time(iat) }).filter(([, value]) => value !== null);
+    return testToken(sub, { ...claims, ...Object.fromEntries(given) });
   }
 
   #now(): number {
@@ -97,13 +91,14 @@ export class MockTarget {
   upgrade(path: string, given: { headers: Record<string, string>; listener: { frame(text: string): void; closed(code: number): void } }): Promise<Answer> {
     const { headers, listener } = given;
     const url = new URL(path, "http://test.invalid");
+    const space = /^\/api\/sync\/(.+)$/.exec(url.pathname)?.[1] ?? "global";
     const token = headers["authorization"]?.replace("Bearer ", "") ?? url.searchParams.get("token") ?? undefined;
     return new Promise((resolve) => {
       let isOpen = false;
       // Its transport carries text alone: bytes arrive as what they spell.
       const send = (said: string | Uint8Array) => connection.send(typeof said === "string" ? said : new TextDecoder().decode(said));
       const connection: Connection = this.#server.transport.open(
-        { url, space: "global", ...(token !== undefined && { token }) },
+        { url, space, ...(token !== undefined && { token }) },
         {
           opened() {
             isOpen = true;
@@ -120,31 +115,38 @@ export class MockTarget {
   }
 
   /** What publishers and operators may ask of it. */
-  async http(method: string, path: string, { body = "" }: { readonly body?: string }): Promise<Answer> {
-    const name = `${method} ${new URL(path, "http://test.invalid").pathname}`;
-    const ask = this.#calls[name];
-    if (ask === undefined) return { status: 404, body: { error: { code: "not_found", message: `${name} is not there` } } };
+  async http(method: string, path: string, { body = "", headers = {} }: { readonly body?: string; readonly headers?: Record<string, string> }): Promise<Answer> {
+    const { pathname, searchParams } = new URL(path, "http://test.invalid");
+    const ask = this.#calls[`${method} ${pathname}`];
+    if (ask === undefined) return { status: 404, body: { error: { code: "not_found", message: `${pathname} is not there` } } };
+    const said: Said = body === "" ? {} : JSON.parse(body);
+    const server = this.#server.space(said.space ?? searchParams.get("space") ?? "global");
+    const key = headers["idempotency-key"];
     try {
-      return { status: 200, body: ask(body === "" ? {} : JSON.parse(body)) };
+      return { status: 200, body: key === undefined ? ask(server, said) : server.once(key, () => ask(server, said)) };
     } catch (error) {
       return { status: 400, body: { error: (error as { readonly error?: object }).error } };
     }
   }
 
-  readonly #calls: { readonly [call: string]: (said: Said) => object } = {
-    "POST /broadcast": ({ channel = "", ...change }) => this.#server.publishAll(channel, [change as Change], this.#now()),
-    "POST /broadcast-batch": ({ channel = "", changes = [] }) => this.#server.publishAll(channel, changes, this.#now()),
-    "POST /broadcast-reset": ({ channel = "" }) => this.#server.reset(channel),
-    "POST /broadcast-change": ({ channel = "" }) => this.#server.change(channel),
-    "POST /disconnect": ({ all }) => {
-      const disconnected = this.#server.sessions.size;
-      if (all) this.#server.restart();
+  readonly #calls: { readonly [call: string]: (server: TestServer, said: Said) => object } = {
+    "POST /broadcast": (server, { channel = "", action = "create", key = "", data, to }) => server.publish(channel, action, key, data, this.#now(), to),
+    "POST /broadcast-batch": (server, { channel = "", changes, events }) => {
+      if (changes !== undefined && events !== undefined) throw new TypeError("changes or events, and not both");
+      return events === undefined ? server.publishAll(channel, changes ?? [], this.#now()) : server.publishEvents(events, this.#now());
+    },
+    "POST /broadcast-reset": (server, { channel = "", to }) => server.reset(channel, undefined, to),
+    "POST /broadcast-change": (server, { channel = "" }) => server.change(channel),
+    "POST /disconnect": (server, { all, identity = "" }) => {
+      if (all !== true) return { disconnected: server.revoke(identity, this.#now()) };
+      const disconnected = server.sessions.size;
+      server.restart();
       return { disconnected };
     },
-    "POST /topics": ({ identity = "", ...topics }) => this.#server.topics(identity, topics),
-    "POST /epoch": () => {
-      this.#server.newEpoch();
-      return { epoch: this.#server.log.epoch };
+    "POST /topics": (server, { identity = "", ...topics }) => server.topics(identity, topics, this.#now()),
+    "POST /epoch": (server) => {
+      server.newEpoch();
+      return { epoch: server.log.epoch };
     },
   };
 }

@@ -25,6 +25,9 @@ export const limits = {
   messagesPerSecond: 200,
 };
 
+/** A page has fewer bytes, and looks at so many rows, whether its reader may see them or not. */
+export const pages = { bytes: 900_000, reads: 10_000 };
+
 /** How deep JSON may nest. */
 const DEPTH = 64;
 /** The name of a signal has so many bytes at most. */

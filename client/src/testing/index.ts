@@ -4,5 +4,7 @@
  * @module
  */
 export type { Rule } from "./log.ts";
-export { createTestServer, testToken, type Judge, type TestServer, type TestServerOptions } from "./server.ts";
+export { testChannelToken, testToken, type TestChannelClaims, type TestClaims } from "./grants.ts";
+export type { Publish, PublishEvent } from "./publishing.ts";
+export { createTestServer, type Judge, type Published, type TestServer, type TestServerOptions } from "./server.ts";
 export type { Faults } from "./wire.ts";

@@ -1,16 +1,16 @@
 // A server in memory with the rules of the real one, for the tests of apps: it can be made to misbehave.
 import type { SyncOptions } from "../options.ts";
 import type { Connection, Listener, Net, Transport, Where } from "../transport.ts";
-import { bytesOf, type Action, type Fields, type Mutate, type Row, type WireError } from "../wire.ts";
+import { bytesOf, type Action, type Mutate, type Row, type WireError } from "../wire.ts";
+import { toldTo } from "./events.ts";
+import { Grants, testToken } from "./grants.ts";
 import { Log, Refusal, type Happened, type Rule, type Topics } from "./log.ts";
+import { publishInto, type Outcome, type Publish, type PublishEvent } from "./publishing.ts";
 import { Session } from "./session.ts";
 import { Wire, type Faults } from "./wire.ts";
 
-/** How many topics one may hold, the one of the identity among them. */
-const TOPICS = 64;
-const TOPICS_BYTES = 4_096;
-const IDENTITY_BYTES = 256;
-const TOKEN_BYTES = 8_192;
+/** What a space may be called. */
+const SPACE = /^(?!(?:changes|mutate|session)$)[a-z0-9_-]{1,64}$/;
 
 /** What the server sends stays below it. */
 const FRAME_BYTES = 900_000;
@@ -25,33 +25,11 @@ export interface TestServerOptions {
 /** Refuses a write, or lets it pass. */
 export type Judge = (mutation: Mutate, identity: string | null) => WireError | undefined;
 
-/** A token that this server believes: it says who somebody is, and nothing proves it. */
-export function testToken(identity: string, claims: { readonly exp?: number; readonly topics?: readonly string[] } = {}): string {
-  const encode = (part: object) =>
-    btoa(String.fromCharCode(...new TextEncoder().encode(JSON.stringify(part))))
-      .replaceAll("+", "-")
-      .replaceAll("/", "_")
-      .replaceAll("=", "");
-  return `${encode({ alg: "none" })}.${encode({ sub: identity, ...claims })}.`;
+/** Topics that an identity is given, and that are taken from it. */
+export interface MovedTopics {
+  readonly add?: Topics;
+  readonly remove?: Topics;
 }
-
-interface Claims {
-  readonly sub: string;
-  readonly exp?: number;
-  readonly topics?: readonly string[];
-}
-
-/** Whom a token stands for. */
-export interface Grant {
-  readonly identity: string | null;
-  readonly topics: Topics;
-  readonly expiresAt: number | null;
-}
-
-const isOver = ({ expiresAt }: Grant, now: number) => expiresAt !== null && expiresAt <= now;
-
-/** Topics that no token grants. */
-const isReserved = (topic: string) => topic === "all" || topic.startsWith("user:");
 
 /** What became of a publish, as the real server answers. */
 export interface Published {
@@ -60,60 +38,71 @@ export interface Published {
   readonly receivers: number;
 }
 
-function grantOf(claims: Claims | undefined): Grant {
-  if (claims === undefined) return { identity: null, topics: [], expiresAt: null };
-  const { sub, exp, topics = [] } = claims;
-  return { identity: sub, topics: [`user:${sub}`, ...topics], expiresAt: exp === undefined ? null : exp * 1000 };
-}
-
-function claimsOf(token: string | undefined): Claims | undefined {
-  if (token === undefined) return undefined;
-  const part = (token.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/");
-  return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part), (char) => char.charCodeAt(0)))) as Claims;
+/** What all spaces have in common. */
+class Network {
+  readonly spaces = new Map<string, TestServer>();
+  readonly wires = new Set<Wire>();
+  readonly faults: Faults = {};
+  isOffline = false;
 }
 
 export class TestServer {
   readonly log = new Log();
   readonly sessions = new Set<Session>();
-  /** How the network is, for who connects from now on. */
-  readonly faults: Faults = {};
+  readonly grants: Grants;
   readonly #options: TestServerOptions;
+  readonly #name: string;
+  readonly #network: Network;
   /** What was executed, by owner and id. */
   readonly #outcomes = new Map<string, { readonly text: string; readonly key: string; readonly cursor: string }>();
   readonly #wires = new Set<Wire>();
-  readonly #revoked = new Set<string>();
+  readonly #published = new Map<string, unknown>();
   #judge: Judge = () => undefined;
-  #isOffline = false;
   #names = 0;
 
-  constructor(options: TestServerOptions = {}) {
+  constructor(options: TestServerOptions = {}, name = "global", network = new Network()) {
     this.#options = options;
+    this.#name = name;
+    this.#network = network;
+    this.grants = new Grants(name);
+    network.spaces.set(name, this);
+  }
+
+  /** How the network is, for who connects from now on. */
+  get faults(): Faults {
+    return this.#network.faults;
+  }
+
+  /** The server as another space is: with its own rows, connections and operators. */
+  space(name: string): TestServer {
+    return this.#network.spaces.get(name) ?? new TestServer(this.#options, name, this.#network);
   }
 
   /** How clients reach it: `createSync({ transports: [server.transport] })`. */
   get transport(): Transport {
-    return { name: "test", isOrdered: true, open: (where, listener, net) => this.#open(where, listener, net, true) };
+    return { name: "test", isOrdered: true, open: (where, listener, net) => this.space(where.space).#open(where, listener, net, true) };
   }
 
   /** The same as it is over HTTP: changes and answers to writes overtake each other. */
   get httpTransport(): Transport {
-    return { name: "test http", isOrdered: false, open: (where, listener, net) => this.#open(where, listener, net, false) };
+    return { name: "test http", isOrdered: false, open: (where, listener, net) => this.space(where.space).#open(where, listener, net, false) };
   }
 
   /** The options of a client of this server; without an identity an anonymous one. */
-  client(identity?: string): Pick<SyncOptions, "url" | "token" | "transports" | "reconnectInterval" | "maxReconnectInterval"> {
+  client(identity?: string): Pick<SyncOptions, "url" | "space" | "token" | "transports" | "reconnectInterval" | "maxReconnectInterval"> {
     const token = identity === undefined ? {} : { token: testToken(identity) };
-    return { url: "http://test.invalid", ...token, transports: [this.transport], reconnectInterval: 20, maxReconnectInterval: 20 };
+    const where = { url: "http://test.invalid", space: this.#name, transports: [this.transport] };
+    return { ...where, ...token, reconnectInterval: 20, maxReconnectInterval: 20 };
   }
 
   /** Cuts all connections, and lets none through. */
   goOffline(): void {
-    this.#isOffline = true;
-    for (const wire of [...this.#wires]) wire.cut({ code: 1006, status: 0 });
+    this.#network.isOffline = true;
+    for (const wire of [...this.#network.wires]) wire.cut({ code: 1006, status: 0 });
   }
 
   goOnline(): void {
-    this.#isOffline = false;
+    this.#network.isOffline = false;
   }
 
   /** How long each frame takes, in milliseconds. */
@@ -141,37 +130,42 @@ export class TestServer {
     this.#judge = () => undefined;
   }
 
-  /** Makes everybody fetch a channel anew. */
-  reset(channel: string, reason = "reset"): Published {
+  /** Makes everybody fetch a channel anew. `to` limits who is told at once; the others find out when they come back. */
+  reset(channel: string, reason = "reset", to: "all" | Topics = "all"): Published {
     this.log.reset(channel);
-    return this.#published(this.#notify(channel, { type: "channel-reset", channel, reason }));
+    return this.#sent(this.#notify(channel, { type: "channel-reset", channel, reason }, to));
   }
 
   /** Tells a channel's readers that something has changed outside. */
   change(channel: string): { readonly receivers: number } {
-    const { receivers } = this.#published(this.#notify(channel, { type: "channel-change", channel }));
+    const { receivers } = this.#sent(this.#notify(channel, { type: "channel-change", channel }));
     return { receivers };
   }
 
-  #notify(channel: string, notice: object): number {
-    const readers = [...this.sessions].filter(({ subscribed }) => subscribed.has(channel));
+  #notify(channel: string, notice: object, to: "all" | Topics = "all"): Set<Session> {
+    const isMeant = ({ topics }: Session) => to === "all" || topics.some((topic) => to.includes(topic));
+    const readers = [...this.sessions].filter((session) => session.subscribed.has(channel) && isMeant(session));
     for (const reader of readers) reader.say(notice);
-    return readers.length;
+    return new Set(readers);
   }
 
-  #published(receivers: number): Published {
+  #sent(receivers: Set<Session>): Published {
     this.#flush();
-    return { cursor: this.log.cursor, seq: this.log.seq, receivers };
+    return { cursor: this.log.cursor, seq: this.log.seq, receivers: receivers.size };
   }
 
-  /** Sends an identity away for good. */
-  revoke(identity: string): void {
-    this.#revoked.add(identity);
-    for (const session of [...this.sessions]) if (session.identity === identity) session.close(4505, "revoked");
+  /** Sends an identity away: of how many sessions. Its tokens of until then count no more, nor those that do not say. */
+  revoke(identity: string, until = Date.now()): number {
+    this.grants.refuse(identity, until);
+    const all = [...this.sessions].filter((session) => session.identity === identity);
+    for (const session of all) session.close(4505, "revoked");
+    return all.length;
   }
 
-  /** Changes the topics of an identity's sessions, as if they were renewed: of how many. */
-  topics(identity: string, { add = [], remove = [] }: { readonly add?: Topics; readonly remove?: Topics }): { readonly sessions: number } {
+  /** Changes the topics of an identity's sessions, as if they were renewed: of how many. Older tokens lose them, too. */
+  topics(identity: string, { add = [], remove = [] }: MovedTopics, until = Date.now()): { readonly sessions: number } {
+    this.grants.take(identity, remove, until);
+    this.grants.give(identity, add);
     const all = [...this.sessions].filter((session) => session.identity === identity);
     for (const session of all) session.grant([...new Set([...session.topics, ...add])].filter((topic) => !remove.includes(topic)));
     this.#flush();
@@ -183,19 +177,30 @@ export class TestServer {
     for (const session of [...this.sessions]) if (session.identity === identity) session.close(4001, "expired");
   }
 
-  publish(channel: string, action: Action, key: string, data: object = {}, at = 0): Published {
-    return this.publishAll(channel, [{ action, key, data }], at);
+  publish(channel: string, action: Action, key: string, data: object = {}, at = 0, to?: "all" | Topics): Published {
+    return this.#publish([{ channel, action, key, data, ...(to !== undefined && { to }) }], undefined, at);
   }
 
-  /** Several changes at once: one batch. `to` says who may see a row: topics, `user:<identity>` among them. */
-  publishAll(
-    channel: string,
-    changes: readonly { readonly action: Action; readonly key: string; readonly data?: object; readonly to?: "all" | Topics }[],
-    at = 0,
-  ): Published {
-    const rule = this.rule(channel) ?? {};
-    const all = changes.map(({ action, key, data = {}, to }) => this.log.publish(rule, channel, action, key, data as Fields, to, at));
-    return this.#published(this.tell(channel, all));
+  /** Several changes of one channel at once: one batch, all or nothing. */
+  publishAll(channel: string, changes: readonly Publish[], at = 0): Published {
+    return this.#publish(changes.map((change) => ({ ...change, channel })), "changes", at);
+  }
+
+  /** The same of several channels. */
+  publishEvents(events: readonly PublishEvent[], at = 0): Published {
+    return this.#publish(events, "events", at);
+  }
+
+  #publish(events: readonly PublishEvent[], list: "changes" | "events" | undefined, at: number): Published {
+    const outcome: Outcome = publishInto(this.log, (channel) => this.rule(channel), events, list, at);
+    const receivers = [...outcome].flatMap(([channel, all]) => [...this.tell(channel, all)]);
+    return this.#sent(new Set(receivers));
+  }
+
+  /** Publishes once per key, as with an `Idempotency-Key`: a repeat is told the first result. */
+  once<R>(key: string, publish: () => R): R {
+    if (!this.#published.has(key)) this.#published.set(key, publish());
+    return this.#published.get(key) as R;
   }
 
   /** The rows as they are. */
@@ -210,24 +215,23 @@ export class TestServer {
     return rules[fitting.sort((a, b) => b.length - a.length)[0] ?? ""];
   }
 
-  /** Sends what has happened to all who may see it, but not to who did it: to how many. */
-  tell(channel: string, all: readonly Happened[], writer?: Session): number {
-    let receivers = 0;
+  /** Sends what has happened to all who may see it, but not to who did it: to whom. */
+  tell(channel: string, all: readonly Happened[], writer?: Session): Set<Session> {
+    const receivers = new Set<Session>();
     for (const session of [...this.sessions].filter(({ isOver }) => isOver)) session.expire();
     for (const session of this.sessions) {
+      session.lapse();
       if (!session.live.has(channel)) continue;
       const changes = all.flatMap((one) => {
-        const action = one.sees(session.topics);
-        const { key, data, by, at, seq } = one;
-        const isLoss = action === "delete" && data !== null;
+        const change = toldTo(session.topics, one);
+        const isLoss = change?.action === "delete" && one.data !== null;
         const isEcho = session === writer && session.isOrdered && !isLoss;
-        if (action === undefined || isEcho) return [];
-        return [{ seq, change: { action, key, data: isLoss ? null : data, by: isLoss ? null : (by ?? null), at: at ?? 0 } }];
+        return change === undefined || isEcho ? [] : [{ seq: one.seq, change }];
       });
       const last = changes.at(-1);
       if (last === undefined) continue;
-      receivers += 1;
-      const cursor = `${this.log.epoch}.${last.seq}`;
+      receivers.add(session);
+      const cursor = this.log.cursorAt(this.rule(channel) ?? {}, channel, last.seq);
       if (changes.length === 1) session.say({ type: "change", channel, ...last.change, cursor });
       else for (const part of parts(changes.map(({ change }) => change))) session.say({ type: "batch", channel, ...part, ...(!part.more && { cursor }) });
     }
@@ -254,7 +258,7 @@ export class TestServer {
       const { identity, topics } = session;
       const writer = { identity, topics, reads: this.mayRead(session, channel) };
       const happened = this.log.write(rule, channel, action, key, data, writer, at);
-      const { cursor } = this.log;
+      const cursor = this.log.cursorAt(rule, channel);
       this.#outcomes.set(`${owner} ${id}`, { text, key: happened.key, cursor });
       const row = action === "delete" ? { id: happened.key } : this.log.row(channel, happened.key, topics);
       this.tell(channel, [happened], session);
@@ -265,16 +269,22 @@ export class TestServer {
     }
   }
 
-  /** The rule of a channel that a session may read or write. */
-  may(session: Session, channel: string, what: "read" | "write"): Rule {
+  /** The rule of a channel that a session may read or write, perhaps by a token of the channel. */
+  may(session: Session, channel: string, what: "read" | "write", pass = session.passOf(channel)): Rule {
     const rule = this.rule(channel);
     if (rule === undefined) throw new Refusal({ code: "unknown_channel", message: "no rule matches this channel" });
     const who = what === "read" ? (rule.read ?? "user") : (rule.write ?? rule.read ?? "user");
     if (who === "none" && what === "write") throw new Refusal({ code: "read_only", message: "clients may not write to this channel" });
-    if (who === "user" && session.identity === null) throw new Refusal({ code: "unauthorized", message: "this channel needs a token" });
-    if (who === "topic" && session.identity === null) throw new Refusal({ code: "unauthorized", message: "this channel needs a token" });
-    if (who === "none" || (who === "topic" && !session.topics.includes(channel))) throw new Refusal({ code: "forbidden", message: "not allowed on this channel" });
-    return rule;
+    const opens = {
+      anyone: true,
+      user: session.identity !== null,
+      topic: session.topics.includes(channel),
+      token: what === "read" ? pass !== undefined : pass?.write === true && session.live.has(channel),
+      none: false,
+    };
+    if (opens[who]) return rule;
+    if (session.identity === null && who !== "none") throw new Refusal({ code: "unauthorized", message: "this channel needs a token" });
+    throw new Refusal({ code: "forbidden", message: "not allowed on this channel" });
   }
 
   mayRead(session: Session, channel: string): boolean {
@@ -292,11 +302,13 @@ export class TestServer {
 
   #open(where: Where, listener: Listener, net: Net, isOrdered: boolean): Connection {
     const wire = new Wire(listener, net, this.faults);
-    this.#wires.add(wire);
-    const grant = this.grantOf(where.token);
-    const status = this.#isOffline ? 0 : this.#judgeGrant(grant, net.now());
+    const all = [this.#wires, this.#network.wires];
+    for (const wires of all) wires.add(wire);
+    const grant = this.grants.of(where.token);
+    const judged = SPACE.test(this.#name) ? this.grants.status(grant, net.now()) : 400;
+    const status = this.#network.isOffline ? 0 : judged;
     if (grant === undefined || status !== 101) {
-      wire.ended = () => this.#wires.delete(wire);
+      wire.ended = () => all.forEach((wires) => wires.delete(wire));
       wire.refuse({ code: 1006, status });
       return wire.client;
     }
@@ -316,32 +328,13 @@ export class TestServer {
       this.#flush();
     };
     wire.ended = () => {
-      this.#wires.delete(wire);
+      for (const wires of all) wires.delete(wire);
       this.sessions.delete(session);
       session.left();
       this.#flush();
     };
     wire.open();
     return wire.client;
-  }
-
-  /** What an upgrade is answered. */
-  #judgeGrant(grant: Grant | undefined, now: number): number {
-    if (grant === undefined || isOver(grant, now) || this.#revoked.has(grant.identity ?? "")) return 401;
-    const { identity, topics } = grant;
-    const isNobody = identity !== null && (identity === "" || bytesOf(identity) > IDENTITY_BYTES);
-    const isTooMuch = topics.length > TOPICS || bytesOf(topics.join("")) > TOPICS_BYTES;
-    return isNobody || isTooMuch || topics.slice(1).some(isReserved) ? 403 : 101;
-  }
-
-  /** Whom a token stands for, if it is one. */
-  grantOf(token: string | undefined): Grant | undefined {
-    try {
-      if (token !== undefined && bytesOf(token) > TOKEN_BYTES) return undefined;
-      return grantOf(claimsOf(token));
-    } catch {
-      return undefined;
-    }
   }
 }
 

@@ -1,8 +1,9 @@
 // One connection of the server in memory: what it says, and what it is told.
 import { bytesOf, PING, type Mutate, type Subscribe } from "../wire.ts";
 import { limits, Malformed, messagesOf, type Said } from "./frame.ts";
+import type { Grant, Pass } from "./grants.ts";
 import { Refusal, type Topics } from "./log.ts";
-import type { Grant, TestServer } from "./server.ts";
+import type { TestServer } from "./server.ts";
 
 /** How many channels a hello may subscribe to. */
 const SUBSCRIBE = 1_000;
@@ -31,6 +32,8 @@ export class Session {
   readonly live = new Set<string>();
   /** How it is present, by channel; undefined is watching. */
   readonly presence = new Map<string, unknown>();
+  /** What tokens of channels have opened. */
+  readonly #passes = new Map<string, Pass>();
   readonly #server: TestServer;
   readonly #given: Given;
   #expiresAt: number | null;
@@ -82,6 +85,7 @@ export class Session {
   receive(text: string): void {
     if (text === PING) return this.#given.send("pong");
     if (this.isOver) return this.expire();
+    this.lapse();
     if (bytesOf(text) > limits.frameBytes) {
       this.#complain("frame_too_large", "the frame is too large");
       return this.close(4502, "frame too large");
@@ -100,6 +104,23 @@ export class Session {
 
   expire(): void {
     this.close(4001, "expired");
+  }
+
+  /** What is open to it by a token of the channel: for as long as it is live there. */
+  passOf(channel: string): Pass | undefined {
+    return this.live.has(channel) ? this.#passes.get(channel) : undefined;
+  }
+
+  /** What a token of a channel has opened ends with it. */
+  lapse(): void {
+    const now = this.#given.now();
+    for (const [channel, { expiresAt }] of [...this.#passes]) {
+      if (expiresAt === null || expiresAt > now) continue;
+      this.#passes.delete(channel);
+      if (!this.subscribed.has(channel) || this.#server.mayRead(this, channel)) continue;
+      this.say({ type: "channel-change", channel });
+      this.#leave(channel);
+    }
   }
 
   /** A request that can be named is refused by its id. */
@@ -166,18 +187,23 @@ export class Session {
   #subscribe(asked: Subscribe & { readonly meta?: boolean }): void {
     const { id, channel } = asked;
     try {
-      this.#server.may(this, channel, "read");
-      const { mode, data, deleted, cursor, more, meta } = this.#server.log.page(channel, this.topics, this.#view, asked);
+      const { read, write } = this.#server.rule(channel) ?? {};
+      const isAsked = asked.token !== undefined && [read, write].includes("token");
+      const pass = isAsked ? this.#server.grants.pass(asked.token, channel, this.identity, this.#given.now()) : this.passOf(channel);
+      const rule = this.#server.may(this, channel, "read", pass);
+      const { meta, ...page } = this.#server.log.page(rule, channel, this.topics, this.#view, asked);
       const names = new Set(this.subscribed).add(channel);
       const bytes = [...names].reduce((sum, name) => sum + bytesOf(name), 0);
       if (bytes > limits.subscriptionsBytes) {
         throw new Refusal({ code: "too_many_subscriptions", message: "the connection has too many subscriptions" });
       }
       this.subscribed.add(channel);
-      if (more) this.live.delete(channel);
+      if (pass !== undefined) this.#passes.set(channel, pass);
+      if (page.more) this.live.delete(channel);
       else this.live.add(channel);
+      const { mode, more, ...rest } = page;
       const isDelta = mode === "delta";
-      this.say({ type: "snapshot", id, channel, mode, isDelta, data, deleted, cursor, view: this.#view, more, ...(asked.meta === true && { meta }) });
+      this.say({ type: "snapshot", id, channel, mode, isDelta, ...rest, view: this.#view, more, ...(asked.meta === true && { meta }) });
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       this.say({ type: "reject", id, channel, error: error.error });
@@ -185,8 +211,9 @@ export class Session {
   }
 
   #auth(token: string): void {
-    const who = this.#server.grantOf(token);
-    if (who === undefined || (who.expiresAt !== null && who.expiresAt <= this.#given.now())) {
+    const who = this.#server.grants.of(token);
+    const status = this.#server.grants.status(who, this.#given.now());
+    if (who === undefined || status === 401) {
       return this.#complain("unauthorized", "the token is not valid");
     }
     if (who.identity !== this.identity) {
@@ -211,7 +238,7 @@ export class Session {
       const mayRead = this.#server.mayRead(this, channel);
       const changes = this.#server.log.moved(channel, before, mayRead ? topics : []);
       const isReset = !mayRead || changes.length > MOVED_ROWS;
-      const { cursor } = this.#server.log;
+      const cursor = this.#server.log.cursorAt(this.#server.rule(channel) ?? {}, channel);
       if (changes.length <= MOVED_ROWS) for (const change of changes) this.say({ type: "change", channel, ...change, cursor });
       if (isReset) this.say({ type: "channel-reset", channel, reason: "topics" });
       if (!mayRead) this.#leave(channel);
@@ -221,6 +248,7 @@ export class Session {
   #leave(channel: string): void {
     this.#move(channel, undefined);
     this.subscribed.delete(channel);
+    this.#passes.delete(channel);
     this.live.delete(channel);
   }
 
