@@ -36,7 +36,7 @@ const scenarios = [
   [
     scoped,
     { starts: 3, rounds: 5, subscribers: [1_000, 5_000, 9_000], publishes: 400, warm: 1_000 },
-    { starts: 2, rounds: 1, subscribers: [20, 50], publishes: 20, warm: 20 },
+    { starts: 2, rounds: 1, subscribers: [20, 50], publishes: 50, warm: 50 },
   ],
   [batch, { rounds: 5, subscribers: 1_000, changes: 100 }, { rounds: 1, subscribers: 20, changes: 100 }],
   [

@@ -17,7 +17,7 @@ const TEAM = 10;
 const tag = (at) => `team:${Math.floor(at / TEAM)}`;
 
 /** Publishes of a turn: after going from process to process the first find the processor's caches cold. */
-const TURN = 20;
+const TURN = 50;
 
 export async function run({ starts, ...numbers }) {
   const all = await once(numbers);
