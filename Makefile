@@ -25,7 +25,7 @@ dev: build ## Run both Workers at one URL [PORT=8787] [STATE=.state/dev] [ENV_FI
 test: build ## Run all tests: native ones, those in the Workers' own runtime, and a little fuzzing
 	@scripts/test.sh
 
-bench: build ## Measure Tidewire beside its peers, and write docs/performance.md (half an hour)
+bench: build ## Measure Tidewire beside its peers, and write docs/performance.md (40 minutes)
 	@scripts/bench.sh
 
 fuzz: ## Fuzz the decoders and the engine [SECONDS=600] [TARGET=one of them]
