@@ -124,10 +124,11 @@ async function ofProcess() {
       stdio: ["ignore", "pipe", "ignore"],
       maxBuffer: 1 << 28,
     });
-    const shares = report.toString().matchAll(/^ +([\d.]+)%  (.*?) *$/gm);
-    for (const [, share, where] of [...shares].slice(0, 40)) {
-      // It pads with columns that are empty here.
-      console.log(`${each((used * share) / 100).padStart(11)}  ${where.replace(/(\s+-)+$/, "")}`);
+    // A line is as wide as the longest name: the columns that are empty here, and what they are padded with, go first.
+    const lines = report.toString().split("\n").map((line) => line.trimEnd().replace(/(\s+-)+$/, ""));
+    const shares = lines.map((line) => /^ +([\d.]+)%  (.*)$/.exec(line)).filter(Boolean);
+    for (const [, share, where] of shares.slice(0, 40)) {
+      console.log(`${each((used * share) / 100).padStart(11)}  ${where}`);
     }
   }
 }
