@@ -102,10 +102,9 @@ pub(crate) fn ask(
                 < space.trimmed.get(channel).copied().unwrap_or_default()
             {
                 Full::Must("full: events trimmed")
-            } else if unknown {
-                Full::May
-            } else if ask.began < space.trimmable(channel)
-                && !rules::rule(channel).is_some_and(|rule| rule.events)
+            } else if unknown
+                || (ask.began < space.trimmable(channel)
+                    && !rules::rule(channel).is_some_and(|rule| rule.events))
             {
                 Full::May
             } else {
