@@ -27,15 +27,17 @@ export function engine() {
   return { commit: commit(), wasm: createHash("sha256").update(wasm).digest("hex").slice(0, 12) };
 }
 
-/** Of which Tidewire scenarios are, in words: of one all, or which is of which. */
+/**
+ * Of which Tidewire scenarios are, in words: of one all, or which is of which. Commits that build the same wasm are
+ * the same Tidewire; `results.json` has the commit of each scenario.
+ */
 export function engines(measured) {
   const scenarios = new Map();
   for (const [name, { engine }] of Object.entries(measured)) {
-    const commit = engine?.commit ? `commit ${engine.commit}` : "an unrecorded commit";
-    const which = commit + (engine ? ` (the sync Worker's wasm: sha256 ${engine.wasm}…)` : "");
+    const which = engine ? `the sync Worker's wasm of sha256 ${engine.wasm}…` : "a sync Worker that was not recorded";
     scenarios.set(which, [...(scenarios.get(which) ?? []), name]);
   }
-  if (scenarios.size === 1) return `Tidewire of ${[...scenarios.keys()][0]}.`;
+  if (scenarios.size === 1) return `Tidewire: ${[...scenarios.keys()][0]}.`;
   const parts = Array.from(scenarios, ([which, names]) => `${names.join(", ")} of ${which}`);
-  return `Tidewire of several commits: ${parts.join(";\n")}.`;
+  return `Tidewire, of several builds: ${parts.join(";\n")}.`;
 }

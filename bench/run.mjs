@@ -136,12 +136,12 @@ function write(measured, machine = describe(measured)) {
   }
   const head = table(["floor", "measured", "half of the rounds", "must be", ""], []);
   text = put(text, "floors", [head, ...floors.map(floorLine)].join("\n"));
-  text = put(text, "machine", machine);
+  text = put(text, "machine", `${machine}\n${engines(measured)}`);
   writeFileSync(document, text);
   writeFileSync(results, `${JSON.stringify({ machine, measured })}\n`);
 }
 
-/** What the numbers are of. */
+/** When and on what machine the numbers came about. */
 function describe(measured) {
   const version = (path) => JSON.parse(readFileSync(new URL(`${path}/package.json`, root), "utf8")).version;
   const [{ model }] = cpus();
@@ -157,6 +157,5 @@ function describe(measured) {
     `partyserver ${version("bench/node_modules/partyserver")}, TinyBase ${version("bench/node_modules/tinybase")},`,
     `LiveStore ${version("bench/livestore/node_modules/@livestore/sync-cf")}. Load average when the scenarios`,
     `began: ${number(Math.min(...loads))}–${number(Math.max(...loads))}.`,
-    engines(measured),
   ].join("\n");
 }
