@@ -2,6 +2,7 @@
 // which are everyone's, and `notes` ({id, text, ownerId}), which are their owner's.
 import assert from "node:assert/strict";
 import { randomInt, randomUUID } from "node:crypto";
+import { chance } from "../chance.ts";
 import { has, mutation } from "./harness.mjs";
 import { Copy } from "./talk.mjs";
 import { change, transports } from "./transports.mjs";
@@ -340,7 +341,7 @@ export const outsideConversations = {
 export async function randomly(talk, t, heal = () => {}) {
   const seed = Number(process.env.SEED ?? randomInt(2 ** 31));
   t.diagnostic(`SEED=${seed}`);
-  const random = seeded(seed);
+  const random = chance(seed);
   const pick = (list) => list[Math.floor(random() * list.length)];
   const copies = [];
   for (const user of ["alice", "alice", "bob", "carol"]) copies.push(await talk.open(user));
@@ -375,15 +376,4 @@ export async function randomly(talk, t, heal = () => {}) {
   await heal();
   await all();
   await talk.agree(copies);
-}
-
-/** Random numbers from 0 to 1: the same for the same seed. */
-function seeded(seed) {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
