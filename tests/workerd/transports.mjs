@@ -11,7 +11,9 @@ import { bearer, mutation, within } from "./harness.mjs";
  */
 const SILENCE_MS = 30_000;
 
-/** Such a fetch had its whole answer, packed, and did not unpack it to the end: none is packed here. */
+/**
+ * Such a fetch had its whole answer, packed, and did not unpack it to the end after it was aborted: none is packed here.
+ */
 export const unpacked = { "accept-encoding": "identity" };
 
 /** What all transports have in common: the copy, and how messages change it. */
@@ -184,7 +186,8 @@ class OverEvents extends Copy {
 
   async visit() {
     const abort = (this.#abort = new AbortController());
-    const headers = { ...bearer(this.token), accept: "text/event-stream", "last-event-id": this.#id };
+    // A stream comes as it is, but its refusal is packed as well.
+    const headers = { ...bearer(this.token), ...unpacked, accept: "text/event-stream", "last-event-id": this.#id };
     const query = new URLSearchParams({ space: this.space.name, channel: this.channel, limit: this.limit });
     const url = `${this.workers.origin}/api/sync/changes?${query}`;
     const hear = (promise) => within(SILENCE_MS, promise, () => this.giveUp("a stream is silent"));
