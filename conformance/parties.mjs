@@ -304,14 +304,19 @@ class OverLongPoll extends OverHttp {
   }
 }
 
+const isNotice = ({ type }) => type === "channel-change";
+
 /** A stream for each channel. What came and was not asked for yet is not in the copy yet. */
 class OverEvents extends OverHttp {
   #streams = new Map();
   #ids = new Map();
   #unread = new Set();
+  /** How many notices were published of a channel while its stream was open, and how many have come. */
+  #notices = new Map();
 
   async subscribe({ channel, cursor, view, ...asked }) {
     this.#streams.get(channel)?.abort();
+    this.#notices.set(channel, { published: 0, come: 0 });
     const abort = new AbortController();
     this.#streams.set(channel, abort);
     // A place goes as browsers give it back where it is whole, else by the query.
@@ -347,6 +352,7 @@ class OverEvents extends OverHttp {
         Object.defineProperty(news, "eventId", { value: id });
         this.#unread.add(news);
         this.news.push(news);
+        if (isNotice(news)) this.#notices.get(channel).come += 1;
         this.wake();
       }
     } catch (error) {
@@ -356,16 +362,19 @@ class OverEvents extends OverHttp {
     this.wake();
   }
 
-  /** A notice to all who read the channel comes after all that was sent before; nobody keeps it as news. */
+  /**
+   * A notice to all who read the channel comes after all that was sent before; nobody keeps it as news. It is told from
+   * those that a case publishes by its number alone.
+   */
   async settle(channel) {
     const readers = [...this.peers.values()].filter((peer) => peer.reads?.(channel));
-    const before = readers.map((reader) => reader.notices(channel).length);
     const headers = { authorization: `Bearer ${this.target.publishKey}` };
+    for (const reader of readers) reader.isToNotice(channel);
     await this.target.http("POST", this.path("/broadcast-change"), { headers, body: JSON.stringify({ channel }) });
-    for (const [i, reader] of readers.entries()) {
-      const isNoticed = () => !reader.reads(channel) || reader.notices(channel).length > before[i] || undefined;
-      await reader.until(isNoticed, () => `${reader.name} waits for a notice of ${channel}`);
-      const last = reader.notices(channel)[before[i]];
+    for (const reader of readers) {
+      const hasNoticed = () => !reader.reads(channel) || reader.hasNoticed(channel) || undefined;
+      await reader.until(hasNoticed, () => `${reader.name} waits for a notice of ${channel}`);
+      const last = reader.news.findLast((message) => isNotice(message) && message.channel === channel);
       reader.news = reader.news.filter((message) => message !== last);
     }
     for (const message of this.news) if (message.channel === channel) this.#apply(message);
@@ -379,8 +388,15 @@ class OverEvents extends OverHttp {
     return this.#streams.has(channel);
   }
 
-  notices(channel) {
-    return this.news.filter((message) => message.type === "channel-change" && message.channel === channel);
+  /** A notice of a channel is published. */
+  isToNotice(channel) {
+    if (this.reads(channel)) this.#notices.get(channel).published += 1;
+  }
+
+  /** Whether all notices of a channel have come. */
+  hasNoticed(channel) {
+    const { published, come } = this.#notices.get(channel);
+    return come >= published;
   }
 
   unsubscribe(channel) {

@@ -52,6 +52,11 @@ export class Conversation {
     return party;
   }
 
+  /** A notice of a channel was published: who reads it as a stream is told. */
+  isToNotice(channel) {
+    for (const party of this.parties.values()) party.isToNotice?.(channel);
+  }
+
   /** What a case should not leave behind: answers that nobody asked for. */
   finish() {
     const left = (party) => party.leftovers().map((message) => [party.name, message]);
@@ -167,6 +172,7 @@ const verbs = {
     const authorization = key === null ? {} : { authorization: `Bearer ${keyOf(talk, key)}` };
     const all = { ...authorization, ...talk.fill(headers) };
     const answer = await talk.target.http("POST", path + query, { headers: all, body });
+    if (path === "/broadcast-change" && answer.status === 200) talk.isToNotice(JSON.parse(body).channel);
     talk.fits(answer.status, status, statusOf(path, answer));
     talk.mayFit(answer.body, expect, `the answer of ${path}`);
   },
