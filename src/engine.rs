@@ -159,8 +159,8 @@ pub enum Input<'a> {
         body: Result<&'a [u8], &'a Problem>,
         /// The `Idempotency-Key` header.
         idempotency_key: Option<&'a str>,
-        /// Chance, drawn by the host, in case a new epoch is asked for.
-        seed: Seed,
+        /// Chance, drawn by the host where [`Call::draws`].
+        seed: Option<Seed>,
     },
     /// A publisher, whose key has been checked, asked for `/presence`.
     Members {

@@ -120,10 +120,14 @@ impl<S: Sql> Store<S> {
         self.sql.size()
     }
 
-    /// Takes the next seq and its time. The clock of rows never runs back, whatever `now` does.
+    /// The next seq and its time. The clock of rows never runs back, whatever `now` does.
+    pub(crate) fn next(&self, now: Millis) -> (Seq, Millis) {
+        (self.log.head.next(), self.log.clock.max(now))
+    }
+
+    /// Takes the next seq and its time.
     pub(crate) fn advance(&mut self, now: Millis) -> (Seq, Millis) {
-        self.log.head = self.log.head.next();
-        self.log.clock = self.log.clock.max(now);
+        (self.log.head, self.log.clock) = self.next(now);
         (self.log.head, self.log.clock)
     }
 

@@ -16,7 +16,7 @@ use crate::observe::{Event, Operation, Outcome as Came};
 use crate::outbox::{Outgoing, Place};
 use crate::protocol::{self, CallBody, Close, Problem, TopicsBody};
 use crate::session::Dialect;
-use crate::store::{Floor, Outcome, Owner, Seed, Sql, Store, Takes};
+use crate::store::{Floor, Outcome, Owner, Seed, Sql, SqlError, Store, Takes};
 
 /// A call over HTTP whose key has been checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,12 @@ impl Call {
         Self::Topics,
         Self::Epoch,
     ];
+
+    /// Whether it needs chance, which the host draws for each.
+    #[must_use]
+    pub fn draws(self) -> bool {
+        matches!(self, Self::Epoch)
+    }
 
     /// The call's path, the same outside and inside.
     #[must_use]
@@ -135,8 +141,8 @@ pub(super) struct Request<'a> {
     pub(super) idempotency_key: Option<&'a str>,
     /// Whose key it came with.
     pub(super) publisher: &'a Publisher,
-    /// Chance for a new epoch.
-    pub(super) seed: Seed,
+    /// Chance for a new epoch, see [`Call::draws`].
+    pub(super) seed: Option<Seed>,
 }
 
 impl<S: Sql> Engine<S> {
@@ -349,7 +355,7 @@ fn perform<S: Sql>(
     store: &mut Store<S>,
     (config, hub, room, publisher): (&Config, &Hub, &Room, &Publisher),
     body: &CallBody<'_>,
-    seed: Seed,
+    seed: Option<Seed>,
     now: Millis,
 ) -> Result<Done, Failure> {
     match body {
@@ -399,7 +405,8 @@ fn perform<S: Sql>(
         }
         CallBody::Topics(body) => topics(store, (config, hub, room), body, now),
         CallBody::Epoch { .. } => {
-            store.renew_epoch(seed, now)?;
+            let missing = || SqlError("an epoch without chance".to_owned());
+            store.renew_epoch(seed.ok_or_else(missing)?, now)?;
             let mut done = disconnect(hub.all(), Close::Restart, None);
             done.result = protocol::object(|o| o.text("epoch", store.epoch().as_str()));
             Ok(done)

@@ -1,10 +1,10 @@
 //! One change of one row: from what is asked for to what is stored.
 
-use crate::audience::Audience;
+use crate::audience::{Audience, Losses};
 use crate::channel::{Keep, Rule, Rules};
 use crate::cursor::Cursor;
 use crate::limits;
-use crate::names::{Channel, Identity, Key, Millis};
+use crate::names::{Channel, Identity, Key, Millis, Seq};
 use crate::protocol::Action;
 use crate::small_map::SmallMap;
 use crate::store::{Edit, Event, Floor, Sql, SqlError, Store, StoredRow, Takes, is_crowded};
@@ -45,7 +45,8 @@ pub(super) struct Committed {
     /// Of whoever has everything up to it.
     pub(super) cursor: Cursor,
     pub(super) at: Millis,
-    /// Who could see the row before; `None` where the log did not hold it.
+    /// Who could see the row before; `None` where the log did not hold it, or was not asked because they are
+    /// the same as now.
     pub(super) before: Option<Audience>,
     /// Whether its event channel holds so much now that the oldest should go.
     pub(super) crowds: bool,
@@ -76,14 +77,7 @@ pub(super) fn commit<S: Sql>(
     {
         store.raise_floor(&draft.channel, Floor { seq: dropped, at })?;
     }
-    let row = StoredRow {
-        seq,
-        data: draft.data.clone(),
-        audience: draft.audience.clone(),
-        author: draft.by.as_ref().map(ToString::to_string),
-        at,
-        lost,
-    };
+    let row = stored(&draft, (seq, at), lost);
     let before = held.filter(|row| row.data.is_some());
     let before = before.map(|row| row.audience);
     let event = match rule.keep {
@@ -105,14 +99,52 @@ pub(super) fn commit<S: Sql>(
     })
 }
 
+/// The same without a look at what the log holds, which costs a quarter of the write, for a change that is the
+/// same whatever that is and that [`is_row_alone`]. `None`, and nothing is written, where [`commit`] would do more
+/// with what is held than replace it.
+pub(super) fn commit_unseen<S: Sql>(
+    store: &mut Store<S>,
+    rule: &Rule,
+    draft: Draft,
+    now: Millis,
+) -> Result<Option<Committed>, SqlError> {
+    let (seq, at) = store.next(now);
+    let row = stored(&draft, (seq, at), Losses::default());
+    if !store.put_row_unseen(&draft.channel, &draft.key, &row)? {
+        return Ok(None);
+    }
+    store.advance(now);
+    Ok(Some(Committed {
+        crowds: false,
+        cursor: store.cursor(&draft.channel, rule.edits, seq),
+        draft,
+        at,
+        before: None,
+    }))
+}
+
 /// Whether [`commit`] writes with one statement alone, which is whole or not at all by itself: so it must know all
 /// that `commit` may write beside the row.
 pub(super) fn is_one_write(rule: &Rule, draft: &Draft, held: Option<&StoredRow>) -> bool {
     let loses = |row: &StoredRow| !row.lost.is_empty() || row.audience != draft.audience;
-    rule.keep == Keep::Latest
-        && rule.source.is_none()
-        && draft.data.is_some()
-        && !held.is_some_and(loses)
+    is_row_alone(rule, draft.action) && !held.is_some_and(loses)
+}
+
+/// Whether nothing is written beside the row, unless somebody loses it.
+pub(super) fn is_row_alone(rule: &Rule, action: Action) -> bool {
+    rule.keep == Keep::Latest && rule.source.is_none() && action != Action::Delete
+}
+
+/// A change as it is stored.
+fn stored(draft: &Draft, (seq, at): (Seq, Millis), lost: Losses) -> StoredRow {
+    StoredRow {
+        seq,
+        data: draft.data.clone(),
+        audience: draft.audience.clone(),
+        author: draft.by.as_ref().map(ToString::to_string),
+        at,
+        lost,
+    }
 }
 
 /// What a change of an event channel is stored with. What it replaces is kept.

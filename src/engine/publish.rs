@@ -3,7 +3,9 @@
 use serde_json::value::RawValue;
 
 use super::call::Done;
-use super::change::{Committed, Draft, commit, is_one_write, make_room};
+use super::change::{
+    Committed, Draft, commit, commit_unseen, is_one_write, is_row_alone, make_room,
+};
 use super::mutate::ran_twice;
 use super::{Failure, fanout};
 use crate::audience::Audience;
@@ -37,7 +39,11 @@ pub(super) fn publish_one<S: Sql>(
     change: &ChangeRequest<'_>,
     now: Millis,
 ) -> Result<Done, Failure> {
-    let (rule, draft, held) = judge(store, by, change)?;
+    let rule = rule_for(by, change)?;
+    if let Some(committed) = commit_blindly(store, by.0, rule, change, now)? {
+        return Ok(told(store, hub, &[committed]));
+    }
+    let (draft, held) = judge(store, by.0, rule, change)?;
     let in_transaction = !is_one_write(rule, &draft, held.as_ref());
     let mut taken = Some((draft, held));
     let committed = store.all_or_nothing(in_transaction, |store| {
@@ -109,22 +115,53 @@ fn commit_one<S: Sql>(
     change: &ChangeRequest<'_>,
     now: Millis,
 ) -> Result<Committed, Failure> {
-    let (rule, draft, held) = judge(store, by, change)?;
+    let rule = rule_for(by, change)?;
+    if let Some(committed) = commit_blindly(store, by.0, rule, change, now)? {
+        return Ok(committed);
+    }
+    let (draft, held) = judge(store, by.0, rule, change)?;
     Ok(commit(store, rule, draft, held, now)?)
 }
 
-/// What a change is to do to the log, and to what. Nothing is written.
-fn judge<'a, S: Sql>(
-    store: &mut Store<S>,
+/// The rule of the channel that a publisher may change.
+fn rule_for<'a>(
     (config, publisher): (&'a Config, &Publisher),
     change: &ChangeRequest<'_>,
-) -> Result<(&'a Rule, Draft, Option<StoredRow>), Failure> {
+) -> Result<&'a Rule, Problem> {
     config.check_publishes(publisher, &change.channel)?;
-    let rule = config.rules.find(&change.channel)?;
+    config.rules.find(&change.channel)
+}
+
+/// Commits a whole row without a look at what the log holds, where that makes no difference. `None`, and nothing
+/// is written, where it may: also for a refusal.
+fn commit_blindly<S: Sql>(
+    store: &mut Store<S>,
+    config: &Config,
+    rule: &Rule,
+    change: &ChangeRequest<'_>,
+    now: Millis,
+) -> Result<Option<Committed>, Failure> {
+    if change.action != Action::Create || !is_row_alone(rule, change.action) {
+        return Ok(None);
+    }
+    let Ok(draft) = draft(rule, change, None, config.limits.row_bytes) else {
+        return Ok(None);
+    };
+    store.check_room(draft.takes(None), config.limits.storage_bytes)?;
+    Ok(commit_unseen(store, rule, draft, now)?)
+}
+
+/// What a change is to do to the log, and to what. Nothing is written.
+fn judge<S: Sql>(
+    store: &mut Store<S>,
+    config: &Config,
+    rule: &Rule,
+    change: &ChangeRequest<'_>,
+) -> Result<(Draft, Option<StoredRow>), Failure> {
     let held = store.row(&change.channel, &change.key)?;
     let draft = draft(rule, change, held.as_ref(), config.limits.row_bytes)?;
     store.check_room(draft.takes(held.as_ref()), config.limits.storage_bytes)?;
-    Ok((rule, draft, held))
+    Ok((draft, held))
 }
 
 /// The change that a publisher makes of what the log holds. Publishers may write everywhere;

@@ -126,6 +126,21 @@ macro_rules! in_sight {
     };
 }
 
+/// Writes a row, whose seq is an expression where the log holds one already.
+macro_rules! put_row {
+    ($seq:literal) => {
+        concat!(
+            "INSERT INTO rows (channel, key, seq, data, audience, author, at, lost, nth, edit)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (channel, key) DO UPDATE SET seq = ",
+            $seq,
+            ", data = excluded.data,
+                audience = excluded.audience, author = excluded.author, at = excluded.at,
+                lost = excluded.lost, nth = excluded.nth, edit = excluded.edit"
+        )
+    };
+}
+
 impl<S: Sql> Store<S> {
     /// The row of a key, tombstones included.
     pub(crate) fn row(&self, channel: &Channel, key: &Key) -> Result<Option<StoredRow>, SqlError> {
@@ -155,29 +170,55 @@ impl<S: Sql> Store<S> {
         row: &StoredRow,
         event: Option<&Event>,
     ) -> Result<(), SqlError> {
+        self.put(put_row!("excluded.seq"), (channel, key), row, event)
+    }
+
+    /// The same without a look at what the log holds, where that is nothing, or a row or tombstone that has the
+    /// same receivers and was lost by nobody. Whether it was written: else nothing was.
+    ///
+    /// It is SQLite that refuses, since there must be a seq: to ask for what a statement returns costs as much as
+    /// the look.
+    pub(crate) fn put_row_unseen(
+        &self,
+        channel: &Channel,
+        key: &Key,
+        row: &StoredRow,
+    ) -> Result<bool, SqlError> {
+        let put = put_row!(
+            "CASE WHEN rows.audience IS excluded.audience AND rows.lost IS NULL THEN excluded.seq END"
+        );
+        match self.put(put, (channel, key), row, None) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_of_constraint() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put(
+        &self,
+        statement: &'static str,
+        (channel, key): (&Channel, &Key),
+        row: &StoredRow,
+        event: Option<&Event>,
+    ) -> Result<(), SqlError> {
         let nth = event.map_or(Param::Null, |event| Param::Int(event.nth));
         let edit = event
             .and_then(|event| event.edit.as_ref())
             .map(Edit::to_column);
-        self.exec(
-            "INSERT INTO rows (channel, key, seq, data, audience, author, at, lost, nth, edit)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT (channel, key) DO UPDATE SET seq = excluded.seq, data = excluded.data,
-                audience = excluded.audience, author = excluded.author, at = excluded.at,
-                lost = excluded.lost, nth = excluded.nth, edit = excluded.edit",
-            &[
-                Param::Text(channel.as_str()),
-                Param::Text(key.as_str()),
-                Param::Int(row.seq.0),
-                row.data.as_deref().into(),
-                row.audience.to_column().as_deref().into(),
-                row.author.as_deref().into(),
-                Param::Int(row.at.0),
-                row.lost.to_column().as_deref().into(),
-                nth,
-                edit.as_deref().into(),
-            ],
-        )
+        let (audience, lost) = (row.audience.to_column(), row.lost.to_column());
+        let params = [
+            Param::Text(channel.as_str()),
+            Param::Text(key.as_str()),
+            Param::Int(row.seq.0),
+            row.data.as_deref().into(),
+            audience.as_deref().into(),
+            row.author.as_deref().into(),
+            Param::Int(row.at.0),
+            lost.as_deref().into(),
+            nth,
+            edit.as_deref().into(),
+        ];
+        self.exec(statement, &params)
     }
 
     /// Hands the channel's rows after `after` to `each`, in the order of their last change, at

@@ -39,6 +39,14 @@ pub trait Columns {
 #[error("storage failed: {0}")]
 pub struct SqlError(pub String);
 
+impl SqlError {
+    /// Whether a constraint of a table was not met, in SQLite's own words. That statement alone has failed then, and
+    /// nothing of it remains.
+    pub(crate) fn is_of_constraint(&self) -> bool {
+        self.0.contains("constraint failed")
+    }
+}
+
 /// SQLite as the engine uses it: synchronous, one connection, nothing in between two calls.
 pub trait Sql: Clone {
     /// Runs one statement and hands its rows to `each`, until that breaks.

@@ -374,9 +374,9 @@ impl<A: Authenticator, O: Observer> Host<A, O> {
         let (Some(call), Some(publisher)) = (Call::ALL.get(number), publisher_of(request)) else {
             return respond::not_found();
         };
-        let body = check_body(body).map(|()| Uint8Array::new(body).to_vec());
+        let body = check_body(body).map(|()| body.unchecked_ref::<Uint8Array>().to_vec());
         let key = header(request, IDEMPOTENCY_HEADER);
-        match seed() {
+        match call.draws().then(seed).transpose() {
             Ok(seed) => {
                 let input = Input::Call {
                     call: *call,

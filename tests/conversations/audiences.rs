@@ -403,6 +403,53 @@ fn a_row_that_left_and_came_back_is_only_a_row() {
     );
 }
 
+/// A whole row is written without a look at what it replaces, where that is nothing to anybody.
+#[test]
+fn a_whole_row_does_not_forget_who_lost_the_one_it_replaces() {
+    type Between = &'static [(&'static str, &'static [&'static str])];
+    let between: [Between; 3] = [&[], &[("delete", &[])], &[("update", &["user:alice"])]];
+    for (steps, batched) in between
+        .iter()
+        .flat_map(|steps| [(steps, false), (steps, true)])
+    {
+        let mut w = World::new();
+        publish(
+            &mut w,
+            "create",
+            "k",
+            json!({}),
+            &["user:alice", "user:bob"],
+        );
+        let [alice, bob] = ["alice", "bob"].map(|user| leave(&mut w, user));
+        for (action, to) in *steps {
+            let data = if *action == "delete" {
+                Value::Null
+            } else {
+                json!({})
+            };
+            publish(&mut w, action, "k", data, to);
+        }
+        match batched {
+            false => publish(&mut w, "create", "k", json!({ "n": 2 }), &["user:alice"]),
+            true => {
+                let change = |key| json!({ "action": "create", "key": key, "data": {}, "to": ["user:alice"] });
+                let batch = json!({ "channel": "todos", "changes": [change("j"), change("k")] });
+                assert_eq!(w.broadcast_batch(batch).0, 200);
+            }
+        }
+        let (rows, gone) = news(&mut w, "alice", &alice);
+        assert!(
+            rows.contains(&"k".to_owned()) && gone == json!([]),
+            "{steps:?}"
+        );
+        assert_eq!(
+            news(&mut w, "bob", &bob),
+            (vec![], json!(["k"])),
+            "{steps:?}"
+        );
+    }
+}
+
 #[test]
 fn a_row_narrowed_from_all_is_gone_for_everyone_else() {
     let mut w = World::new();

@@ -293,6 +293,33 @@ describe("a batch", () => {
   });
 });
 
+describe("a row that is published whole", () => {
+  test("moves from receivers to receivers, by itself and in a batch", async () => {
+    const space = workers.space();
+    const [alice, bob] = await Promise.all(["alice", "bob"].map((user) => space.join(user, ["todos"])));
+    const moved = (user) => ({ action: "create", key: "k", data: { for: user }, to: [`user:${user}`] });
+    const one = (user) => space.post("/broadcast", { channel: "todos", ...moved(user) });
+    const among = (user) => {
+      const before = { action: "create", key: "j", data: {}, to: ["user:carol"] };
+      return space.post("/broadcast-batch", { channel: "todos", changes: [before, moved(user)] });
+    };
+    has(await one("alice"), { status: 200, body: { seq: 1, receivers: 1 } });
+    await alice.receive({ type: "change", action: "create", key: "k" });
+    for (const [at, publish] of [one, among, among, one].entries()) {
+      const [from, to] = at % 2 === 0 ? [alice, bob] : [bob, alice];
+      has(await publish(to === bob ? "bob" : "alice"), { status: 200, body: { receivers: 2 } });
+      await from.receive({ type: "change", action: "delete", key: "k" });
+      await to.receive({ type: "change", action: "create", key: "k" });
+    }
+    const refusal = [moved("bob"), { action: "create", key: "bad", data: [] }];
+    const batch = { channel: "todos", changes: refusal };
+    refused(await space.post("/broadcast-batch", batch), 400, "invalid", "changes[1].data");
+    for (const client of [alice, bob]) assert.deepEqual(await client.rest(), []);
+    has(await one("alice"), { status: 200, body: { seq: 8, receivers: 1 } });
+    await alice.receive({ type: "change", action: "create", key: "k", data: { for: "alice" } });
+  });
+});
+
 describe("a publisher's space", () => {
   const post = (path, body) =>
     workers.http(path, { method: "POST", headers: bearer(secrets.PUBLISH_KEY), body: JSON.stringify(body) });

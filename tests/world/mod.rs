@@ -601,7 +601,7 @@ impl World {
             publisher: &publisher,
             body: Ok(body.as_ref()),
             idempotency_key,
-            seed,
+            seed: call.draws().then_some(seed),
         })
     }
 
