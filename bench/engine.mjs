@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { grouped } from "./machine.mjs";
 
 const root = new URL("../", import.meta.url);
 
@@ -32,12 +33,9 @@ export function engine() {
  * the same Tidewire; `results.json` has the commit of each scenario.
  */
 export function engines(measured) {
-  const scenarios = new Map();
-  for (const [name, { engine }] of Object.entries(measured)) {
-    const which = engine ? `the sync Worker's wasm of sha256 ${engine.wasm}…` : "a sync Worker that was not recorded";
-    scenarios.set(which, [...(scenarios.get(which) ?? []), name]);
-  }
-  if (scenarios.size === 1) return `Tidewire: ${[...scenarios.keys()][0]}.`;
-  const parts = Array.from(scenarios, ([which, names]) => `${names.join(", ")} of ${which}`);
-  return `Tidewire, of several builds: ${parts.join(";\n")}.`;
+  const which = ({ engine }) =>
+    engine ? `the sync Worker's wasm of sha256 ${engine.wasm}…` : "a sync Worker that was not recorded";
+  const groups = grouped(measured, which);
+  if (groups.length === 1) return `Tidewire: ${groups[0][0]}.`;
+  return `Tidewire, of several builds: ${groups.map(([build, names]) => `${names.join(", ")} of ${build}`).join(";\n")}.`;
 }

@@ -66,7 +66,8 @@ export class Peer {
 
   async publish(space, data, { channel = "bench", to } = {}) {
     if (this.kind.speaks) return (await this.#publisher(space)).publish(data);
-    const change = { channel, action: "create", key: data.id, data, ...(to ? { to } : {}) };
+    const { action = "create" } = this.kind;
+    const change = { channel, action, key: data.id, data, ...(to ? { to } : {}) };
     return this.post(`${this.kind.broadcast(space)}`, change, this.kind.headers);
   }
 

@@ -85,11 +85,13 @@ export const kinds = {
   // Writes what it sends, as every log must.
   "raw, with a log": raw("raw, with a log", "&log"),
   tidewire,
-  "tidewire with its log": {
+  "tidewire, with log lines": {
     ...tidewire,
-    name: "tidewire with its log",
+    name: "tidewire, with log lines",
     workers: (build) => [worker("wrangler.sync.jsonc", { ...tidewireVars, SYNC_LOG: "all" }, build)],
   },
+  // Parts of rows instead of whole ones: each is merged into what the log holds.
+  "tidewire, merging": { ...tidewire, name: "tidewire, merging", action: "update" },
   partyserver: {
     name: "partyserver",
     worker: "party",

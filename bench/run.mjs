@@ -5,7 +5,7 @@
 // measured, and the page is written from the numbers that are there. The status is 1 where a scenario that was measured
 // misses a floor.
 import { readFileSync, writeFileSync } from "node:fs";
-import { cpus, loadavg, release, totalmem } from "node:os";
+import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import * as batch from "./scenarios/batch.mjs";
 import * as catchup from "./scenarios/catchup.mjs";
@@ -17,6 +17,7 @@ import * as size from "./scenarios/size.mjs";
 import * as waking from "./scenarios/waking.mjs";
 import { engine, engines } from "./engine.mjs";
 import { halves, number, spread, table } from "./format.mjs";
+import { machine, machines } from "./machine.mjs";
 import { put } from "./marks.mjs";
 import { hasProc } from "./workerd.mjs";
 
@@ -71,8 +72,7 @@ const results = new URL("docs/performance/results.json", root);
 const document = new URL("docs/performance.md", root);
 
 if (options.render) {
-  const { machine, measured } = stored();
-  write(measured, machine);
+  write(stored().measured);
   process.exit();
 }
 if (!hasProc) {
@@ -93,7 +93,7 @@ for (const [scenario, full, short] of scenarios) {
   const numbers = { ...(options.short ? short : full), ...(options.rounds ? { rounds: Number(options.rounds) } : {}) };
   const data = await scenario.run(numbers);
   const seconds = (performance.now() - began) / 1000;
-  measured[scenario.name] = { at: new Date().toISOString(), load, engine: of, data };
+  measured[scenario.name] = { at: new Date().toISOString(), load, machine: machine(), engine: of, data };
   console.log(`${scenario.name}: ${seconds.toFixed(1)} s`);
   const { tables, floors } = scenario.report(data);
   missed.push(...floors.filter(({ met }) => !met));
@@ -121,7 +121,7 @@ function floorLine({ what, measured, bound, met, plain }) {
 }
 
 /** Puts tables between their marks and writes the plots. */
-function write(measured, machine = describe(measured)) {
+function write(measured) {
   let text = readFileSync(document, "utf8");
   const floors = [];
   for (const [scenario] of scenarios) {
@@ -130,32 +130,13 @@ function write(measured, machine = describe(measured)) {
     const report = scenario.report(done.data);
     floors.push(...report.floors);
     const images = Object.keys(report.plots).map((file) => `![${report.title}](performance/${file})`);
-    text = put(text, scenario.name, [...report.tables, ...images].join("\n\n"));
+    text = put(text, scenario.name, [`**${report.title}**`, ...report.tables, ...images].join("\n\n"));
     for (const [file, svg] of Object.entries(report.plots))
       writeFileSync(new URL(`docs/performance/${file}`, root), svg);
   }
   const head = table(["floor", "measured", "half of the rounds", "must be", ""], []);
   text = put(text, "floors", [head, ...floors.map(floorLine)].join("\n"));
-  text = put(text, "machine", `${machine}\n${engines(measured)}`);
+  text = put(text, "machine", `${machines(measured)}\n${engines(measured)}`);
   writeFileSync(document, text);
-  writeFileSync(results, `${JSON.stringify({ machine, measured })}\n`);
-}
-
-/** When and on what machine the numbers came about. */
-function describe(measured) {
-  const version = (path) => JSON.parse(readFileSync(new URL(`${path}/package.json`, root), "utf8")).version;
-  const [{ model }] = cpus();
-  const loads = Object.values(measured).map(({ load }) => load);
-  const days = Object.values(measured)
-    .map(({ at }) => at.slice(0, 10))
-    .toSorted();
-  const [first, last] = [days[0], days.at(-1)];
-  const when = first === last ? first : `${first} to ${last}`;
-  return [
-    `Measured ${when} on ${cpus().length} cores (${model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB,`,
-    `Linux ${release()}, Node ${process.versions.node}, workerd ${version("node_modules/workerd")},`,
-    `partyserver ${version("bench/node_modules/partyserver")}, TinyBase ${version("bench/node_modules/tinybase")},`,
-    `LiveStore ${version("bench/livestore/node_modules/@livestore/sync-cf")}. Load average when the scenarios`,
-    `began: ${number(Math.min(...loads))}–${number(Math.max(...loads))}.`,
-  ].join("\n");
+  writeFileSync(results, `${JSON.stringify({ measured })}\n`);
 }

@@ -120,7 +120,7 @@ export function report({ rows: counts, results }) {
           ),
         ),
       floor(
-        `5. CPU ${behind}, to a channel of as many rows`,
+        `5. CPU ${behind}, to a channel of ${BEHIND} rows`,
         ratioOf(results[behind].tidewire, results[small].tidewire, "cpuUs"),
         1.2,
       ),

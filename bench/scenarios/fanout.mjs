@@ -16,7 +16,7 @@ const PEERS = ["raw", "tidewire", "partyserver"];
 const LOG = "raw, with a log";
 
 /** Who is measured where there is a floor. */
-const ALL = ["raw", LOG, "tidewire", "tidewire with its log", "partyserver"];
+const ALL = ["raw", LOG, "tidewire", "tidewire, with log lines", "partyserver"];
 
 export async function run({ starts, subscribers, messages, ...numbers }) {
   // What has a floor is measured in several starts, see `addRounds`.

@@ -12,7 +12,7 @@ export const name = "mutations";
 const FEW = 3;
 
 export async function run({ rounds, clients, each, window, warm }) {
-  const peers = await startPeers(["raw", "raw, careful", "tidewire", "tidewire with its log"]);
+  const peers = await startPeers(["raw", "raw, careful", "tidewire", "tidewire, with log lines"]);
   const text = "x".repeat(120);
   const space = newSpace();
   try {

@@ -10,7 +10,7 @@ import { lines } from "../plot.mjs";
 export const name = "scoped";
 
 const LOG = "raw, with a log";
-const PEERS = ["raw", LOG, "tidewire", "tidewire with its log", "partyserver"];
+const PEERS = ["raw", LOG, "tidewire", "tidewire, merging", "tidewire, with log lines", "partyserver"];
 
 /** Connections that hold the same topic. */
 const TEAM = 10;

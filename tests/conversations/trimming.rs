@@ -252,3 +252,21 @@ fn a_clock_that_jumps_back_loses_nothing() {
     assert!(second["at"].as_u64() >= first["at"].as_u64());
     assert_eq!(seq(&second), seq(&first) + 1);
 }
+
+/// Of a channel whose rows live elsewhere the log keeps nothing for longer; also what was published whole.
+#[test]
+fn whole_rows_of_a_source_are_trimmed_too() {
+    let mut w = World::elsewhere();
+    // The round that a new log begins with.
+    trim(&mut w);
+    for published in [1, 2] {
+        w.broadcast(json!({ "channel": "todos", "action": "create", "key": "k", "data": {} }));
+        assert_eq!(w.sqlite.number("SELECT count(*) FROM rows"), 1);
+        trim(&mut w);
+        assert_eq!(
+            w.sqlite.number("SELECT count(*) FROM rows"),
+            0,
+            "after {published}"
+        );
+    }
+}
