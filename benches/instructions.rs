@@ -69,10 +69,14 @@ fn calls(w: &mut World, call: Call, body: impl Fn(u32) -> Value) {
     }
 }
 
-/// Live subscribers of `todos`, of whom the first ten are of a team.
+/// Live subscribers of `todos`, of whom the first ten are of one team and the next ten of another.
 fn subscribers(w: &mut World, count: usize) -> Vec<ConnId> {
     let one = |n: usize| {
-        let topics: &[&str] = if n < 10 { &["team:a"] } else { &[] };
+        let topics: &[&str] = match n {
+            0..10 => &["team:a"],
+            10..20 => &["team:b"],
+            _ => &[],
+        };
         let conn = w.member(&format!("user{n}"), topics);
         w.subscribe(conn, "todos");
         conn
@@ -99,12 +103,14 @@ fn publish(count: usize) {
     calls(&mut w, Call::Broadcast, update);
 }
 
-fn publish_scoped(action: &str) {
+/// Publishes one row to the teams by turns.
+fn publish_scoped(action: &str, teams: &[&str]) {
     let mut w = World::new();
     subscribers(&mut w, 1_000);
     calls(&mut w, Call::Broadcast, |n| {
         let mut body = update(n);
-        (body["action"], body["to"]) = (json!(action), json!(["team:a"]));
+        let team = teams[n as usize % teams.len()];
+        (body["action"], body["to"]) = (json!(action), json!([team]));
         body
     });
 }
@@ -257,11 +263,18 @@ fn wake() {
 }
 
 /// Each by its name.
-const KINDS: [(&str, fn()); 12] = [
+const KINDS: [(&str, fn()); 13] = [
     ("publish to 1", || publish(1)),
     ("publish to 1,000", || publish(1_000)),
-    ("publish to 10 of 1,000", || publish_scoped("update")),
-    ("publish whole to 10 of 1,000", || publish_scoped("create")),
+    ("publish to 10 of 1,000", || {
+        publish_scoped("update", &["team:a"])
+    }),
+    ("publish whole to 10 of 1,000", || {
+        publish_scoped("create", &["team:a"])
+    }),
+    ("publish whole, moved from 10 to 10 others", || {
+        publish_scoped("create", &["team:a", "team:b"])
+    }),
     ("batch of 100 to 1,000", batch),
     ("mutation", mutate),
     ("mutation repeated", repeat),

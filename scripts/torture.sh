@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # What takes too long for every test run, all of it or one by its name: torture.sh [NAME [OPTIONS]].
 # `make test` has a short form of each (tests/model*/, tests/workerd/{converging,torturing,costs}.test.mjs). Each
-# prints its seed, which SEED= gives again, and what it counted; MINUTES= and others set how much. The Workers
-# must be built (`make build`).
+# prints its seed, which SEED= gives again, and what it counted. MINUTES= sets how long evictions (10), storm (1)
+# and soak (60) last, each alone or all; others are below and in tests/torture/. What fails does not keep the rest
+# from being played. The Workers must be built (`make build`).
 #   model        both model tests of the engine, natively: STEPS=1000000 each, on THREADS=2
 #   convergence  five clients that go offline, crash and come back end equal to each other and to the server
 #   evictions    evictions, aborts and panics between any two frames
@@ -43,5 +44,9 @@ play() { # name [option...]
 if [ $# -gt 0 ]; then
   play "$@"
 else
-  for name in model convergence evictions storm scale costs soak; do play "$name"; done
+  failed=()
+  for name in model convergence evictions storm scale costs soak; do
+    "$0" "$name" || failed+=("$name")
+  done
+  [ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}"
 fi

@@ -93,7 +93,7 @@ export function report({ subscribers, rows, fanout, waking, refusals, catchup })
     ([peer, message]) => `Putting the object of ${peer} to sleep was refused: \`${message}\``,
   );
   return {
-    title: "Other libraries",
+    title: `Other libraries: ${subscribers.toLocaleString("en-US")} sockets`,
     tables: [table(head, Object.keys(fanout).map(line)), ...stopped],
     floors: [],
     plots: {},

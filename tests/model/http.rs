@@ -12,7 +12,7 @@ use super::copy::Cursor;
 use super::game::{Game, topics};
 use super::page::{Ask, Full};
 use super::rules::{self, CHANNELS, Topics};
-use super::step::{DAY, From, Item, USUAL};
+use super::step::{Action, DAY, From, Item, USUAL};
 use super::world::readers::{Read, reads};
 
 /// For how many seconds who waits is ready to.
@@ -396,8 +396,16 @@ impl Game {
             .err()
             .is_none_or(|reply| reply.status == 200);
         if turn.handled && done && standing.is_some() {
-            for (sent, remembered) in sent.iter().zip(remembered) {
+            let reply = turn.answer.as_ref().err().map(|reply| &*reply.body);
+            let reply: Value = serde_json::from_str(reply.unwrap_or("null")).unwrap();
+            for (at, (sent, remembered)) in sent.iter().zip(remembered).enumerate() {
                 self.cov.hit("mutations over HTTP");
+                // Each is a transaction by itself, which trims.
+                let result = &reply["results"][at];
+                let created = sent.wish.action == Action::Create && result["replayed"] == false;
+                if at > 0 && created {
+                    self.note_trim_of(s, sent.wish.channel, &sent.wish.key);
+                }
                 self.answer(POSTER, sent, remembered);
             }
         }

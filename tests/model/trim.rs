@@ -28,7 +28,40 @@ impl Space {
     }
 }
 
+/// Whether the change at a place of those that are kept is one too many, and whether it is too old.
+fn bounds(
+    kept: &[&Change],
+    place: usize,
+    (count, age): (Option<u64>, Option<u64>),
+    latest: u64,
+) -> (bool, bool) {
+    let newer = (kept.len() - place - 1) as u64;
+    let too_many = count.is_some_and(|count| newer >= count);
+    let too_old = age.is_some_and(|age| kept[place].at + age <= latest);
+    (too_many, too_old)
+}
+
 impl Game {
+    /// The engine has let somebody create a key, in a turn in which it wrote before: where it may have trimmed the
+    /// key's event over that, it has.
+    pub(crate) fn note_trim_of(&mut self, s: usize, channel: &'static str, key: &str) {
+        let rule = rules::rule(channel).unwrap();
+        let space = &mut self.spaces[s];
+        let kept = space.kept(channel);
+        let Some(last) = kept.iter().rposition(|change| change.key == key) else {
+            return;
+        };
+        let may_go = |place: usize| {
+            let (too_many, too_old) = bounds(&kept, place, rule.retain, space.latest);
+            too_many || too_old
+        };
+        if rule.events && (0..=last).all(may_go) {
+            let upto = kept[last].seq;
+            space.forget(channel, upto);
+            self.cov.hit("keys of events trimmed in the same turn");
+        }
+    }
+
     /// Looks which events the engine holds: all but the oldest, and of these only such as are past
     /// a bound.
     pub(crate) fn note_trims(&mut self, s: usize) {
@@ -37,7 +70,7 @@ impl Game {
             if !rule.events {
                 continue;
             }
-            let (count, age) = rule.retain;
+            let (count, _) = rule.retain;
             let both = format!(
                 "(SELECT seq FROM rows WHERE channel = '{channel}'
                  UNION ALL SELECT seq FROM versions WHERE channel = '{channel}')"
@@ -57,9 +90,7 @@ impl Game {
             );
             let latest = space.latest;
             for (place, change) in kept.iter().take(gone).enumerate() {
-                let newer = (kept.len() - place - 1) as u64;
-                let too_many = count.is_some_and(|count| newer >= count);
-                let too_old = age.is_some_and(|age| change.at + age <= latest);
+                let (too_many, too_old) = bounds(&kept, place, rule.retain, latest);
                 assert!(too_many || too_old, "{change:?} was trimmed");
                 self.cov.hit_if("events trimmed by count", !too_old);
                 self.cov.hit_if("events trimmed by age", !too_many);

@@ -4,6 +4,7 @@
 // keeps what was counted in costs/recorded.json and puts the tables into docs/costs.md. With --tables it
 // plays nothing and makes the tables anew of what was kept, as after a change of prices.
 import { readFileSync, writeFileSync } from "node:fs";
+import { engine } from "../../bench/engine.mjs";
 import { DAY } from "./costs/day.mjs";
 import { record } from "./costs/record.mjs";
 import { printed, written } from "./costs/tables.mjs";
@@ -17,7 +18,7 @@ async function play() {
   const { version } = JSON.parse(read("../../node_modules/workerd/package.json"));
   const names = { one: "one space", teams: "a space a team" };
   const tell = (spaces, name, seconds) => console.error(`${name}, ${names[spaces]}: played in ${seconds} s`);
-  return { workerd: version, day: DAY, shapes: await record({ tell }) };
+  return { workerd: version, engine: engine(), day: DAY, shapes: await record({ tell }) };
 }
 
 const options = new Set(process.argv.slice(2));

@@ -8,8 +8,8 @@ import { seedOf, setting } from "./chance.mjs";
 import { overtaken, recover, spread, waitsOf, worstOfEach } from "./recover.mjs";
 
 /**
- * Who waits longer has starved. An answer may take as long as all need to be back: 8 ms of CPU for each of 2,000
- * clients are 16 s (docs/reliability.md), and what is published meanwhile takes up to as much again.
+ * Who waits longer has starved. An answer may take until all are back, which is 9 s at worst where the machine has
+ * nothing else to do (docs/reliability.md); three times that, because most have.
  */
 const STARVED_MS = 30_000;
 /** Of the rate asked for, how much must have been kept. */
