@@ -8,7 +8,7 @@ import { seedOf, setting } from "./chance.mjs";
 import { overtaken, recover, spread, waitsOf, worstOfEach } from "./recover.mjs";
 
 /**
- * Who waits longer has starved. An answer may take until all are back, which is 9 s at worst where the machine has
+ * Who waits longer has starved. An answer may take until all are back, which was 9 s at worst on a slow machine with
  * nothing else to do (docs/reliability.md); three times that, because most have.
  */
 const STARVED_MS = 30_000;
