@@ -29,8 +29,10 @@ play() { # name [option...]
     model)
       say "Torture: $name"
       # A history of so many steps has more, which are added to these.
-      model model 220
-      model model_sources 250
+      local failed=
+      model model 220 || failed=yes
+      model model_sources 250 || failed=yes
+      [ -z "$failed" ] || die "a model fails"
       return
       ;;
     convergence | storm | scale | costs | soak) ;;
@@ -46,7 +48,7 @@ if [ $# -gt 0 ]; then
 else
   failed=()
   for name in model convergence evictions storm scale costs soak; do
-    "$0" "$name" || failed+=("$name")
+    scripts/torture.sh "$name" || failed+=("$name")
   done
   [ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}"
 fi

@@ -9,7 +9,7 @@ import { overtaken, recover, spread, waitsOf, worstOfEach } from "./recover.mjs"
 
 /**
  * Who waits longer has starved. An answer may take until all are back, which was 9 s at worst on a slow machine with
- * nothing else to do (docs/reliability.md); three times that, because most have.
+ * nothing else to do (docs/reliability.md); three times that, for machines that do have.
  */
 const STARVED_MS = 30_000;
 /** Of the rate asked for, how much must have been kept. */
