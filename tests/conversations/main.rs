@@ -13,6 +13,7 @@ mod world;
 mod asking_over_http;
 mod audiences;
 mod authorizing;
+mod away;
 mod batching;
 mod besieging;
 mod changing_outside;
